@@ -1,0 +1,248 @@
+//! Health, metrics, status and verdict look-up on the admin address. Reads; changes nothing but a held update.
+
+pub mod answer;
+mod metrics;
+
+use crate::cache::FilingCache;
+use crate::config::Protocol;
+use crate::domain::HostForm;
+use crate::follow::FollowStats;
+use crate::gate::judge;
+use crate::gate::worker::Shared;
+use crate::telemetry::Counters;
+use crate::verdict::{Question, Region, Scenario};
+use answer::VerdictAnswer;
+use axum::extract::{Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use serde_json::json;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// Where this process listens.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// Listeners, in the order of the config.
+    pub listeners: Vec<(Protocol, SocketAddr)>,
+    /// The embedded registry.
+    pub registry: Option<SocketAddr>,
+    /// This API.
+    pub admin: Option<SocketAddr>,
+    /// The demo upstream.
+    pub demo_upstream: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// What is where, as URLs.
+    pub fn urls(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let listeners = self.listeners.iter().map(|(protocol, address)| match protocol {
+            Protocol::Http => ("http", format!("http://{address}")),
+            Protocol::Https => ("https", format!("https://{address}")),
+            Protocol::TlsPassthrough => ("passthrough", format!("tls://{address}")),
+        });
+        let others = [("registry", self.registry), ("admin", self.admin), ("demo", self.demo_upstream)];
+        listeners.chain(
+            others.into_iter().filter_map(|(what, address)| Some((what, format!("http://{}", address?)))),
+        )
+    }
+}
+
+/// The admin API.
+#[derive(Clone)]
+pub struct Admin(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+    stats: Arc<FollowStats>,
+    addresses: Addresses,
+    token: Option<String>,
+    started: Instant,
+}
+
+impl Admin {
+    /// Over these; `token` is asked for where there is one.
+    #[must_use]
+    pub fn new(
+        shared: Arc<Shared>,
+        counters: Arc<Counters>,
+        stats: Arc<FollowStats>,
+        addresses: Addresses,
+        token: Option<String>,
+    ) -> Self {
+        Self(Arc::new(Inner { shared, counters, stats, addresses, token, started: Instant::now() }))
+    }
+
+    /// Serves until told to stop.
+    ///
+    /// # Errors
+    /// Where the listener fails.
+    pub async fn serve(
+        self,
+        socket: TcpListener,
+        mut stopping: watch::Receiver<bool>,
+    ) -> std::io::Result<()> {
+        let guarded = Router::new()
+            .route("/", get(console))
+            .route("/metrics", get(metrics))
+            .route("/v1/status", get(status))
+            .route("/v1/verdict", get(verdict))
+            .route("/v1/held/release", post(release))
+            .route_layer(middleware::from_fn_with_state(self.clone(), authorize));
+        let router = Router::new()
+            .route("/healthz", get(async || "ok\n"))
+            .route("/readyz", get(readyz))
+            .merge(guarded)
+            .fallback(async || {
+                problem(
+                    StatusCode::NOT_FOUND,
+                    "no such resource; there are /healthz, /readyz, /metrics, /v1/status, /v1/verdict",
+                )
+            })
+            .with_state(self);
+        let stopped = async move {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        };
+        axum::serve(tokio::net::TcpListener::from_std(socket)?, router).with_graceful_shutdown(stopped).await
+    }
+
+    fn cache(&self) -> &FilingCache {
+        &self.0.shared.cache
+    }
+
+    /// Why the gate has no filings that it may rely on; `None` when it has.
+    fn unready(&self) -> Option<&'static str> {
+        let status = self.cache().status();
+        if status.position.epoch == 0 {
+            return Some("never synced: no filing data yet");
+        }
+        status.is_stale.then_some("filing data is older than enforcement.stale_after allows")
+    }
+}
+
+async fn authorize(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let Some(token) = &admin.0.token else { return next.run(request).await };
+    let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let wanted = format!("Bearer {token}");
+    let is_right = given.is_some_and(|given| {
+        aws_lc_rs::constant_time::verify_slices_are_equal(given, wanted.as_bytes()).is_ok()
+    });
+    if is_right {
+        return next.run(request).await;
+    }
+    let mut response =
+        problem(StatusCode::UNAUTHORIZED, "bring the admin token: `Authorization: Bearer TOKEN`");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+    response
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    match admin.unready() {
+        None => "ok\n".into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let text = metrics::render(&admin.0.shared, &admin.0.counters, &admin.0.stats);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn status(State(admin): State<Admin>) -> Json<serde_json::Value> {
+    let (status, addresses) = (admin.cache().status(), &admin.0.addresses);
+    let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+    let protocol = |protocol: Protocol| match protocol {
+        Protocol::Http => "http",
+        Protocol::Https => "https",
+        Protocol::TlsPassthrough => "tls_passthrough",
+    };
+    let listeners: Vec<_> = addresses
+        .listeners
+        .iter()
+        .map(|(kind, address)| json!({ "protocol": protocol(*kind), "address": address.to_string() }))
+        .collect();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_s": admin.0.started.elapsed().as_secs(),
+        "ready": admin.unready().is_none(),
+        "reason": admin.unready(),
+        "epoch": status.position.epoch,
+        "seq": status.position.seq,
+        "filings": status.filings,
+        "synced_at": status.synced_at.and_then(|at| jiff::Timestamp::from_second(at).ok()).map(|at| at.to_string()),
+        "age_ms": u64::try_from(status.age.as_millis()).unwrap_or(u64::MAX),
+        "lag_ms": status.lag_ms,
+        "digest": status.digest.to_string(),
+        "table_bytes": status.memory_bytes,
+        "registry_connected": admin.0.stats.is_connected(),
+        "registry_error": admin.0.stats.last_error(),
+        "held": admin.0.stats.held().map(|held| json!({ "newly_blocked": held.newly_blocked, "of": held.of })),
+        "connections": admin.0.shared.admission.open(),
+        "listeners": listeners,
+        "registry": text(addresses.registry),
+        "admin": text(addresses.admin),
+        "demo_upstream": text(addresses.demo_upstream),
+    }))
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    host: String,
+    scenario: Option<Scenario>,
+    region: Option<Region>,
+}
+
+async fn verdict(State(admin): State<Admin>, Query(asked): Query<Asked>) -> Response {
+    let Ok(host) = HostForm::from_user(&asked.host) else {
+        return Json(VerdictAnswer::malformed(&asked.host, "gate")).into_response();
+    };
+    let rules = admin.0.shared.rules.load();
+    let site = judge::site(&rules, &host);
+    let utc8 = jiff::tz::TimeZone::fixed(jiff::tz::offset(8));
+    let question = Question {
+        host: &host,
+        scenario: asked.scenario.or(site.and_then(|it| it.scenario)).unwrap_or(rules.default_scenario),
+        region: asked.region.or(site.and_then(|it| it.region)).unwrap_or(rules.default_region),
+        origin_here: site.is_some_and(|it| it.target.origin_here),
+        today: utc8.to_datetime(jiff::Timestamp::now()).date(),
+    };
+    let decision = crate::verdict::decide(&question, &rules.policy, &admin.cache().at(Instant::now()));
+    Json(VerdictAnswer::new(&asked.host, &question, &decision, "gate", admin.cache().synced_at()))
+        .into_response()
+}
+
+async fn release(State(admin): State<Admin>) -> Response {
+    if admin.0.stats.release() {
+        (StatusCode::ACCEPTED, "released\n").into_response()
+    } else {
+        problem(StatusCode::CONFLICT, "no update is held")
+    }
+}
+
+async fn console(State(admin): State<Admin>) -> Response {
+    let status = status(State(admin)).await.0;
+    let mut rows = String::new();
+    for (key, value) in status.as_object().into_iter().flatten() {
+        let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+        rows.push_str(&format!("<tr><th scope=row>{}<td>{}", escape(key), escape(&value)));
+    }
+    let page = include_str!("admin/console.html").replace("{{rows}}", &rows);
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, policy)], page)
+        .into_response()
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let body = json!({ "type": "about:blank", "title": status.canonical_reason(), "status": status.as_u16(), "detail": detail });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}

@@ -1,0 +1,168 @@
+//! Prometheus text: what the workers counted, what the follower holds, which certificates end when.
+
+use crate::follow::{FollowStats, Refused};
+use crate::gate::record::Outcome;
+use crate::gate::worker::Shared;
+use crate::telemetry::{Counters, DURATION_BOUNDS_MS, Totals};
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+
+/// Everything, in the text format.
+pub(super) fn render(shared: &Shared, counters: &Counters, stats: &FollowStats) -> String {
+    let mut text = Text(String::new());
+    let totals = counters.totals();
+    requests(&mut text, &totals);
+    connections(&mut text, &totals);
+    filings(&mut text, shared, stats);
+    certificates(&mut text, shared);
+    text.0
+}
+
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String can't fail, here and below.
+        let _ = writeln!(self.0, "# HELP beian_gate_{name} {help}\n# TYPE beian_gate_{name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "beian_gate_{name}{labels} {value}");
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, kind, help);
+        self.sample(name, "", value);
+    }
+}
+
+fn requests(text: &mut Text, totals: &Totals) {
+    text.family("requests_total", "counter", "Requests by what they came to.");
+    for (index, name) in Outcome::names().into_iter().enumerate() {
+        text.sample(
+            "requests_total",
+            &format!("{{verdict=\"{name}\"}}"),
+            totals.outcomes.get(&index).copied().unwrap_or(0),
+        );
+    }
+    text.family("request_duration_seconds", "histogram", "From a request's head to the end of its response.");
+    let mut sum = 0;
+    for (bound_ms, count) in DURATION_BOUNDS_MS.iter().zip(&totals.durations) {
+        sum += count;
+        text.sample(
+            "request_duration_seconds_bucket",
+            &format!("{{le=\"{}\"}}", *bound_ms as f64 / 1000.0),
+            sum,
+        );
+    }
+    sum += totals.durations.last().copied().unwrap_or(0);
+    text.sample("request_duration_seconds_bucket", "{le=\"+Inf\"}", sum);
+    text.sample("request_duration_seconds_sum", "", totals.duration_sum_us as f64 / 1e6);
+    text.sample("request_duration_seconds_count", "", sum);
+    text.one("request_body_bytes_total", "counter", "Octets of request bodies forwarded.", totals.bytes_in);
+    text.one(
+        "response_body_bytes_total",
+        "counter",
+        "Octets of response bodies given to clients.",
+        totals.bytes_out,
+    );
+    text.one(
+        "would_block_total",
+        "counter",
+        "Requests that monitor mode forwarded although they would have been blocked.",
+        totals.would_block,
+    );
+    text.one(
+        "cut_total",
+        "counter",
+        "Transfers and tunnels ended because their name stopped being allowed.",
+        totals.cut,
+    );
+    text.one(
+        "access_log_dropped_total",
+        "counter",
+        "Access log lines lost because the writer was behind.",
+        totals.log_dropped,
+    );
+}
+
+fn connections(text: &mut Text, totals: &Totals) {
+    text.one("connections_total", "counter", "Connections taken.", totals.connections);
+    text.one("connections_open", "gauge", "Connections open now.", totals.open);
+    text.one(
+        "connections_refused_total",
+        "counter",
+        "Connections closed at once because a limit was reached.",
+        totals.refused,
+    );
+    text.one("tls_handshakes_total", "counter", "TLS handshakes finished.", totals.handshakes);
+    text.one(
+        "tls_handshakes_failed_total",
+        "counter",
+        "TLS handshakes that failed or were refused.",
+        totals.handshakes_failed,
+    );
+}
+
+fn filings(text: &mut Text, shared: &Shared, stats: &FollowStats) {
+    let status = shared.cache.status();
+    text.one("filings", "gauge", "Filings held.", status.filings);
+    text.one("feed_epoch", "gauge", "Epoch of the position held.", status.position.epoch);
+    text.one("feed_seq", "gauge", "Number of the position held within its epoch.", status.position.seq);
+    text.one(
+        "feed_age_seconds",
+        "gauge",
+        "Since the registry last confirmed what is held.",
+        status.age.as_secs_f64(),
+    );
+    text.one(
+        "feed_lag_seconds",
+        "gauge",
+        "How far behind the registry's clock its last word came.",
+        status.lag_ms as f64 / 1000.0,
+    );
+    text.one(
+        "feed_stale",
+        "gauge",
+        "1 while what is held is older than the operator allows.",
+        u8::from(status.is_stale),
+    );
+    text.one(
+        "feed_connected",
+        "gauge",
+        "1 while the registry's changes are being followed.",
+        u8::from(stats.is_connected()),
+    );
+    text.one(
+        "feed_held",
+        "gauge",
+        "1 while an update waits for an operator's word.",
+        u8::from(stats.held().is_some()),
+    );
+    let counters = [
+        ("feed_batches_total", "Batches applied.", &stats.batches),
+        ("feed_changes_total", "Changes applied.", &stats.changes),
+        ("feed_snapshots_total", "Snapshots published.", &stats.snapshots),
+        ("feed_resyncs_total", "Times that a whole state had to be asked for anew.", &stats.resyncs),
+        ("feed_reconnects_total", "Times that the registry had to be called again.", &stats.reconnects),
+        ("saves_total", "States saved.", &stats.saves),
+        ("save_errors_total", "States that could not be saved.", &stats.save_errors),
+        ("load_errors_total", "Saved states that could not be used.", &stats.load_errors),
+    ];
+    for (name, help, counter) in counters {
+        text.one(name, "counter", help, counter.load(Ordering::Relaxed));
+    }
+    text.family("feed_refused_total", "counter", "What the registry sent that was refused, by kind.");
+    for kind in Refused::ALL {
+        text.sample("feed_refused_total", &format!("{{kind=\"{}\"}}", kind.as_str()), stats.refused(kind));
+    }
+}
+
+fn certificates(text: &mut Text, shared: &Shared) {
+    text.family("certificate_not_after_seconds", "gauge", "End of each certificate's validity, Unix time.");
+    for served in shared.certificates.load().all() {
+        let file =
+            served.file.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        text.sample("certificate_not_after_seconds", &format!("{{file=\"{file}\"}}"), served.not_after);
+    }
+}

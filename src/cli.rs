@@ -1,0 +1,213 @@
+//! Command line: which command, with what, and the exit code that its outcome means.
+//!
+//! One file per command. Exit codes: 0 good, 1 failed while running, 2 bad usage or bad config; `check` has
+//! its own.
+
+mod check;
+mod config_check;
+mod registry;
+mod table;
+
+use crate::config::{Config, ConfigError};
+use crate::verdict::{Region, Scenario};
+use clap::{Args, Parser, Subcommand};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const FAILED: u8 = 1;
+const BAD_CONFIG: u8 = 2;
+
+/// HTTP/HTTPS reverse proxy that enforces ICP filing status (备案).
+#[derive(Debug, Parser)]
+#[command(name = "beian-gate", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gate, and the embedded registry where the config asks for one
+    Run(ConfigFile),
+    /// Say the verdict for hosts, with the filing that decided and why
+    ///
+    /// Asks the running gate, else the state that it saved, else the database. Exit code: 0 all allowed, 3 any
+    /// blocked, 4 any unavailable or malformed.
+    Check(CheckArguments),
+    /// Work with the config
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(ConfigCommand),
+    /// Run the registry alone, or move filings in and out of its database
+    #[command(subcommand, arg_required_else_help = true)]
+    Registry(RegistryCommand),
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// Config file [default: config/beian-gate.toml, else the built-in one]
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    path: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(self.path.as_deref())
+    }
+}
+
+#[derive(Debug, Args)]
+struct CheckArguments {
+    /// Names (Unicode or xn--) or addresses
+    #[arg(required = true, value_name = "HOST")]
+    hosts: Vec<String>,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// web, shop, site_builder, mail, oss, cdn, waf or ddos [default: the site's or the first listener's]
+    #[arg(long)]
+    scenario: Option<Scenario>,
+    /// mainland, global or overseas [default: the site's or the first listener's]
+    #[arg(long)]
+    region: Option<Region>,
+    /// One JSON object per host and line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Validate everything that `run` would, certificates and upstream names included
+    Check(ConfigFile),
+}
+
+#[derive(Debug, Subcommand)]
+enum RegistryCommand {
+    /// Run the registry alone
+    Serve(ConfigFile),
+    /// Import filings, all rows or none
+    Import(ImportArguments),
+    /// Export all filings, as `import` reads them
+    Export(ExportArguments),
+}
+
+#[derive(Debug, Args)]
+struct ImportArguments {
+    /// CSV or NDJSON by its name (.csv, .ndjson, .jsonl, each also with .zst), or `-` for standard input
+    file: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Make the rows the whole content: what is not among them is forgotten
+    #[arg(long)]
+    replace: bool,
+}
+
+#[derive(Debug, Args)]
+struct ExportArguments {
+    /// As for `import`; `-` is standard output
+    #[arg(default_value = "-")]
+    file: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Of standard output, where no file name says it [default: csv]
+    #[arg(long, value_enum)]
+    format: Option<ExportFormat>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum ExportFormat {
+    Csv,
+    Ndjson,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    // Who came first has already installed one: then there is one, which is all that is wanted.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to standard output; where that is closed there is nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(BAD_CONFIG));
+        }
+    };
+    execute(arguments.command).unwrap_or_else(|error| failed(&error))
+}
+
+fn execute(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(file) => {
+            let config = file.load()?;
+            config.require_gate()?;
+            crate::app::run(&config)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Config(ConfigCommand::Check(file)) => config_check::run(&file.load()?),
+        Command::Registry(RegistryCommand::Serve(file)) => {
+            let config = file.load()?;
+            config.require_embedded_registry()?;
+            crate::app::serve_registry(&config)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Registry(RegistryCommand::Import(arguments)) => registry::import(&arguments),
+        Command::Registry(RegistryCommand::Export(arguments)) => registry::export(&arguments),
+    }
+}
+
+/// Says what went wrong; a config's mistakes stand as they are, position first.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    let (text, code) = match error.downcast_ref::<ConfigError>() {
+        Some(error) => (error.to_string(), BAD_CONFIG),
+        None => (format!("error: {error:#}"), FAILED),
+    };
+    // Where standard error is closed, the exit code has to say it alone.
+    let _ = writeln!(std::io::stderr(), "{text}");
+    ExitCode::from(code)
+}
+
+/// The day in UTC+8, by which the operator's lists run.
+fn today() -> jiff::civil::Date {
+    jiff::tz::Offset::constant(8).to_datetime(jiff::Timestamp::now()).date()
+}
+
+/// Runs a command's async part to its end.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn usage() {
+        #[track_caller]
+        fn check(line: &str, expected: i32) {
+            let words = std::iter::once("beian-gate").chain(line.split_whitespace());
+            let code = Arguments::try_parse_from(words).map_or_else(|error| error.exit_code(), |_| 0);
+            assert_eq!(code, expected, "{line}");
+        }
+        check("run", 0);
+        check("run -c x.toml", 0);
+        check("--help", 0);
+        check("--version", 0);
+        check("check example.com --scenario cdn --region overseas --json -c x", 0);
+        check("registry import - --replace", 0);
+        check("registry export", 0);
+        check("registry export --format ndjson", 0);
+        check("config check", 0);
+        for wrong in ["", "nonsense", "run --x", "check", "registry", "config", "registry import", "replay x"]
+        {
+            check(wrong, 2);
+        }
+        check("check a --scenario nothing", 2);
+        check("check a --region moon", 2);
+    }
+}

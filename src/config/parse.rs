@@ -1,0 +1,246 @@
+//! Document → [`Config`]: every key of the contract, section by section, then what sections owe each other.
+//!
+//! A section that is wrong records its mistakes and yields defaults, so that one reading finds them all.
+
+mod across;
+mod enforcement;
+mod listener;
+mod registry;
+mod site;
+
+use super::error::ConfigError;
+use super::raw::{Document, Section, Value};
+use super::{
+    AccessLog, Admin, BlockPage, Cache, Config, ConfigSource, Development, Limits, Log, Tls, TlsVersion,
+    value,
+};
+use crate::verdict::{Region, Scenario};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A scenario by its name.
+fn scenario(value: &Value<'_>) -> Option<Scenario> {
+    value.choice("a scenario", &Scenario::ALL.map(|scenario| (scenario.as_str(), scenario)))
+}
+
+/// A region by its name.
+fn region(value: &Value<'_>) -> Option<Region> {
+    value.choice("a region", &Region::ALL.map(|region| (region.as_str(), region)))
+}
+
+/// Parses and checks a whole config.
+pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
+    let document = Document::new(name, text);
+    let table = document.parse();
+    if document.has_problems() {
+        document.into_result()?;
+        unreachable!("a document with problems is an error");
+    }
+    let mut root = Section::root(&document, table.get_ref());
+    let provider = root.value("provider").and_then(|value| value.parse(value::provider)).unwrap_or_default();
+    let workers = root.value("workers").and_then(|value| value.integer(0..=1024)).unwrap_or(0);
+    let listeners = listener::listeners(&mut root);
+    let sites = site::sites(&mut root);
+    let parsed = Config {
+        workers,
+        tls: tls(root.section("tls")),
+        default_site: root.section("default_site").and_then(site::default_site),
+        registry: root.section("registry").and_then(registry::registry),
+        cache: cache(root.section("cache")),
+        enforcement: enforcement::enforcement(&mut root, &provider),
+        limits: limits(root.section("limits")),
+        log: log(root.section("log")),
+        admin: root.section("admin").and_then(admin),
+        block_page: block_page(root.section("block_page")),
+        development: root.section("development").map(development),
+        listeners: listeners.iter().map(|placed| placed.listener.clone()).collect(),
+        sites: sites.iter().map(|placed| placed.site.clone()).collect(),
+        provider,
+        source: ConfigSource::File(PathBuf::from(name)),
+    };
+    root.finish();
+    across::check(&document, table.get_ref(), &parsed, &listeners, &sites);
+    document.into_result().map(|()| parsed)
+}
+
+/// Parses the value of `key` where there is one.
+fn optional<'t, T>(
+    section: &mut Section<'t>,
+    key: &'static str,
+    parse: impl FnOnce(&Value<'t>) -> Option<T>,
+) -> Option<T> {
+    section.value(key).and_then(|value| parse(&value))
+}
+
+fn tls(section: Option<Section<'_>>) -> Tls {
+    let mut tls = Tls {
+        directory: PathBuf::from("certs"),
+        certificates: Vec::new(),
+        min_version: TlsVersion::V1_2,
+        default_certificate: None,
+    };
+    let Some(mut section) = section else { return tls };
+    if let Some(directory) = optional(&mut section, "directory", Value::path) {
+        tls.directory = directory;
+    }
+    for mut pair in section.sections("certificates") {
+        let cert = pair.required("cert", "cert = \"certs/example.crt\"").and_then(|value| value.path());
+        let key = pair.required("key", "key = \"certs/example.key\"").and_then(|value| value.path());
+        tls.certificates.extend(cert.zip(key));
+        pair.finish();
+    }
+    let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
+    if let Some(version) = optional(&mut section, "min_version", |v| v.choice("a TLS version", &versions)) {
+        tls.min_version = version;
+    }
+    tls.default_certificate = optional(&mut section, "default_certificate", Value::string).map(str::to_owned);
+    section.finish();
+    tls
+}
+
+fn cache(section: Option<Section<'_>>) -> Cache {
+    let mut cache = Cache { directory: PathBuf::from("data"), hold_flips_above: 0.05 };
+    let Some(mut section) = section else { return cache };
+    if let Some(directory) = optional(&mut section, "directory", Value::path) {
+        cache.directory = directory;
+    }
+    if let Some(share) = optional(&mut section, "hold_flips_above", |value| value.fraction(0.0..=1.0)) {
+        cache.hold_flips_above = share;
+    }
+    section.finish();
+    cache
+}
+
+fn limits(section: Option<Section<'_>>) -> Limits {
+    let mut limits = Limits {
+        connections: 100_000,
+        connections_per_client: 1024,
+        header_bytes: 32 << 10,
+        headers: 100,
+        header_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(75),
+        drain_timeout: Duration::from_secs(30),
+        body_timeout: Duration::from_secs(30),
+    };
+    let Some(mut section) = section else { return limits };
+    let counts: [(_, &mut usize, _); 3] = [
+        ("connections", &mut limits.connections, 10_000_000),
+        ("connections_per_client", &mut limits.connections_per_client, 10_000_000),
+        ("headers", &mut limits.headers, 10_000),
+    ];
+    for (key, slot, most) in counts {
+        if let Some(count) = optional(&mut section, key, |value| value.integer(1..=most)) {
+            *slot = count;
+        }
+    }
+    if let Some(octets) = optional(&mut section, "header_bytes", |value| value.size(1024..=16 << 20)) {
+        limits.header_bytes = octets;
+    }
+    let timeouts = [
+        ("header_timeout", &mut limits.header_timeout),
+        ("idle_timeout", &mut limits.idle_timeout),
+        ("body_timeout", &mut limits.body_timeout),
+    ];
+    for (key, slot) in timeouts {
+        if let Some(timeout) = optional(&mut section, key, Value::duration) {
+            *slot = timeout;
+        }
+    }
+    if let Some(timeout) = optional(&mut section, "drain_timeout", Value::duration_or_zero) {
+        limits.drain_timeout = timeout;
+    }
+    section.finish();
+    limits
+}
+
+fn log(section: Option<Section<'_>>) -> Log {
+    let mut log = Log { access: AccessLog::Stdout };
+    let Some(mut section) = section else { return log };
+    if let Some(path) = optional(&mut section, "access", Value::path) {
+        log.access = match path.to_str() {
+            Some("off") => AccessLog::Off,
+            Some("stdout") => AccessLog::Stdout,
+            _ => AccessLog::File(path),
+        };
+    }
+    section.finish();
+    log
+}
+
+fn admin(mut section: Section<'_>) -> Option<Admin> {
+    let address = section.value("address");
+    let token_file = section.value("token_file");
+    section.unsupported("tls");
+    let listen = listen_address(address.as_ref(), "127.0.0.1:9090");
+    let admin = listen.map(|address| Admin { address, token: token_file.as_ref().and_then(token) });
+    if let (Some(value), Some(listen), None) = (&address, listen, &token_file) {
+        refuse_open(value, listen, "config/admin.token");
+    }
+    section.finish();
+    admin
+}
+
+/// The address in `value`; the default where it is left out.
+fn listen_address(value: Option<&Value<'_>>, default: &str) -> Option<SocketAddr> {
+    match value {
+        Some(value) => value.parse(value::socket_address),
+        None => default.parse().ok(),
+    }
+}
+
+/// Refuses an address that other machines reach without a token.
+fn refuse_open(value: &Value<'_>, address: SocketAddr, example: &str) {
+    if !address.ip().is_loopback() {
+        value.refuse(format!(
+            "{address} is not on loopback, so callers must show a token; add token_file = {example:?} or listen on 127.0.0.1"
+        ));
+    }
+}
+
+/// Reads the token in the file that `value` names.
+fn token(value: &Value<'_>) -> Option<String> {
+    let path = value.path()?;
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            value.refuse(format!("can't read the token in {}: {error}", path.display()));
+            return None;
+        }
+    };
+    let token = text.trim();
+    if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
+        value.refuse(format!(
+            "{} must hold one token, made of visible ASCII characters without spaces",
+            path.display()
+        ));
+        return None;
+    }
+    Some(token.to_owned())
+}
+
+fn block_page(section: Option<Section<'_>>) -> BlockPage {
+    let Some(mut section) = section else { return BlockPage::default() };
+    let directory = optional(&mut section, "directory", Value::path);
+    section.finish();
+    BlockPage { directory }
+}
+
+fn development(mut section: Section<'_>) -> Development {
+    let certificates = section.list("certificates", |text| match value::host_rule(text)? {
+        super::HostRule::Exact(name) => Ok(name.as_str().to_owned()),
+        super::HostRule::Below(name) => Ok(format!("*.{name}")),
+        super::HostRule::Ip(_) => {
+            Err(format!("{text:?} is an address; development certificates are for names"))
+        }
+    });
+    let upstream = section.value("upstream");
+    let address = upstream.as_ref().and_then(|value| value.parse(value::socket_address));
+    if let (Some(value), Some(address)) = (&upstream, address)
+        && !address.ip().is_loopback()
+    {
+        value.refuse(format!("{address} is not on loopback; the demo upstream listens there only"));
+    }
+    section.finish();
+    Development { certificates, upstream: address }
+}

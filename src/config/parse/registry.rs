@@ -1,0 +1,82 @@
+//! `[registry]`: the registry that the gate follows, or the one that runs in this process.
+
+use super::{listen_address, optional, refuse_open, token};
+use crate::config::raw::{Section, Value};
+use crate::config::{Database, EmbeddedRegistry, Registry};
+use std::path::PathBuf;
+
+pub(super) fn registry(mut section: Section<'_>) -> Option<Registry> {
+    let url = section.value("url");
+    let token_file = section.value("token_file");
+    let ca_file = optional(&mut section, "ca_file", Value::path);
+    let embedded = section.section("embedded");
+    let registry = match (&url, embedded) {
+        (Some(url), None) => url.parse(base_url).map(|url| Registry::Remote {
+            url,
+            token: token_file.as_ref().and_then(token),
+            ca_file,
+        }),
+        (None, Some(embedded)) => embedded_registry(embedded, token_file).map(Registry::Embedded),
+        (Some(url), Some(embedded)) => {
+            url.refuse_key(
+                "follow a registry (url) or run one ([registry.embedded]), not both; leave one out",
+            );
+            let _ = embedded_registry(embedded, token_file);
+            None
+        }
+        (None, None) => {
+            section.refuse(
+                "name the registry to follow, url = \"https://registry.example:7443\", \
+                 or run one in this process with [registry.embedded]",
+            );
+            None
+        }
+    };
+    section.finish();
+    registry
+}
+
+/// A `token_file` of `[registry]` holds for an embedded registry too, where that has none of its own.
+fn embedded_registry(mut section: Section<'_>, outer_token: Option<Value<'_>>) -> Option<EmbeddedRegistry> {
+    let address = section.value("address");
+    let token_file = section.value("token_file").or(outer_token);
+    let database = match section.value("database") {
+        Some(value) => value.parse(database),
+        None => Some(Database::Sqlite(PathBuf::from("data/registry.db"))),
+    };
+    let sample = optional(&mut section, "sample", Value::path);
+    let listen = listen_address(address.as_ref(), "127.0.0.1:7070");
+    if let (Some(value), Some(listen), None) = (&address, listen, &token_file) {
+        refuse_open(value, listen, "config/registry.token");
+    }
+    let token = token_file.as_ref().and_then(token);
+    section.finish();
+    Some(EmbeddedRegistry { address: listen?, database: database?, sample, sample_text: None, token })
+}
+
+/// `https://registry.example:7443`, kept without a slash at its end.
+fn base_url(text: &str) -> Result<String, String> {
+    let wrong =
+        || format!("{text:?} is not the URL of a registry; write one like \"https://registry.example:7443\"");
+    let uri: http::Uri = text.parse().map_err(|_| wrong())?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    if !is_http || uri.host().is_none_or(str::is_empty) || uri.query().is_some() || has_user {
+        return Err(wrong());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// `sqlite:data/registry.db`
+fn database(text: &str) -> Result<Database, String> {
+    if text.starts_with("postgres:") || text.starts_with("postgresql:") {
+        return Err("PostgreSQL is not supported by this version; use \"sqlite:data/registry.db\"".to_owned());
+    }
+    let path = text.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
+    match path {
+        Some(path) if !path.is_empty() && !path.contains(['?', '#']) && path != ":memory:" => {
+            Ok(Database::Sqlite(PathBuf::from(path)))
+        }
+        _ => Err(format!("{text:?} is not a database; write one like \"sqlite:data/registry.db\"")),
+    }
+}

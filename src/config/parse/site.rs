@@ -1,0 +1,144 @@
+//! `[[site]]` and `[default_site]`.
+
+use super::optional;
+use crate::config::raw::{Place, Section, Value};
+use crate::config::{
+    Balance, HostRule, Mode, Site, SiteTarget, SiteTimeouts, Upstream, UpstreamScheme, value,
+};
+use std::time::Duration;
+
+pub(super) const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("monitor", Mode::Monitor)];
+const BALANCES: [(&str, Balance); 4] = [
+    ("p2c", Balance::P2c),
+    ("round_robin", Balance::RoundRobin),
+    ("least_connections", Balance::LeastConnections),
+    ("hash", Balance::Hash),
+];
+
+/// A site, where its hosts stand, and where its upstreams do.
+pub(super) struct PlacedSite {
+    pub(super) site: Site,
+    pub(super) hosts: Vec<(HostRule, Place)>,
+    pub(super) upstreams: Place,
+}
+
+impl PlacedSite {
+    /// Whether TLS goes through it unopened.
+    pub(super) fn is_passthrough(&self) -> bool {
+        self.site.target.upstreams.iter().any(|upstream| upstream.scheme == UpstreamScheme::Tcp)
+    }
+}
+
+pub(super) fn sites(root: &mut Section<'_>) -> Vec<PlacedSite> {
+    root.sections("site").into_iter().filter_map(site).collect()
+}
+
+fn site(mut section: Section<'_>) -> Option<PlacedSite> {
+    let hosts = section.required("hosts", "hosts = [\"example.com\", \"*.example.com\"]");
+    let items = hosts.as_ref().map(Value::items).unwrap_or_default();
+    if let Some(value) = &hosts
+        && value.is_empty_list()
+    {
+        value.refuse("a site needs a host; write one like [\"example.com\", \"*.example.com\"]");
+    }
+    let hosts: Vec<_> =
+        items.iter().filter_map(|item| Some((item.parse(value::host_rule)?, item.place()))).collect();
+    let scenario = optional(&mut section, "scenario", super::scenario);
+    let region = optional(&mut section, "region", super::region);
+    let target = target(&mut section);
+    section.finish();
+    let (target, upstreams) = target?;
+    let upstreams = upstreams.place();
+    let site = Site { hosts: hosts.iter().map(|(rule, _)| rule.clone()).collect(), scenario, region, target };
+    Some(PlacedSite { site, hosts, upstreams })
+}
+
+pub(super) fn default_site(mut section: Section<'_>) -> Option<SiteTarget> {
+    let target = target(&mut section);
+    section.finish();
+    target
+        .filter(|(target, upstreams)| {
+            let is_http = target.upstreams.iter().all(|upstream| upstream.scheme != UpstreamScheme::Tcp);
+            if !is_http {
+                upstreams.refuse(
+                    "the default site serves HTTP; name tcp upstreams in the tls_passthrough [[listener]]",
+                );
+            }
+            is_http
+        })
+        .map(|(target, _)| target)
+}
+
+/// What both kinds of site share, and the value of `upstreams`.
+fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
+    let written = section.required("upstreams", "upstreams = [\"http://10.0.0.1:8080\"]");
+    let upstreams = written.as_ref().map(upstreams).unwrap_or_default();
+    let balance = optional(section, "balance", |value| value.choice("a way to balance", &BALANCES));
+    let origin_here = optional(section, "origin_here", Value::boolean);
+    let mode = optional(section, "mode", |value| value.choice("a mode", &MODES));
+    let timeouts = timeouts(section.section("timeouts"));
+    section.unsupported("health");
+    if let Some(footer) = section.section("footer") {
+        refuse_footer(footer);
+    }
+    let target = SiteTarget {
+        upstreams,
+        balance: balance.unwrap_or(Balance::P2c),
+        origin_here: origin_here.unwrap_or(false),
+        mode,
+        timeouts,
+    };
+    Some((target, written?))
+}
+
+fn upstreams(value: &Value<'_>) -> Vec<Upstream> {
+    let items = value.items();
+    if value.is_empty_list() {
+        value.refuse("a site needs an upstream; write one like [\"http://10.0.0.1:8080\"]");
+    }
+    let mut upstreams: Vec<Upstream> = Vec::new();
+    for item in items {
+        let Some(upstream) = item.parse(value::upstream) else { continue };
+        let is_tcp = |upstream: &Upstream| upstream.scheme == UpstreamScheme::Tcp;
+        match upstreams.first() {
+            Some(first) if is_tcp(first) != is_tcp(&upstream) => item.refuse(
+                "the upstreams of one site are all tcp (TLS passes through unopened) or all http, https or h2c; \
+                 use one [[site]] for each",
+            ),
+            _ => upstreams.push(upstream),
+        }
+    }
+    upstreams
+}
+
+fn timeouts(section: Option<Section<'_>>) -> SiteTimeouts {
+    let mut timeouts = SiteTimeouts {
+        connect: Duration::from_secs(5),
+        response: Duration::from_secs(60),
+        idle: Duration::from_secs(60),
+    };
+    let Some(mut section) = section else { return timeouts };
+    let slots = [
+        ("connect", &mut timeouts.connect),
+        ("response", &mut timeouts.response),
+        ("idle", &mut timeouts.idle),
+    ];
+    for (key, slot) in slots {
+        if let Some(timeout) = optional(&mut section, key, Value::duration) {
+            *slot = timeout;
+        }
+    }
+    section.finish();
+    timeouts
+}
+
+/// `[site.footer]` is understood so far as it is off.
+fn refuse_footer(mut section: Section<'_>) {
+    if let Some(mode) = section.value("mode") {
+        let is_on = mode.choice("a footer mode", &[("off", false), ("check", true), ("inject", true)]);
+        if is_on == Some(true) {
+            mode.refuse("not supported by this version; use \"off\" or leave it out");
+        }
+    }
+    section.finish();
+}

@@ -1,0 +1,432 @@
+//! `DomainName`: a name in canonical form, and what can be asked of it.
+//!
+//! Knows labels, punycode and the public suffix list; refuses to know addresses (beyond
+//! telling that something is one) and what a filing is.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+
+use super::{LABEL_MAX, NAME_MAX, NameError, ascii_form, ipv4};
+
+/// `.政务`, the Chinese twin of `.gov.cn`.
+const GOVERNMENT_SUFFIXES: [&str; 2] = ["gov.cn", "xn--zfr164b"];
+/// Names that are asked for one government name, at most.
+const CANDIDATES_MAX: usize = 8;
+/// `registrable_at` of a name that has no registrable domain; no offset is as large.
+const NOWHERE: u8 = u8::MAX;
+
+/// A DNS name in canonical form: lower-case A-labels, no trailing dot, 1 to 253 octets.
+///
+/// Held inline, so that judging a request allocates nothing.
+#[derive(Clone, Copy)]
+pub struct DomainName {
+    len: u8,
+    /// Where the registrable domain starts: looked up once, asked for often.
+    registrable_at: u8,
+    bytes: [u8; NAME_MAX],
+}
+
+impl DomainName {
+    /// Parses what a client sent (Host, `:authority`, SNI): ASCII only, any case, one trailing dot allowed.
+    pub fn from_wire(bytes: &[u8]) -> Result<Self, NameError> {
+        if bytes.is_empty() {
+            return Err(NameError::Empty);
+        }
+        let bytes = bytes.strip_suffix(b".").unwrap_or(bytes);
+        if bytes.len() > NAME_MAX {
+            return Err(NameError::TooLong);
+        }
+        let mut name = Self {
+            len: u8::try_from(bytes.len()).map_err(|_| NameError::TooLong)?,
+            registrable_at: NOWHERE,
+            bytes: [0; NAME_MAX],
+        };
+        let buffer = &mut name.bytes[..bytes.len()];
+        buffer.copy_from_slice(bytes);
+        buffer.make_ascii_lowercase();
+        let mut has_punycode = false;
+        for label in buffer.split(|&byte| byte == b'.') {
+            check_label(label)?;
+            has_punycode |= label.starts_with(b"xn--");
+        }
+        if ipv4::is_expected(bytes) {
+            return Err(match ipv4::parse(bytes) {
+                Some(_) => NameError::AddressNotName,
+                None => NameError::BadAddress,
+            });
+        }
+        if has_punycode && !is_true_punycode(name.as_str()) {
+            return Err(NameError::BadPunycode);
+        }
+        if let Some(start) = registrable_start(name.as_str()) {
+            name.registrable_at = u8::try_from(start).map_err(|_| NameError::TooLong)?;
+        }
+        // Hosts with an underscore exist; nobody can register one.
+        if name.registrable().unwrap_or(name.as_str()).contains('_') {
+            return Err(NameError::Underscore);
+        }
+        Ok(name)
+    }
+
+    /// Parses what an operator wrote: Unicode or punycode (UTS 46, hyphens as DNS needs them), one trailing dot allowed.
+    pub fn from_user(text: &str) -> Result<Self, NameError> {
+        Self::from_wire(ascii_form(text)?.as_bytes())
+    }
+
+    /// The canonical ASCII form.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).expect("only ASCII passes `check_label`")
+    }
+
+    /// The Unicode form, for people.
+    pub fn to_unicode(&self) -> String {
+        let (text, _) =
+            Uts46::new().to_unicode(self.as_str().as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow);
+        text.into_owned()
+    }
+
+    /// The registrable domain (ICANN section of the public suffix list); `None` for a public suffix or a single label.
+    pub fn registrable(&self) -> Option<&str> {
+        self.as_str().get(usize::from(self.registrable_at)..)
+    }
+
+    /// Whether the name is itself a public suffix (ICANN section); any single label counts as one.
+    pub fn is_public_suffix(&self) -> bool {
+        self.registrable_at == NOWHERE
+    }
+
+    /// Whether it lies under `.gov.cn` or `.政务`, where units may have filings of their own.
+    pub fn is_government(&self) -> bool {
+        GOVERNMENT_SUFFIXES.iter().any(|suffix| self.as_str() != *suffix && self.is_within(suffix))
+    }
+
+    /// The names whose filing could cover this one, most specific first: only the registrable
+    /// domain, or under government suffixes up to eight, from the name itself up to the registrable domain
+    /// (a deeper name starts eight labels from the registrable domain).
+    pub fn filing_candidates(&self) -> impl Iterator<Item = &str> {
+        let name = self.as_str();
+        let registrable_at = usize::from(self.registrable_at);
+        let below = match self.registrable() {
+            Some(_) if self.is_government() => &name[..registrable_at],
+            _ => "",
+        };
+        let labels = below.bytes().filter(|&byte| byte == b'.').count();
+        // Every start of a label before the registrable domain: the name's own, and after each dot but the last.
+        std::iter::once(0)
+            .chain(below.match_indices('.').map(|(dot, _)| dot + 1))
+            .take(labels)
+            .skip(labels.saturating_sub(CANDIDATES_MAX - 1))
+            .chain(self.registrable().map(|_| registrable_at))
+            .map(move |start| &name[start..])
+    }
+
+    /// Whether `self` is `parent` or lies below it (whole labels). `parent` is in canonical form.
+    pub fn is_within(&self, parent: &str) -> bool {
+        match self.as_str().strip_suffix(parent) {
+            Some(rest) => !parent.is_empty() && (rest.is_empty() || rest.ends_with('.')),
+            None => false,
+        }
+    }
+
+    /// The names above this one, nearest first: `b.c`, `c` for `a.b.c`.
+    pub fn parents(&self) -> impl Iterator<Item = &str> {
+        let name = self.as_str();
+        name.match_indices('.').map(move |(dot, _)| &name[dot + 1..])
+    }
+}
+
+fn check_label(label: &[u8]) -> Result<(), NameError> {
+    let (Some(first), Some(last)) = (label.first(), label.last()) else {
+        return Err(NameError::EmptyLabel);
+    };
+    for &byte in label {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
+            0x80.. => return Err(NameError::NotAscii),
+            _ => return Err(NameError::BadCharacter(char::from(byte))),
+        }
+    }
+    if label.len() > LABEL_MAX {
+        return Err(NameError::LabelTooLong);
+    }
+    if *first == b'-' || *last == b'-' {
+        return Err(NameError::Hyphen);
+    }
+    Ok(())
+}
+
+/// Whether every `xn--` label is what its Unicode form encodes to: else two spellings would be one
+/// name to some parsers and two to others.
+fn is_true_punycode(name: &str) -> bool {
+    let uts46 = Uts46::new();
+    let (unicode, valid) = uts46.to_unicode(name.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow);
+    let has_outer_hyphen = |label: &str| label.starts_with('-') || label.ends_with('-');
+    if valid.is_err() || unicode.split('.').any(has_outer_hyphen) {
+        return false;
+    }
+    let ascii = uts46.to_ascii(unicode.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow, DnsLength::Ignore);
+    ascii.is_ok_and(|ascii| ascii == name)
+}
+
+/// Where the registrable domain starts, by the ICANN section alone: names under a shared private
+/// suffix are covered by the suffix owner's filing.
+fn registrable_start(name: &str) -> Option<usize> {
+    let mut looked_at = 0;
+    let suffix_start = loop {
+        let suffix = psl::suffix(&name.as_bytes()[looked_at..])?;
+        let start = name.len().checked_sub(suffix.as_bytes().len())?;
+        if suffix.typ() != Some(psl::Type::Private) {
+            break start;
+        }
+        looked_at = start + name[start..].find('.')? + 1;
+    };
+    let above = name[..suffix_start].strip_suffix('.')?;
+    Some(above.rfind('.').map_or(0, |dot| dot + 1))
+}
+
+impl FromStr for DomainName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::from_user(text)
+    }
+}
+
+impl AsRef<str> for DomainName {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for DomainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for DomainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl PartialEq for DomainName {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for DomainName {}
+
+impl PartialOrd for DomainName {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for DomainName {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for DomainName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn name(text: &str) -> DomainName {
+        DomainName::from_user(text).unwrap()
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<&str, NameError>) {
+        let parsed = DomainName::from_wire(text.as_bytes());
+        assert_eq!(parsed.map(|name| name.to_string()), expected.map(str::to_owned), "{text:?}");
+    }
+
+    #[test]
+    fn names_on_the_wire() {
+        check("example.com", Ok("example.com"));
+        check("WWW.Example.COM.", Ok("www.example.com"));
+        check("localhost", Ok("localhost"));
+        check("a_b.example.com", Ok("a_b.example.com"));
+        check("_dmarc.example.com", Ok("_dmarc.example.com"));
+        check("r3---sn-abc.example.com", Ok("r3---sn-abc.example.com"));
+        check("4u.example", Ok("4u.example"));
+        check("XN--FSQU00A.xn--FIQS8S", Ok("xn--fsqu00a.xn--fiqs8s"));
+        check(&"a.".repeat(127), Ok(&["a"; 127].join(".")));
+        check(&format!("{}.com", "a".repeat(63)), Ok(&format!("{}.com", "a".repeat(63))));
+    }
+
+    #[test]
+    fn what_is_no_name() {
+        use NameError::*;
+        check("", Err(Empty));
+        check(".", Err(EmptyLabel));
+        check("..", Err(EmptyLabel));
+        check("a..b", Err(EmptyLabel));
+        check("-a.com", Err(Hyphen));
+        check("a-.com", Err(Hyphen));
+        check("xn--.com", Err(Hyphen));
+        check("xn--abc-.com", Err(Hyphen));
+        check("a_b.com", Err(Underscore));
+        check("my_host", Err(Underscore));
+        check(&format!("{}.com", "a".repeat(64)), Err(LabelTooLong));
+        check(&format!("{}bc", "a.".repeat(126)), Err(TooLong));
+        check("192.0.2.1", Err(AddressNotName));
+        check("example.1", Err(BadAddress));
+        check("*.example.com", Err(BadCharacter('*')));
+    }
+
+    #[test]
+    fn punycode_must_round_trip() {
+        for text in [
+            "xn--a.com",
+            "xn--zzzzzzzzzzzz.com",
+            // Capital, full-width, ligature, combining accent, soft hyphen, joiner, full stop
+            // inside the encoded label: UTS 46 maps or refuses each.
+            "xn--a-gea.com",
+            "xn--b-yq0i.com",
+            "xn--x-sy8h.com",
+            "xn--ex-8tb.com",
+            "xn--ab-5da.com",
+            "xn--ab-m1t.com",
+            "xn--r6j326gk8h.com",
+            "xn--xn---epa.com",
+            "example.xn--0",
+        ] {
+            check(text, Err(NameError::BadPunycode));
+        }
+        check("xn--fa-hia.de", Ok("xn--fa-hia.de"));
+    }
+
+    #[test]
+    fn unicode_and_punycode_are_equal_for_users() {
+        for (text, ascii) in [
+            ("例子.中国", "xn--fsqu00a.xn--fiqs8s"),
+            ("例子。中国。", "xn--fsqu00a.xn--fiqs8s"),
+            ("政府.政务", "xn--mxtq1m.xn--zfr164b"),
+            ("faß.de", "xn--fa-hia.de"),
+            ("ＷＷＷ．Ｅｘａｍｐｌｅ．ｃｏｍ", "www.example.com"),
+            ("XN--FSQU00A.中国", "xn--fsqu00a.xn--fiqs8s"),
+        ] {
+            assert_eq!(name(text).as_str(), ascii, "{text}");
+            assert_eq!(name(ascii), name(text), "{text}");
+        }
+        assert_eq!(name("xn--fsqu00a.xn--fiqs8s").to_unicode(), "例子.中国");
+        assert_eq!(name("example.com").to_unicode(), "example.com");
+        for text in ["例 子.中国", "例/子.中国", "例\u{ffff}.中国", "-例.中国", "a℀.com"] {
+            assert!(DomainName::from_user(text).is_err(), "{text}");
+        }
+        assert_eq!(DomainName::from_user(&"例".repeat(1000)), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn registrable_domains() {
+        for (text, expected) in [
+            ("example.com", Some("example.com")),
+            ("a.b.example.com", Some("example.com")),
+            ("www.example.com.cn", Some("example.com.cn")),
+            ("a.gov.cn", Some("a.gov.cn")),
+            ("b.a.gov.cn", Some("a.gov.cn")),
+            ("www.example.bj.cn", Some("example.bj.cn")),
+            ("bench.test", Some("bench.test")),
+            ("www.bench.test", Some("bench.test")),
+            ("www.政府.政务", Some("xn--mxtq1m.xn--zfr164b")),
+            ("www.例子.中国", Some("xn--fsqu00a.xn--fiqs8s")),
+            ("www.例子.公司.cn", Some("xn--fsqu00a.xn--55qx5d.cn")),
+            // Shared private suffixes are covered by their owner's filing.
+            ("someone.github.io", Some("github.io")),
+            ("a.s3.cn-north-1.amazonaws.com.cn", Some("amazonaws.com.cn")),
+            ("www.ck", Some("www.ck")),
+            ("a.b.c.ck", Some("b.c.ck")),
+            ("com", None),
+            ("com.cn", None),
+            ("gov.cn", None),
+            ("bj.cn", None),
+            ("政务", None),
+            ("localhost", None),
+        ] {
+            assert_eq!(name(text).registrable(), expected, "{text}");
+            assert_eq!(name(text).is_public_suffix(), expected.is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn government_names_are_walked_others_asked_once() {
+        for (text, expected) in [
+            ("a.b.example.com", "example.com"),
+            ("com", ""),
+            ("gov.cn", ""),
+            ("a.gov.cn", "a.gov.cn"),
+            ("c.b1.a.gov.cn", "c.b1.a.gov.cn b1.a.gov.cn a.gov.cn"),
+            (
+                "j.i.h.g.f.e.d.c.b.a.gov.cn",
+                "h.g.f.e.d.c.b.a.gov.cn g.f.e.d.c.b.a.gov.cn f.e.d.c.b.a.gov.cn \
+                 e.d.c.b.a.gov.cn d.c.b.a.gov.cn c.b.a.gov.cn b.a.gov.cn a.gov.cn",
+            ),
+            ("www.政府.政务", "www.xn--mxtq1m.xn--zfr164b xn--mxtq1m.xn--zfr164b"),
+            ("a.notgov.cn", "notgov.cn"),
+        ] {
+            let candidates: Vec<_> = name(text).filing_candidates().map(str::to_owned).collect();
+            assert_eq!(candidates.join(" "), expected, "{text}");
+        }
+        assert!(!name("gov.cn").is_government() && !name("政务").is_government());
+    }
+
+    #[test]
+    fn within_means_whole_labels() {
+        for (text, parent, expected) in [
+            ("example.com", "example.com", true),
+            ("a.example.com", "example.com", true),
+            ("evilexample.com", "example.com", false),
+            ("example.com.evil.example", "example.com", false),
+            ("com", "example.com", false),
+            ("example.com", "", false),
+        ] {
+            assert_eq!(name(text).is_within(parent), expected, "{text} {parent}");
+        }
+        let parents: Vec<_> = name("a.b.c").parents().map(str::to_owned).collect();
+        assert_eq!(parents, ["b.c", "c"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,80}") {
+            let _ = DomainName::from_user(&text);
+            let _ = DomainName::from_wire(text.as_bytes());
+        }
+
+        #[test]
+        fn spelling_does_not_matter(
+            text in "(xn--)?[a-z0-9_-]{1,8}(\\.[a-z0-9]{1,8}){0,4}",
+            upper in any::<u64>(),
+        ) {
+            let Ok(plain) = DomainName::from_wire(text.as_bytes()) else { return Ok(()) };
+            let other: String = text
+                .char_indices()
+                .map(|(at, c)| if upper >> (at % 64) & 1 == 1 { c.to_ascii_uppercase() } else { c })
+                .chain(['.'])
+                .collect();
+            prop_assert_eq!(DomainName::from_wire(other.as_bytes()), Ok(plain));
+            prop_assert_eq!(DomainName::from_user(&plain.to_unicode()), Ok(plain));
+        }
+
+        #[test]
+        fn unicode_survives_the_round_trip(text in "[\\p{Han}a-z0-9]{1,10}\\.(中国|com|政务)") {
+            let Ok(name) = DomainName::from_user(&text) else { return Ok(()) };
+            prop_assert_eq!(DomainName::from_wire(name.as_str().as_bytes()), Ok(name));
+            prop_assert_eq!(DomainName::from_user(&name.to_unicode()), Ok(name));
+        }
+    }
+}

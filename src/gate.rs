@@ -1,0 +1,105 @@
+//! The data path: `handle` is all of it, on one screen.
+//!
+//! Listener → (PROXY header) → TLS or ClientHello → HTTP → **name → site → filing → verdict → upstream** →
+//! headers → exchange → headers back. HTTP and HTTPS, HTTP/1.1 and HTTP/2 share this path: what differs is how a
+//! request head and a body arrive and leave (`http1`, `http2`).
+
+pub mod accept;
+pub mod body;
+pub mod buffer;
+pub mod client;
+pub mod exchange;
+pub mod headers;
+pub mod hello;
+pub mod http1;
+pub mod http2;
+pub mod judge;
+pub mod listen;
+pub mod own;
+pub mod passthrough;
+pub mod pool;
+pub mod proxy_header;
+pub mod record;
+pub mod reject;
+pub mod request;
+pub mod route;
+pub mod rules;
+pub mod stream;
+pub mod tls;
+pub mod tunnel;
+pub mod watch;
+pub mod worker;
+
+use body::BodySource;
+use client::Client;
+use exchange::Exchange;
+use record::Record;
+use reject::Reject;
+use request::RequestHead;
+use route::Target;
+use std::sync::Arc;
+use watch::Watch;
+use worker::Worker;
+
+/// A request as it arrives: its head, its body, and the deadline that its connection is under.
+#[derive(Debug)]
+pub struct Incoming<'a, B> {
+    /// The head.
+    pub head: &'a RequestHead,
+    /// The body.
+    pub body: &'a mut B,
+    /// The deadline.
+    pub watch: &'a Watch,
+}
+
+/// What a request comes to.
+#[derive(Debug)]
+pub enum Answer {
+    /// The upstream's response: its head is read, its body under way.
+    Forward(Box<Exchange>, Arc<Target>),
+    /// The gate answers itself.
+    Own(Reject),
+    /// The listener's health path.
+    Healthy,
+}
+
+/// Takes one request to its answer. `record` gathers what the log and the counters will say of it.
+pub async fn handle(
+    worker: &Worker,
+    client: &Client,
+    request: Incoming<'_, impl BodySource>,
+    record: &mut Record,
+) -> Answer {
+    if client.listener.is_health_check(request.head) {
+        return Answer::Healthy;
+    }
+    let walked = match judge(worker, client, request.head, record) {
+        Ok(target) => {
+            worker.exchange(client, request, &target, record).await.map(|exchange| (exchange, target))
+        }
+        Err(reject) => Err(reject),
+    };
+    match walked {
+        Ok((exchange, target)) => Answer::Forward(exchange, target),
+        Err(reject) => {
+            record.reject(&reject);
+            Answer::Own(reject)
+        }
+    }
+}
+
+/// name → site → filing → verdict: where the request may go, if anywhere.
+fn judge(
+    worker: &Worker,
+    client: &Client,
+    head: &RequestHead,
+    record: &mut Record,
+) -> Result<Arc<Target>, Reject> {
+    let rules = worker.rules();
+    let filings = worker.filings();
+    let host = judge::name(head, &worker.shared.via, record)?;
+    judge::connection(client, &host, &filings)?;
+    let site = judge::site(&rules, &host);
+    let decision = judge::decide(&rules, &client.listener, (&host, site), &filings, worker.today());
+    judge::pass(&rules, &decision, site, head, record)
+}

@@ -1,0 +1,221 @@
+//! From an accepted socket to the protocol that serves it: PROXY header, ClientHello, handshake, ALPN.
+
+use crate::config::{Protocol, ProxyProtocol, TlsBlocked};
+use crate::domain::{DomainName, HostForm};
+use crate::gate::client::{Client, Listener, TlsFacts};
+use crate::gate::hello::{self, Alert};
+use crate::gate::listen::Place;
+use crate::gate::proxy_header::{self, Start};
+use crate::gate::stream::{Channel, Prefixed, Stream};
+use crate::gate::watch::Watch;
+use crate::gate::worker::Worker;
+use crate::gate::{http1, http2, judge, passthrough};
+use bytes::Bytes;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+
+/// How long accepting pauses when the system has nothing to accept with (descriptors, memory).
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts on one listener until the worker drains.
+pub async fn run(worker: Rc<Worker>, listener: Arc<Listener>, socket: TcpListener) {
+    loop {
+        match socket.accept().await {
+            Ok((tcp, peer)) => {
+                let Some(place) = worker.shared.admission.admit(peer.ip().to_canonical()) else {
+                    worker.counters.one(|c| &c.refused);
+                    continue;
+                };
+                let (worker, listener) = (Rc::clone(&worker), Arc::clone(&listener));
+                tokio::task::spawn_local(connection(worker, listener, (tcp, peer), place));
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Counts a connection as open until it is dropped.
+struct Open(Rc<Worker>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.counters.one_less(|c| &c.open);
+    }
+}
+
+async fn connection(
+    worker: Rc<Worker>,
+    listener: Arc<Listener>,
+    (tcp, peer): (TcpStream, SocketAddr),
+    _place: Place,
+) {
+    worker.counters.one(|c| &c.connections);
+    worker.counters.one(|c| &c.open);
+    let _open = Open(Rc::clone(&worker));
+    // An error only means that the peer is gone already.
+    let _ = tcp.set_nodelay(true);
+    let is_trusted = listener.trusts(peer.ip());
+    let mut channel = Channel::new(Stream::Tcp(tcp));
+    let watch = worker.clock.watch();
+    watch.within(worker.rules().limits.header_timeout);
+    let Some(address) = client_address(&listener, peer, is_trusted, &mut channel, &watch).await else {
+        return;
+    };
+    let client = Client { address, is_trusted, listener, tls: None };
+    match client.listener.protocol {
+        Protocol::Http => {
+            drop(watch);
+            http1::serve(worker, client, channel).await;
+        }
+        Protocol::Https => tls(worker, client, channel, &watch).await,
+        Protocol::TlsPassthrough => passthrough::serve(worker, client, channel, &watch).await,
+    }
+}
+
+/// Reads a PROXY header where the listener and the peer are such that one may come; `None` ends the connection.
+async fn client_address(
+    listener: &Listener,
+    peer: SocketAddr,
+    is_trusted: bool,
+    channel: &mut Channel,
+    watch: &Watch,
+) -> Option<SocketAddr> {
+    match listener.proxy_protocol {
+        ProxyProtocol::Off => return Some(peer),
+        ProxyProtocol::Optional if !is_trusted => return Some(peer),
+        ProxyProtocol::Required if !is_trusted => return None,
+        ProxyProtocol::Optional | ProxyProtocol::Required => {}
+    }
+    loop {
+        match proxy_header::parse(channel.input.data()) {
+            Start::Header(octets, client) => {
+                channel.input.consume(octets);
+                return Some(client.unwrap_or(peer));
+            }
+            Start::Absent if listener.proxy_protocol == ProxyProtocol::Optional => return Some(peer),
+            Start::Absent | Start::Malformed => return None,
+            Start::Incomplete => fill(channel, watch, proxy_header::MAX_HEADER_BYTES).await.ok()?,
+        }
+    }
+}
+
+/// Reads more.
+///
+/// # Errors
+/// The connection ended, or the wait lasted too long.
+pub(super) async fn fill(channel: &mut Channel, watch: &Watch, capacity: usize) -> io::Result<()> {
+    let octets = poll_fn(|cx| match watch.check(cx) {
+        Ok(()) => channel.poll_fill(cx, capacity),
+        Err(_) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+    })
+    .await?;
+    if octets == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+}
+
+/// Reads until the ClientHello is whole; it stays in the channel's input. `Err(None)`: the client went away.
+pub(super) async fn client_hello(
+    channel: &mut Channel,
+    watch: &Watch,
+) -> Result<hello::Hello, Option<Alert>> {
+    loop {
+        match hello::parse(channel.input.data()) {
+            Ok(Some(hello)) => return Ok(hello),
+            Ok(None) => fill(channel, watch, hello::MAX_HELLO_BYTES).await.map_err(|_| None)?,
+            Err(alert) => return Err(Some(alert)),
+        }
+    }
+}
+
+/// Sends an alert and ends.
+pub(super) async fn alert(channel: &mut Channel, watch: &Watch, alert: Alert) {
+    channel.output.put(&alert.record());
+    // Nobody is owed more than the try.
+    let _ = poll_fn(|cx| match watch.check(cx) {
+        Ok(()) => channel.poll_shutdown(cx),
+        Err(_) => Poll::Ready(Ok(())),
+    })
+    .await;
+}
+
+/// Ends with a reset: no octet, no alert.
+pub(super) fn reset(channel: &Channel) {
+    if let Stream::Tcp(tcp) = &channel.stream {
+        let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+    }
+}
+
+async fn tls(worker: Rc<Worker>, mut client: Client, mut channel: Channel, watch: &Watch) {
+    let served = match client_hello(&mut channel, watch).await {
+        Err(None) => return,
+        Err(Some(code)) => {
+            worker.counters.one(|c| &c.handshakes_failed);
+            return alert(&mut channel, watch, code).await;
+        }
+        Ok(hello) => {
+            let certificates = worker.shared.certificates.load();
+            let served = certificates.find(hello.server_name.as_ref()).cloned();
+            served
+                .filter(|_| may_shake_hands(&worker, &client, hello.server_name.as_ref()))
+                .map(|served| (served, hello))
+        }
+    };
+    let Some((served, hello)) = served else {
+        worker.counters.one(|c| &c.handshakes_failed);
+        if worker.rules().tls_blocked == TlsBlocked::Reset {
+            return reset(&channel);
+        }
+        return alert(&mut channel, watch, Alert::UnrecognizedName).await;
+    };
+    let Stream::Tcp(tcp) = channel.stream else { return };
+    let prefixed = Prefixed::new(Bytes::copy_from_slice(channel.input.data()), tcp);
+    drop(channel.input);
+    let mut accepting = pin!(tokio_rustls::TlsAcceptor::from(Arc::clone(&served.config)).accept(prefixed));
+    let accepted = poll_fn(|cx| match watch.check(cx) {
+        Ok(()) => accepting.as_mut().poll(cx),
+        Err(_) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+    });
+    let Ok(stream) = accepted.await else { return worker.counters.one(|c| &c.handshakes_failed) };
+    worker.counters.one(|c| &c.handshakes);
+    let session = stream.get_ref().1;
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    client.tls = Some(TlsFacts {
+        sni: hello.server_name,
+        names: Arc::clone(&served.names),
+        version: if session.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3) {
+            "1.3"
+        } else {
+            "1.2"
+        },
+        cipher: session
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite.suite().as_str())
+            .unwrap_or("unknown"),
+    });
+    watch.unbounded();
+    let channel = Channel::new(Stream::TlsServer(Box::new(stream)));
+    if is_http2 {
+        http2::serve(worker, client, channel).await
+    } else {
+        http1::serve(worker, client, channel).await
+    }
+}
+
+/// Whether a name for which a certificate is held gets as far as a page.
+fn may_shake_hands(worker: &Worker, client: &Client, name: Option<&DomainName>) -> bool {
+    let rules = worker.rules();
+    if rules.tls_blocked == TlsBlocked::Page {
+        return true;
+    }
+    let Some(name) = name else { return true };
+    let host = HostForm::Name(*name);
+    let site = judge::site(&rules, &host);
+    let decision = judge::decide(&rules, &client.listener, (&host, site), &worker.filings(), worker.today());
+    !decision.verdict.is_blocked() || judge::mode(&rules, site) == crate::config::Mode::Monitor
+}

@@ -1,0 +1,97 @@
+//! What is known of a client connection before its first request, and how the listener it came by is set.
+
+use crate::config::{self, Protocol, ProxyProtocol};
+use crate::domain::DomainName;
+use crate::gate::headers::Onward;
+use crate::gate::request::RequestHead;
+use crate::gate::tls::CertificateNames;
+use crate::verdict::{Region, Scenario};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// A listener, as its connections see it.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its place in the config.
+    pub index: usize,
+    /// Where it is bound (a port of 0 resolved).
+    pub address: SocketAddr,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Default for the hosts that arrive here.
+    pub scenario: Scenario,
+    /// Default for the hosts that arrive here.
+    pub region: Region,
+    /// Whether PROXY headers are expected.
+    pub proxy_protocol: ProxyProtocol,
+    /// Whose PROXY headers and forwarding fields are believed.
+    pub trusted_peers: Vec<ipnet::IpNet>,
+    /// A path that is answered without a verdict.
+    pub health_path: Option<String>,
+}
+
+impl Listener {
+    /// Of its config, bound at `address`.
+    #[must_use]
+    pub fn new(index: usize, from: &config::Listener, address: SocketAddr) -> Self {
+        Self {
+            index,
+            address,
+            protocol: from.protocol,
+            scenario: from.scenario,
+            region: from.region,
+            proxy_protocol: from.proxy_protocol,
+            trusted_peers: from.trusted_peers.clone(),
+            health_path: from.health_path.clone(),
+        }
+    }
+
+    /// Whether this peer's word on whom it speaks for is believed.
+    #[must_use]
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted_peers.iter().any(|net| net.contains(&peer))
+    }
+
+    /// Whether a request asks for the health path.
+    #[must_use]
+    pub fn is_health_check(&self, head: &RequestHead) -> bool {
+        self.health_path
+            .as_ref()
+            .is_some_and(|path| head.path() == path.as_bytes() && matches!(head.method(), b"GET" | b"HEAD"))
+    }
+}
+
+/// What TLS told of a client.
+#[derive(Debug)]
+pub struct TlsFacts {
+    /// The name that it asked for.
+    pub sni: Option<DomainName>,
+    /// The names in the certificate that it was shown.
+    pub names: Arc<CertificateNames>,
+    /// `1.2` or `1.3`.
+    pub version: &'static str,
+    /// The cipher suite, for the log.
+    pub cipher: &'static str,
+}
+
+/// A client connection.
+#[derive(Debug)]
+pub struct Client {
+    /// Who, by TCP or by a trusted PROXY header.
+    pub address: SocketAddr,
+    /// Whether the TCP peer is one whose forwarding fields are believed.
+    pub is_trusted: bool,
+    /// Where it came in.
+    pub listener: Arc<Listener>,
+    /// TLS, where it is.
+    pub tls: Option<TlsFacts>,
+}
+
+impl Client {
+    /// What the gate tells an upstream of a request of this client's.
+    #[must_use]
+    pub fn onward<'a>(&self, host: &'a str, via: &'a str) -> Onward<'a> {
+        Onward { host, client: self.address, is_trusted: self.is_trusted, is_tls: self.tls.is_some(), via }
+    }
+}

@@ -1,0 +1,373 @@
+//! One request to an upstream and its response, over a connection of ours (HTTP/1.1).
+//!
+//! Driven by polling from the client's own task: there is no task and no channel between the two
+//! connections. Both directions advance in every poll, so neither side can stall the other.
+
+use crate::gate::body::BodySource;
+use crate::gate::headers;
+use crate::gate::http1::body::{BodyDecoder, Step};
+use crate::gate::http1::framing::Framing;
+use crate::gate::http1::head::{self, HeadLimits, ResponseHead};
+use crate::gate::pool::{Endpoint, Lease, Pool};
+use crate::gate::reject::Reject;
+use crate::gate::request::{BodyLength, Known, RequestHead};
+use crate::gate::stream::Channel;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+/// Limits of an upstream's response head.
+const RESPONSE_LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: head::MAX_FIELDS };
+/// Interim (1xx) responses taken before a final one.
+const MAX_INTERIM: u32 = 8;
+/// Body octets gathered before they are written to the upstream.
+const GATHER_BYTES: usize = 64 * 1024;
+
+/// How far the request body has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    Plain,
+    Chunked,
+    Done,
+    /// The upstream takes no more: it may have answered early.
+    Abandoned,
+}
+
+/// Why there is no response.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A reused connection had been closed: nothing of a response was seen.
+    Stale,
+    /// Anything else.
+    Reject(Reject),
+}
+
+impl From<Reject> for Failure {
+    fn from(reject: Reject) -> Self {
+        Self::Reject(reject)
+    }
+}
+
+/// An exchange under way.
+#[derive(Debug)]
+pub struct Exchange {
+    channel: Channel,
+    lease: Lease,
+    sending: Sending,
+    is_reused: bool,
+    interim: u32,
+    scanned: usize,
+    /// The response head, once `poll_head` has given it.
+    pub head: ResponseHead,
+    decoder: BodyDecoder,
+    body_octets: u64,
+    /// Octets at the front of the input that the decoder has found to be body.
+    found: usize,
+    /// The upstream has switched protocols: what follows is a tunnel.
+    pub is_switched: bool,
+}
+
+impl Exchange {
+    /// Begins: the request head stands in `channel.output`, the body (if any) follows.
+    #[must_use]
+    pub fn new(channel: Channel, endpoint: &Arc<Endpoint>, body: BodyLength, is_reused: bool) -> Self {
+        let sending = match body {
+            BodyLength::None => Sending::Done,
+            BodyLength::Exactly(_) => Sending::Plain,
+            BodyLength::Unknown => Sending::Chunked,
+        };
+        Self {
+            channel,
+            lease: Lease::new(endpoint),
+            sending,
+            is_reused,
+            interim: 0,
+            scanned: 0,
+            head: ResponseHead::default(),
+            decoder: BodyDecoder::default(),
+            body_octets: 0,
+            found: 0,
+            is_switched: false,
+        }
+    }
+
+    /// Where it goes, for the log.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.lease.0
+    }
+
+    /// Whether the request has been passed on whole, or the upstream wants no more of it.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        matches!(self.sending, Sending::Done | Sending::Abandoned) && self.channel.output.is_empty()
+    }
+
+    /// Whether the request body was read to its end.
+    #[must_use]
+    pub fn is_body_read(&self) -> bool {
+        self.sending == Sending::Done
+    }
+
+    /// Octets of request body passed on so far.
+    #[must_use]
+    pub fn body_octets(&self) -> u64 {
+        self.body_octets
+    }
+
+    /// Whether the next step is the client's: more of its body.
+    #[must_use]
+    pub fn waits_for_client(&self) -> bool {
+        matches!(self.sending, Sending::Plain | Sending::Chunked) && self.channel.output.is_empty()
+    }
+
+    /// Passes the request body on as far as both sides let it.
+    ///
+    /// # Errors
+    /// Only the client's: what the upstream does wrong shows where its response is read.
+    pub fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut impl BodySource,
+    ) -> Poll<Result<(), Reject>> {
+        loop {
+            if self.sending == Sending::Abandoned {
+                return Poll::Ready(Ok(()));
+            }
+            if !self.channel.output.is_empty() && ready!(self.channel.poll_flush(cx)).is_err() {
+                self.abandon();
+                continue;
+            }
+            if self.sending == Sending::Done {
+                return self.poll_settle(cx);
+            }
+            match body.poll_data(cx)? {
+                // Octets that a TLS stream still holds must leave before the wait.
+                Poll::Pending => {
+                    if self.channel.poll_flush(cx).ready_and(|result| result.is_err()) {
+                        self.abandon();
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(false) => self.end_body(),
+                Poll::Ready(true) => self.gather(body),
+            }
+        }
+    }
+
+    fn poll_settle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reject>> {
+        if ready!(self.channel.poll_flush(cx)).is_err() {
+            self.abandon();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn abandon(&mut self) {
+        self.sending = Sending::Abandoned;
+        let left = self.channel.output.len();
+        self.channel.output.written(left);
+    }
+
+    fn end_body(&mut self) {
+        if self.sending == Sending::Chunked {
+            self.channel.output.put(b"0\r\n\r\n");
+        }
+        self.sending = Sending::Done;
+    }
+
+    fn gather(&mut self, body: &mut impl BodySource) {
+        let octets = body.data().len().min(GATHER_BYTES);
+        if self.sending == Sending::Chunked {
+            put_chunk(&mut self.channel, &body.data()[..octets]);
+        } else {
+            self.channel.output.put(&body.data()[..octets]);
+        }
+        body.consume(octets);
+        self.body_octets += octets as u64;
+    }
+
+    /// Waits for the final response head, passing the request body on meanwhile.
+    ///
+    /// # Errors
+    /// `Failure`; the connection is not to be used again.
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &RequestHead,
+        body: &mut impl BodySource,
+    ) -> Poll<Result<(), Failure>> {
+        loop {
+            if !self.is_sent() {
+                // Pending or not, the response may come before the request is whole.
+                if let Poll::Ready(Err(reject)) = self.poll_send(cx, body) {
+                    return Poll::Ready(Err(reject.into()));
+                }
+            }
+            if self.take_head(request)? {
+                return Poll::Ready(Ok(()));
+            }
+            match self.channel.poll_fill(cx, RESPONSE_LIMITS.bytes) {
+                Poll::Ready(Ok(octets)) if octets > 0 => {}
+                Poll::Ready(_) if self.is_reused && self.interim == 0 && self.channel.input.is_empty() => {
+                    return Poll::Ready(Err(Failure::Stale));
+                }
+                Poll::Ready(_) => {
+                    return Poll::Ready(Err(
+                        Reject::UpstreamError("closed before its response was whole").into()
+                    ));
+                }
+                Poll::Pending => {
+                    body.poll_gone(cx)?;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Takes heads from the input until a final one; `false` while more input is needed.
+    fn take_head(&mut self, request: &RequestHead) -> Result<bool, Reject> {
+        loop {
+            let found = head::find_end(self.channel.input.data(), self.scanned, RESPONSE_LIMITS);
+            let Some(end) = found.map_err(|_| Reject::UpstreamError("its response head is malformed"))?
+            else {
+                self.scanned = self.channel.input.data().len();
+                return Ok(false);
+            };
+            head::parse_response(&self.channel.input.data()[..end], RESPONSE_LIMITS, &mut self.head)
+                .map_err(Reject::UpstreamError)?;
+            self.channel.input.consume(end);
+            self.scanned = 0;
+            match self.head.status {
+                101 => return self.switch(request).map(|()| true),
+                100..=199 => self.interim += 1,
+                _ => return self.begin_body(request).map(|()| true),
+            }
+            if self.interim > MAX_INTERIM {
+                return Err(Reject::UpstreamError("too many interim responses"));
+            }
+        }
+    }
+
+    fn switch(&mut self, request: &RequestHead) -> Result<(), Reject> {
+        let asked = request.upgrade.map(|span| span.of(&request.text));
+        let mut answers = self
+            .head
+            .fields
+            .iter()
+            .filter(|f| f.known == Known::Upgrade)
+            .map(|f| f.value.of(&self.head.text));
+        match (asked, answers.next(), answers.next()) {
+            (Some(asked), Some(answer), None) if asked.eq_ignore_ascii_case(answer) => {
+                self.is_switched = true;
+                Ok(())
+            }
+            _ => Err(Reject::UpstreamError("it switched protocols unasked")),
+        }
+    }
+
+    fn begin_body(&mut self, request: &RequestHead) -> Result<(), Reject> {
+        let has_none = request.is_head() || matches!(self.head.status, 204 | 304);
+        if matches!(self.head.status, 204) && self.head.framing == Framing::Chunked {
+            return Err(Reject::UpstreamError("a body where there can be none"));
+        }
+        self.decoder = BodyDecoder::for_response(if has_none { Framing::Empty } else { self.head.framing });
+        if has_none && self.head.framing == Framing::UntilClose {
+            // Without a body there is nothing that only the end of the connection could end.
+            self.head.keep_alive = self.head.is_http11 && !headers::says_close(&self.head);
+        }
+        Ok(())
+    }
+
+    /// How the body will arrive; `Empty` where there is none whatever the fields say.
+    #[must_use]
+    pub fn body_framing(&self) -> Framing {
+        if self.decoder.is_done() && self.found == 0 { Framing::Empty } else { self.head.framing }
+    }
+
+    /// Whether the response is whole.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.decoder.is_done() && self.found == 0
+    }
+
+    /// Waits for response body octets: `true` when `data` has some, `false` when the response is whole.
+    ///
+    /// # Errors
+    /// It broke off or is malformed.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Reject>> {
+        loop {
+            if self.found > 0 {
+                return Poll::Ready(Ok(true));
+            }
+            match self
+                .decoder
+                .step(self.channel.input.data())
+                .map_err(|error| Reject::UpstreamError(error.0))?
+            {
+                Step::Done => return Poll::Ready(Ok(false)),
+                Step::Data(octets) => self.found = octets,
+                Step::Skip(octets) => self.channel.input.consume(octets),
+                Step::NeedInput => match ready!(self.channel.poll_fill(cx, RESPONSE_LIMITS.bytes)) {
+                    Ok(octets) if octets > 0 => {}
+                    Ok(_) if self.decoder.may_end() => {
+                        self.decoder = BodyDecoder::default();
+                        return Poll::Ready(Ok(false));
+                    }
+                    _ => return Poll::Ready(Err(Reject::UpstreamError("its response broke off"))),
+                },
+            }
+        }
+    }
+
+    /// Response body octets that are there.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.channel.input.data()[..self.found]
+    }
+
+    /// Uses up response body octets.
+    pub fn consume(&mut self, octets: usize) {
+        self.channel.input.consume(octets);
+        self.found -= octets;
+    }
+
+    /// Puts the connection back if nothing is left over on it.
+    pub fn finish(self, pool: &Pool, now: Instant) {
+        let is_clean = self.is_done() && self.sending == Sending::Done && self.channel.output.is_empty();
+        if is_clean && self.head.keep_alive && !self.is_switched && self.channel.is_quiet() {
+            pool.put(&self.lease.0, self.channel, now);
+        }
+    }
+
+    /// The connection, for a tunnel, and the count that it is under.
+    #[must_use]
+    pub fn into_tunnel(self) -> (Channel, Lease) {
+        (self.channel, self.lease)
+    }
+}
+
+/// Adds one chunk to a channel's output.
+pub fn put_chunk(channel: &mut Channel, data: &[u8]) {
+    let mut line = [0_u8; 18];
+    let mut rest = &mut line[..];
+    let room = rest.len();
+    let used = if write!(rest, "{:x}\r\n", data.len()).is_ok() { room - rest.len() } else { 0 };
+    channel.output.put(&line[..used]);
+    channel.output.put(data);
+    channel.output.put(b"\r\n");
+}
+
+trait ReadyAnd<T> {
+    /// Whether it is ready with a value of which `is` holds.
+    fn ready_and(self, is: impl FnOnce(T) -> bool) -> bool;
+}
+
+impl<T> ReadyAnd<T> for Poll<T> {
+    fn ready_and(self, is: impl FnOnce(T) -> bool) -> bool {
+        match self {
+            Poll::Ready(value) => is(value),
+            Poll::Pending => false,
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Header fields on their way through: what is passed on, what is dropped, what the gate sets. Pure.
+//!
+//! Sources: RFC 9110, 7.6 (hop-by-hop, Via), RFC 7239 (Forwarded); attacks, section 2: fields that route or
+//! speak of the client are the gate's to write, unless the peer is one that the operator trusts.
+
+use crate::gate::buffer::WriteBuffer;
+use crate::gate::http1::framing::Framing;
+use crate::gate::http1::head::ResponseHead;
+use crate::gate::request::{BodyLength, Field, Known, RequestHead, Version, list_elements};
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+/// What the gate says of a request to its upstream.
+#[derive(Debug, Clone, Copy)]
+pub struct Onward<'a> {
+    /// The canonical name (or address) that was judged: the one Host that the upstream sees.
+    pub host: &'a str,
+    /// The client as TCP or a trusted PROXY header names it.
+    pub client: SocketAddr,
+    /// Whether that peer's own forwarding fields are believed.
+    pub is_trusted: bool,
+    /// Whether the client came by TLS.
+    pub is_tls: bool,
+    /// This gate's name in Via.
+    pub via: &'a str,
+}
+
+/// Whether the request came by the gate that is called `via` before.
+#[must_use]
+pub fn has_looped(head: &RequestHead, via: &str) -> bool {
+    head.values(Known::Via)
+        .flat_map(list_elements)
+        .any(|hop| hop.split(|octet| *octet == b' ').any(|word| word == via.as_bytes()))
+}
+
+/// Writes the request head that goes to an HTTP/1.1 upstream.
+pub fn write_request(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuffer) {
+    for piece in [head.method(), b" ", head.path(), b" HTTP/1.1\r\nhost: ", onward.host.as_bytes(), b"\r\n"] {
+        out.put(piece);
+    }
+    let named = names_in_connection(head);
+    let mut has_cookie = false;
+    for field in &head.fields {
+        let (name, value) = head.field(field);
+        if head.version == Version::Http2 && name == b"cookie" {
+            // Pieces of one field (RFC 9113, 8.2.3): put together below.
+            has_cookie = true;
+        } else if is_passed_on(field, name) && !(named && is_named_in_connection(head, name)) {
+            put_field(out, name, value);
+        }
+    }
+    if has_cookie {
+        put_cookies(head, out);
+    }
+    match head.body {
+        BodyLength::None if has_content_length(head) => out.put(b"content-length: 0\r\n"),
+        BodyLength::None => {}
+        BodyLength::Exactly(octets) => put_number(out, b"content-length: ", octets),
+        BodyLength::Unknown => out.put(b"transfer-encoding: chunked\r\n"),
+    }
+    if let Some(upgrade) = head.upgrade {
+        put_field(out, b"connection", b"upgrade");
+        put_field(out, b"upgrade", upgrade.of(&head.text));
+    }
+    put_forwarding(head, onward, out);
+    out.put(b"\r\n");
+}
+
+fn has_content_length(head: &RequestHead) -> bool {
+    head.values(Known::ContentLength).next().is_some()
+}
+
+/// Underscored names are dropped: many an upstream takes them for their dashed twins.
+fn is_passed_on(field: &Field, name: &[u8]) -> bool {
+    matches!(field.known, Known::Other | Known::Accept | Known::AcceptLanguage | Known::UserAgent)
+        && !name.contains(&b'_')
+}
+
+fn names_in_connection(head: &RequestHead) -> bool {
+    let is_plain = |token: &[u8]| {
+        [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|known| token.eq_ignore_ascii_case(known))
+    };
+    head.values(Known::Connection).flat_map(list_elements).any(|token| !is_plain(token))
+}
+
+fn is_named_in_connection(head: &RequestHead, name: &[u8]) -> bool {
+    head.values(Known::Connection).flat_map(list_elements).any(|token| token.eq_ignore_ascii_case(name))
+}
+
+fn put_cookies(head: &RequestHead, out: &mut WriteBuffer) {
+    let cookies = head.fields.iter().map(|field| head.field(field)).filter(|(name, _)| *name == b"cookie");
+    for (index, (_, value)) in cookies.enumerate() {
+        out.put(if index == 0 { b"cookie: " } else { b"; " });
+        out.put(value);
+    }
+    out.put(b"\r\n");
+}
+
+fn put_forwarding(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuffer) {
+    let client = onward.client.ip().to_canonical();
+    let proto = if onward.is_tls { "https" } else { "http" };
+    out.put(b"via: ");
+    for hop in head.values(Known::Via) {
+        out.put(hop);
+        out.put(b", ");
+    }
+    put_display(out, format_args!("{} {}\r\n", head.version.as_str(), onward.via));
+    out.put(b"x-forwarded-for: ");
+    if onward.is_trusted {
+        for chain in head.values(Known::ForwardedFor) {
+            out.put(chain);
+            out.put(b", ");
+        }
+    }
+    put_display(out, format_args!("{client}\r\n"));
+    let believed = if onward.is_trusted { trusted_fields(head) } else { Trusted::default() };
+    match believed.proto {
+        Some(value) => put_field(out, b"x-forwarded-proto", value),
+        None => put_display(out, format_args!("x-forwarded-proto: {proto}\r\n")),
+    }
+    put_display(out, format_args!("x-forwarded-host: {}\r\nforwarded: ", onward.host));
+    if let Some(chain) = believed.forwarded {
+        out.put(chain);
+        out.put(b", ");
+    }
+    match client {
+        IpAddr::V4(v4) => put_display(out, format_args!("for={v4}")),
+        IpAddr::V6(v6) => put_display(out, format_args!("for=\"[{v6}]\"")),
+    }
+    // A bracketed address is no token (RFC 7239, 4): quoted.
+    let quote = if onward.host.starts_with('[') { "\"" } else { "" };
+    put_display(out, format_args!(";host={quote}{}{quote};proto={proto}\r\n", onward.host));
+}
+
+#[derive(Default)]
+struct Trusted<'a> {
+    proto: Option<&'a [u8]>,
+    forwarded: Option<&'a [u8]>,
+}
+
+fn trusted_fields(head: &RequestHead) -> Trusted<'_> {
+    let mut trusted = Trusted::default();
+    for field in head.fields.iter().filter(|field| field.known == Known::Forwarding) {
+        let (name, value) = head.field(field);
+        if name.eq_ignore_ascii_case(b"x-forwarded-proto") {
+            trusted.proto = Some(value);
+        } else if name.eq_ignore_ascii_case(b"forwarded") {
+            trusted.forwarded = Some(value);
+        }
+    }
+    trusted
+}
+
+/// Whether a response says that its connection ends with it.
+#[must_use]
+pub fn says_close(head: &ResponseHead) -> bool {
+    connection_of(head).any(|token| token.eq_ignore_ascii_case(b"close"))
+}
+
+fn connection_of(head: &ResponseHead) -> impl Iterator<Item = &[u8]> {
+    head.fields
+        .iter()
+        .filter(|f| f.known == Known::Connection)
+        .flat_map(|f| list_elements(f.value.of(&head.text)))
+}
+
+/// A response's fields that go on to the client: neither hop-by-hop nor the gate's own.
+pub fn response_fields(head: &ResponseHead) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let named = connection_of(head)
+        .any(|token| !token.eq_ignore_ascii_case(b"close") && !token.eq_ignore_ascii_case(b"keep-alive"));
+    head.fields.iter().filter_map(move |field| {
+        let name = field.name.of(&head.text);
+        let is_kept = !matches!(
+            field.known,
+            Known::Dropped
+                | Known::Connection
+                | Known::TransferEncoding
+                | Known::ContentLength
+                | Known::Upgrade
+        );
+        let is_named = || named && connection_of(head).any(|token| token.eq_ignore_ascii_case(name));
+        (is_kept && !is_named()).then(|| (name, field.value.of(&head.text)))
+    })
+}
+
+/// The Via element of a response that an upstream sent.
+#[must_use]
+pub fn response_via(head: &ResponseHead, via: &str) -> String {
+    format!("{} {via}", if head.is_http11 { "1.1" } else { "1.0" })
+}
+
+/// The Content-Length of a response, which also describes bodies that are not sent (HEAD, 304).
+#[must_use]
+pub fn response_length(head: &ResponseHead) -> Option<u64> {
+    match head.framing {
+        Framing::Length(octets) => Some(octets),
+        _ => None,
+    }
+}
+
+/// How a response goes to an HTTP/1 client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// The fields say it all: length, or no body.
+    AsFramed,
+    /// Chunked.
+    Chunked,
+    /// The end of the connection ends it (HTTP/1.0 clients).
+    UntilClose,
+}
+
+/// Writes a forwarded response head for an HTTP/1 client.
+pub fn write_response(
+    head: &ResponseHead,
+    delivery: Delivery,
+    keeps: bool,
+    (to, via): (Version, &str),
+    out: &mut WriteBuffer,
+) {
+    put_status_line(out, head.status);
+    for (name, value) in response_fields(head) {
+        put_field(out, name, value);
+    }
+    // RFC 9110, 8.6: none with 1xx and 204.
+    if let Some(octets) = response_length(head).filter(|_| head.status >= 200 && head.status != 204) {
+        put_number(out, b"content-length: ", octets);
+    }
+    put_display(out, format_args!("via: {}\r\n", response_via(head, via)));
+    if delivery == Delivery::Chunked {
+        out.put(b"transfer-encoding: chunked\r\n");
+    }
+    match (keeps, to) {
+        (false, _) => out.put(b"connection: close\r\n"),
+        (true, Version::Http10) => out.put(b"connection: keep-alive\r\n"),
+        (true, _) => {}
+    }
+    out.put(b"\r\n");
+}
+
+/// Writes the head of a `101 Switching Protocols`.
+pub fn write_switch(head: &ResponseHead, out: &mut WriteBuffer) {
+    put_status_line(out, 101);
+    for field in &head.fields {
+        let name = field.name.of(&head.text);
+        if matches!(field.known, Known::Other | Known::Upgrade) {
+            put_field(out, name, field.value.of(&head.text));
+        }
+    }
+    out.put(b"connection: upgrade\r\n\r\n");
+}
+
+/// Writes `HTTP/1.1 STATUS REASON`.
+pub fn put_status_line(out: &mut WriteBuffer, status: u16) {
+    let reason = http::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason()).unwrap_or(
+        match status {
+            451 => "Unavailable For Legal Reasons",
+            _ => "",
+        },
+    );
+    put_display(out, format_args!("HTTP/1.1 {status} {reason}\r\n"));
+}
+
+/// Writes one field.
+pub fn put_field(out: &mut WriteBuffer, name: &[u8], value: &[u8]) {
+    for piece in [name, b": ", value, b"\r\n"] {
+        out.put(piece);
+    }
+}
+
+fn put_number(out: &mut WriteBuffer, name: &[u8], number: u64) {
+    out.put(name);
+    put_display(out, format_args!("{number}\r\n"));
+}
+
+fn put_display(out: &mut WriteBuffer, what: std::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(what);
+}

@@ -1,0 +1,238 @@
+//! The ClientHello, read before TLS begins: which name is asked for (RFC 8446, 4.1.2; RFC 6066, 3).
+//!
+//! Put together from whatever records and segments it is cut into. What does not parse is an error, never a
+//! hello without a name.
+
+use crate::domain::{DomainName, HostForm};
+
+/// The most octets that a hello may take, records included: a handshake message of 64 KiB in records of any size
+/// from 64 octets on.
+pub const MAX_HELLO_BYTES: usize = 72 * 1024;
+const RECORD_HEADER: usize = 5;
+const MAX_RECORD: usize = 16 * 1024;
+const MAX_MESSAGE: usize = 64 * 1024;
+const HANDSHAKE_RECORD: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+const SERVER_NAME: u16 = 0;
+
+/// Fatal alerts that the gate sends itself (RFC 8446, 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Alert {
+    /// The hello does not follow the protocol.
+    DecodeError = 50,
+    /// The octets are no TLS handshake.
+    UnexpectedMessage = 10,
+    /// Nothing is served under the name.
+    UnrecognizedName = 112,
+}
+
+impl Alert {
+    /// The alert as a record.
+    #[must_use]
+    pub fn record(self) -> [u8; 7] {
+        [21, 3, 3, 0, 2, 2, self as u8]
+    }
+}
+
+/// What a hello says that matters before the handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// The name asked for; `None` where there is no such extension.
+    pub server_name: Option<DomainName>,
+}
+
+/// Looks for a whole ClientHello at the start of `octets`; `None` until more arrive.
+///
+/// # Errors
+/// The alert to send.
+pub fn parse(octets: &[u8]) -> Result<Option<Hello>, Alert> {
+    let mut message = Vec::new();
+    let mut rest = octets;
+    loop {
+        if let Some(length) = message_length(&message)?
+            && message.len() >= length
+        {
+            return server_name(&message[4..length]).map(|server_name| Some(Hello { server_name }));
+        }
+        match next_record(rest)? {
+            Some(record) => {
+                message.extend_from_slice(record.content);
+                rest = record.rest;
+            }
+            None if octets.len() >= MAX_HELLO_BYTES => return Err(Alert::DecodeError),
+            None => return Ok(None),
+        }
+    }
+}
+
+/// A record's content, and what follows it.
+struct Record<'a> {
+    content: &'a [u8],
+    rest: &'a [u8],
+}
+
+/// The next record; `None` while it is incomplete.
+fn next_record(octets: &[u8]) -> Result<Option<Record<'_>>, Alert> {
+    if octets.first().is_some_and(|kind| *kind != HANDSHAKE_RECORD)
+        || octets.get(1).is_some_and(|major| *major != 3)
+    {
+        return Err(Alert::UnexpectedMessage);
+    }
+    let Some(header) = octets.first_chunk::<RECORD_HEADER>() else { return Ok(None) };
+    let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+    if length == 0 || length > MAX_RECORD {
+        return Err(Alert::DecodeError);
+    }
+    Ok(octets[RECORD_HEADER..].split_at_checked(length).map(|(content, rest)| Record { content, rest }))
+}
+
+/// The message's whole length once its head is there.
+fn message_length(message: &[u8]) -> Result<Option<usize>, Alert> {
+    if message.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
+        return Err(Alert::UnexpectedMessage);
+    }
+    let Some(head) = message.first_chunk::<4>() else { return Ok(None) };
+    let length = 4 + (usize::from(head[1]) << 16 | usize::from(head[2]) << 8 | usize::from(head[3]));
+    if length > MAX_MESSAGE { Err(Alert::DecodeError) } else { Ok(Some(length)) }
+}
+
+/// Walks the hello's body to its `server_name` extension.
+fn server_name(body: &[u8]) -> Result<Option<DomainName>, Alert> {
+    let mut body = Cursor(body);
+    body.take(2 + 32)?;
+    body.vector8()?;
+    body.vector16()?;
+    body.vector8()?;
+    if body.0.is_empty() {
+        return Ok(None);
+    }
+    let mut extensions = Cursor(body.vector16()?);
+    if !body.0.is_empty() {
+        return Err(Alert::DecodeError);
+    }
+    let mut found = None;
+    while !extensions.0.is_empty() {
+        let kind = extensions.number16()?;
+        let content = extensions.vector16()?;
+        if kind == SERVER_NAME && found.replace(one_name(content)?).is_some() {
+            return Err(Alert::DecodeError);
+        }
+    }
+    Ok(found)
+}
+
+/// Exactly one host name, and a name: an address or anything malformed can't be served.
+fn one_name(content: &[u8]) -> Result<DomainName, Alert> {
+    let mut content = Cursor(content);
+    let mut list = Cursor(content.vector16()?);
+    let kind = list.take(1)?;
+    let name = list.vector16()?;
+    if kind != [0] || !list.0.is_empty() || !content.0.is_empty() {
+        return Err(Alert::DecodeError);
+    }
+    match HostForm::from_wire(name) {
+        Ok(HostForm::Name(name)) => Ok(name),
+        Ok(HostForm::Ip(_)) | Err(_) => Err(Alert::UnrecognizedName),
+    }
+}
+
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, octets: usize) -> Result<&'a [u8], Alert> {
+        let (taken, rest) = self.0.split_at_checked(octets).ok_or(Alert::DecodeError)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn number16(&mut self) -> Result<u16, Alert> {
+        self.take(2).map(|octets| u16::from_be_bytes([octets[0], octets[1]]))
+    }
+
+    fn vector8(&mut self) -> Result<&'a [u8], Alert> {
+        let length = usize::from(self.take(1)?[0]);
+        self.take(length)
+    }
+
+    fn vector16(&mut self) -> Result<&'a [u8], Alert> {
+        let length = usize::from(self.number16()?);
+        self.take(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(names: &[&[u8]]) -> Vec<u8> {
+        let list: Vec<u8> = names
+            .iter()
+            .flat_map(|n| [&[0][..], &u16::try_from(n.len()).unwrap().to_be_bytes(), n].concat())
+            .collect();
+        let with_length =
+            |octets: &[u8]| [&u16::try_from(octets.len()).unwrap().to_be_bytes()[..], octets].concat();
+        let extension = [&[0, 0][..], &with_length(&with_length(&list))].concat();
+        let body =
+            [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0x13, 1], &[1, 0], &with_length(&extension)].concat();
+        let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+        [&[1][..], &length[1..], &body].concat()
+    }
+
+    fn records(message: &[u8], size: usize) -> Vec<u8> {
+        message
+            .chunks(size)
+            .flat_map(|c| [&[22, 3, 1][..], &u16::try_from(c.len()).unwrap().to_be_bytes(), c].concat())
+            .collect()
+    }
+
+    #[track_caller]
+    fn check(names: &[&[u8]], expected: Result<&str, Alert>) {
+        let parsed = parse(&records(&hello(names), 16_000));
+        let name = parsed.map(|hello| hello.unwrap().server_name.unwrap().to_string());
+        assert_eq!(name, expected.map(ToOwned::to_owned));
+    }
+
+    #[test]
+    fn names() {
+        check(&[b"a.example"], Ok("a.example"));
+        check(&[b"A.EXAMPLE"], Ok("a.example"));
+        check(&[b"a.example."], Ok("a.example"));
+        check(&[b"192.0.2.1"], Err(Alert::UnrecognizedName));
+        check(&[b"a\0.example"], Err(Alert::UnrecognizedName));
+        check(&[b""], Err(Alert::UnrecognizedName));
+        check(&[b"a.example", b"b.example"], Err(Alert::DecodeError));
+    }
+
+    #[test]
+    fn any_cut_is_read_alike() {
+        let message = hello(&[b"a.example"]);
+        for size in [1, 2, 3, 7, 64, 1000] {
+            let wire = records(&message, size);
+            for end in 0..wire.len() {
+                assert_eq!(parse(&wire[..end]), Ok(None), "size {size}, end {end}");
+            }
+            assert!(parse(&wire).unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn what_is_no_hello_is_told_at_once() {
+        assert_eq!(parse(b"GET / HTTP/1.1\r\n"), Err(Alert::UnexpectedMessage));
+        assert_eq!(parse(&[0x80, 0x2e, 1, 0, 2]), Err(Alert::UnexpectedMessage), "SSLv2");
+        assert_eq!(parse(&[22, 3, 1, 0, 0]), Err(Alert::DecodeError));
+        assert_eq!(parse(&[22, 3, 1, 0, 4, 2, 0, 0, 1]), Err(Alert::UnexpectedMessage));
+        let cut = hello(&[b"a.example"]);
+        let mut lies = cut.clone();
+        lies[3] -= 1;
+        assert_eq!(parse(&records(&lies, 16_000)), Err(Alert::DecodeError), "a length that lies");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_octets_never_panic(octets in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = parse(&octets);
+            let _ = parse(&records(&[&[1, 0, 0, u8::try_from(octets.len()).unwrap()][..], &octets].concat(), 50));
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! HTTP/1.1 towards clients: our own engine. One task per connection; requests one after the other, each
+//! decided alone.
+
+pub mod body;
+pub mod framing;
+pub mod head;
+mod relay;
+mod side;
+
+use crate::gate::buffer::WriteBuffer;
+use crate::gate::client::Client;
+use crate::gate::http1::head::HeadLimits;
+use crate::gate::own::{self, OwnResponse};
+use crate::gate::record::{Outcome, Record};
+use crate::gate::reject::{Afterwards, Reject};
+use crate::gate::request::{RequestHead, Version};
+use crate::gate::stream::Channel;
+use crate::gate::watch::{Expired, Watch};
+use crate::gate::worker::Worker;
+use crate::gate::{Answer, Incoming, handle, headers, http2, tunnel};
+use side::ClientSide;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// How an HTTP/2 connection without TLS or upgrade begins (RFC 9113, 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Octets of an unwanted body that are read so that the client can see the answer.
+const MAX_LINGER_BYTES: usize = 256 * 1024;
+/// How long such a body is read.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// What reading for a request came to.
+enum Read {
+    Request,
+    /// The client speaks HTTP/2 with prior knowledge.
+    Http2,
+    /// The connection is over: closed, idle for too long, or drained.
+    End,
+}
+
+/// What becomes of the connection after a request.
+enum Next {
+    Request,
+    Linger,
+    Close,
+}
+
+/// Serves a connection to its end.
+pub async fn serve(worker: Rc<Worker>, client: Client, channel: Channel) {
+    let watch = worker.clock.watch();
+    let mut connection = Connection { side: ClientSide::new(channel), head: RequestHead::default(), client };
+    let mut is_first = true;
+    loop {
+        let next = match connection.read_request(&worker, &watch, is_first).await {
+            Ok(Read::Request) => connection.request(&worker, &watch).await,
+            Ok(Read::Http2) => return http2::serve(worker, connection.client, connection.side.channel).await,
+            Ok(Read::End) => Next::Close,
+            Err(reject) => connection.refuse(&worker, &watch, &reject).await,
+        };
+        is_first = false;
+        match next {
+            Next::Request => {}
+            Next::Linger => return connection.linger(&watch).await,
+            Next::Close => return connection.close(&watch).await,
+        }
+        connection.side.channel.output.release();
+    }
+}
+
+struct Connection {
+    side: ClientSide,
+    head: RequestHead,
+    client: Client,
+}
+
+impl Connection {
+    async fn read_request(&mut self, worker: &Worker, watch: &Watch, is_first: bool) -> Result<Read, Reject> {
+        let rules = worker.rules();
+        let limits = &rules.limits;
+        let (head_limits, header_timeout) =
+            (HeadLimits { bytes: limits.header_bytes, fields: limits.headers }, limits.header_timeout);
+        watch.idle_within(if is_first { limits.header_timeout } else { limits.idle_timeout });
+        drop(rules);
+        let (mut scanned, mut has_begun) = (0, false);
+        poll_fn(|cx| {
+            self.poll_request(cx, head_limits, &mut scanned, (watch, header_timeout, &mut has_begun))
+        })
+        .await
+    }
+
+    fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        limits: HeadLimits,
+        scanned: &mut usize,
+        (watch, header_timeout, has_begun): (&Watch, Duration, &mut bool),
+    ) -> Poll<Result<Read, Reject>> {
+        let channel = &mut self.side.channel;
+        loop {
+            // One empty line before a request is let pass (RFC 9112, 2.2).
+            if *scanned == 0 && !*has_begun && channel.input.data().starts_with(b"\r\n") {
+                channel.input.consume(2);
+                *has_begun = true;
+            }
+            let raw = channel.input.data();
+            if self.client.tls.is_none()
+                && !raw.is_empty()
+                && HTTP2_PREFACE.starts_with(&raw[..raw.len().min(HTTP2_PREFACE.len())])
+            {
+                if raw.len() >= HTTP2_PREFACE.len() {
+                    return Poll::Ready(Ok(Read::Http2));
+                }
+            } else if let Some(end) = head::find_end(raw, *scanned, limits)? {
+                head::parse_request(&raw[..end], limits, &mut self.head)?;
+                channel.input.consume(end);
+                self.side.begin(&self.head);
+                return Poll::Ready(Ok(Read::Request));
+            } else {
+                head::check_begun(raw)?;
+                *scanned = raw.len();
+            }
+            if !raw.is_empty() && *scanned > 0 && !std::mem::replace(has_begun, true) {
+                watch.within(header_timeout);
+            }
+            if let Err(expired) = watch.check(cx) {
+                let is_silent = channel.input.is_empty() || expired == Expired::Drained;
+                return Poll::Ready(if is_silent { Ok(Read::End) } else { Err(Reject::RequestTimeout) });
+            }
+            match ready!(channel.poll_fill(cx, limits.bytes)) {
+                Ok(octets) if octets > 0 => {}
+                Ok(_) if channel.input.is_empty() => return Poll::Ready(Ok(Read::End)),
+                Ok(_) => {
+                    return Poll::Ready(Err(Reject::MalformedRequest("the connection ended within a head")));
+                }
+                Err(_) => return Poll::Ready(Ok(Read::End)),
+            }
+        }
+    }
+
+    async fn request(&mut self, worker: &Worker, watch: &Watch) -> Next {
+        let mut record = Record::begin(worker.next_number());
+        let request = Incoming { head: &self.head, body: &mut self.side, watch };
+        let answer = handle(worker, &self.client, request, &mut record).await;
+        let next = match answer {
+            Answer::Forward(exchange, target) if exchange.is_switched => {
+                headers::write_switch(&exchange.head, &mut self.side.channel.output);
+                let (upstream, _lease) = exchange.into_tunnel();
+                let _ = target;
+                (record.bytes_in, record.bytes_out) =
+                    tunnel::run(&mut self.side.channel, upstream, watch).await;
+                Next::Close
+            }
+            Answer::Forward(mut exchange, target) => {
+                let relayed = relay::run(
+                    &mut self.side,
+                    &mut exchange,
+                    relay::Context::new(&self.head, &target, watch, worker),
+                    &mut record,
+                )
+                .await;
+                record.bytes_in = exchange.body_octets();
+                exchange.finish(&worker.pool, worker.clock.now());
+                relayed.unwrap_or_else(|reject| {
+                    record.reject(&reject);
+                    // Cut short, so that no client takes half a response for a whole one.
+                    Next::Close
+                })
+            }
+            Answer::Own(reject) => {
+                watch.serve(None);
+                self.answer(worker, watch, &reject, &mut record).await
+            }
+            Answer::Healthy => {
+                (record.outcome, record.status) = (Outcome::Health, 200);
+                self.write_own(watch, &own::healthy(), Afterwards::KeepAlive, &mut record).await
+            }
+        };
+        watch.serve(None);
+        worker.tell(&record, &self.client, &self.head);
+        next
+    }
+
+    /// Answers what is no request, and ends.
+    async fn refuse(&mut self, worker: &Worker, watch: &Watch, reject: &Reject) -> Next {
+        let mut record = Record::begin(worker.next_number());
+        record.reject(reject);
+        let next = self.answer(worker, watch, reject, &mut record).await;
+        worker.tell(&record, &self.client, &self.head);
+        next
+    }
+
+    async fn answer(&mut self, worker: &Worker, watch: &Watch, reject: &Reject, record: &mut Record) -> Next {
+        let rules = arc_swap::Guard::into_inner(worker.rules());
+        let synced_at = worker.shared.cache.synced_at();
+        match own::respond(reject, &rules, synced_at, &self.head, record) {
+            Some(response) => self.write_own(watch, &response, reject.afterwards(), record).await,
+            None => Next::Close,
+        }
+    }
+
+    async fn write_own(
+        &mut self,
+        watch: &Watch,
+        response: &OwnResponse,
+        afterwards: Afterwards,
+        record: &mut Record,
+    ) -> Next {
+        // An unread body could be taken for the next request: the connection ends then.
+        let is_whole = self.side.is_body_done();
+        let keeps = afterwards == Afterwards::KeepAlive && self.head.keep_alive && is_whole;
+        write_own(response, &self.head, keeps, &mut self.side.channel.output);
+        record.bytes_out = response.body.len() as u64;
+        watch.within(LINGER_TIME);
+        let flushed = poll_fn(|cx| match watch.check(cx) {
+            Ok(()) => self.side.channel.poll_flush(cx),
+            Err(_) => Poll::Ready(Err(std::io::ErrorKind::TimedOut.into())),
+        });
+        match flushed.await {
+            Ok(()) if keeps => Next::Request,
+            Ok(()) => Next::Linger,
+            Err(_) => Next::Close,
+        }
+    }
+
+    /// Ends what is sent, and reads on for a while: a reset would take the answer back from the client.
+    async fn linger(mut self, watch: &Watch) {
+        watch.within(LINGER_TIME);
+        let mut left = MAX_LINGER_BYTES;
+        let mut is_shut = false;
+        let channel = &mut self.side.channel;
+        poll_fn(|cx| {
+            if watch.check(cx).is_err() {
+                return Poll::Ready(());
+            }
+            if !is_shut {
+                is_shut = channel.poll_shutdown(cx).is_ready();
+            }
+            loop {
+                let held = channel.input.data().len();
+                channel.input.consume(held);
+                match ready!(channel.poll_fill(cx, HTTP2_PREFACE.len())) {
+                    Ok(octets) if octets > 0 && left > octets => left -= octets,
+                    _ => return Poll::Ready(()),
+                }
+            }
+        })
+        .await;
+    }
+
+    async fn close(mut self, watch: &Watch) {
+        watch.within(LINGER_TIME);
+        poll_fn(|cx| match watch.check(cx) {
+            Ok(()) => self.side.channel.poll_shutdown(cx).map(drop),
+            Err(_) => Poll::Ready(()),
+        })
+        .await;
+    }
+}
+
+fn write_own(response: &OwnResponse, head: &RequestHead, keeps: bool, out: &mut WriteBuffer) {
+    headers::put_status_line(out, response.status);
+    for (name, value) in &response.fields {
+        headers::put_field(out, name.as_bytes(), value);
+    }
+    headers::put_field(out, b"content-length", response.body.len().to_string().as_bytes());
+    if !keeps {
+        headers::put_field(out, b"connection", b"close");
+    } else if head.version == Version::Http10 {
+        headers::put_field(out, b"connection", b"keep-alive");
+    }
+    out.put(b"\r\n");
+    if !head.is_head() {
+        out.put(&response.body);
+    }
+}

@@ -1,0 +1,161 @@
+//! A response's way back to an HTTP/1.1 client, while the request body may still be on its way out.
+//!
+//! Head and small bodies leave in one write; large bodies go from the upstream's buffer straight to the
+//! client's socket.
+
+use super::Next;
+use super::framing::Framing;
+use super::side::ClientSide;
+use crate::gate::exchange::{self, Exchange};
+use crate::gate::headers::{self, Delivery};
+use crate::gate::record::Record;
+use crate::gate::reject::Reject;
+use crate::gate::request::{RequestHead, Version};
+use crate::gate::route::Target;
+use crate::gate::watch::{Expired, Watch};
+use crate::gate::worker::Worker;
+use std::future::poll_fn;
+use std::task::{self, Poll, ready};
+use std::time::Duration;
+
+/// Octets gathered before a write.
+const GATHER_BYTES: usize = 16 * 1024;
+
+/// What a relay needs to know.
+pub(super) struct Context<'a> {
+    head: &'a RequestHead,
+    watch: &'a Watch,
+    idle_timeout: Duration,
+    may_keep_alive: bool,
+    via: &'a str,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(head: &'a RequestHead, target: &Target, watch: &'a Watch, worker: &'a Worker) -> Self {
+        Self {
+            head,
+            watch,
+            idle_timeout: target.timeouts.idle,
+            may_keep_alive: head.keep_alive && !worker.clock.is_draining(),
+            via: &worker.shared.via,
+        }
+    }
+}
+
+/// Passes the response on to its end.
+///
+/// # Errors
+/// It broke off: the client must not take it for whole.
+pub(super) async fn run(
+    side: &mut ClientSide,
+    exchange: &mut Exchange,
+    context: Context<'_>,
+    record: &mut Record,
+) -> Result<Next, Reject> {
+    let delivery = match exchange.body_framing() {
+        Framing::Empty | Framing::Length(_) => Delivery::AsFramed,
+        _ if context.head.version == Version::Http10 => Delivery::UntilClose,
+        _ => Delivery::Chunked,
+    };
+    let keeps = context.may_keep_alive && delivery != Delivery::UntilClose;
+    let to = (context.head.version, context.via);
+    headers::write_response(&exchange.head, delivery, keeps, to, &mut side.channel.output);
+    context.watch.within(context.idle_timeout);
+    let mut relay = Relay { delivery, has_ended: false, moved: 0 };
+    let result = poll_fn(|cx| {
+        if let Err(expired) = context.watch.check(cx) {
+            if expired == Expired::Cut {
+                return Poll::Ready(Err(Reject::Cut));
+            }
+            return Poll::Ready(Err(if side.channel.output.is_empty() {
+                Reject::UpstreamTimeout
+            } else {
+                Reject::ClientGone
+            }));
+        }
+        let before = (relay.moved, exchange.body_octets());
+        let polled = relay.poll(cx, side, exchange);
+        if (relay.moved, exchange.body_octets()) != before {
+            context.watch.within(context.idle_timeout);
+        }
+        polled
+    })
+    .await;
+    record.bytes_out = relay.moved;
+    result?;
+    Ok(match keeps && exchange.is_body_read() && side.is_body_done() {
+        true => Next::Request,
+        false if side.is_body_done() => Next::Close,
+        false => Next::Linger,
+    })
+}
+
+struct Relay {
+    delivery: Delivery,
+    has_ended: bool,
+    moved: u64,
+}
+
+impl Relay {
+    fn poll(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        side: &mut ClientSide,
+        exchange: &mut Exchange,
+    ) -> Poll<Result<(), Reject>> {
+        loop {
+            if !exchange.is_sent() && !self.has_ended {
+                // Pending or not: the response goes on by itself.
+                if let Poll::Ready(Err(reject)) = exchange.poll_send(cx, side) {
+                    return Poll::Ready(Err(reject));
+                }
+            }
+            if self.has_ended || side.channel.output.len() >= GATHER_BYTES {
+                ready!(side.channel.poll_flush(cx))?;
+                if self.has_ended {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            match exchange.poll_data(cx) {
+                Poll::Ready(Ok(true)) => ready!(self.pass_on(cx, side, exchange))?,
+                Poll::Ready(Ok(false)) => {
+                    if self.delivery == Delivery::Chunked {
+                        side.channel.output.put(b"0\r\n\r\n");
+                    }
+                    self.has_ended = true;
+                }
+                Poll::Ready(Err(reject)) => {
+                    // What came before belongs to the client, whether or not it can be sent now.
+                    let _ = side.channel.poll_flush(cx);
+                    return Poll::Ready(Err(reject));
+                }
+                Poll::Pending => {
+                    ready!(side.channel.poll_flush(cx))?;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn pass_on(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        side: &mut ClientSide,
+        exchange: &mut Exchange,
+    ) -> Poll<Result<(), Reject>> {
+        let octets = exchange.data().len();
+        let passed = if self.delivery == Delivery::Chunked {
+            exchange::put_chunk(&mut side.channel, exchange.data());
+            octets
+        } else if !side.channel.output.is_empty() || octets < GATHER_BYTES / 4 {
+            let some = octets.min(GATHER_BYTES);
+            side.channel.output.put(&exchange.data()[..some]);
+            some
+        } else {
+            ready!(side.channel.poll_write(cx, exchange.data()))?
+        };
+        exchange.consume(passed);
+        self.moved += passed as u64;
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,184 @@
+//! A stream's answer: the upstream's response as its client reads it, or the gate's own.
+
+use super::upload::Upload;
+use super::{OpenStream, status};
+use crate::gate::exchange::Exchange;
+use crate::gate::headers;
+use crate::gate::own::OwnResponse;
+use crate::gate::record::Record;
+use crate::gate::reject::Reject;
+use crate::gate::request::RequestHead;
+use crate::gate::watch::{Expired, WatchGuard};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response};
+use http_body::{Body, Frame, SizeHint};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Octets of one DATA frame at most.
+const FRAME_BYTES: usize = 32 * 1024;
+
+/// A stream's answer body.
+pub(super) enum AnswerBody {
+    /// Ready octets; taken once.
+    Ready(Bytes),
+    /// The upstream's, as it comes.
+    Download(Box<Download>),
+}
+
+/// What an exchange that breaks off does to its stream: it is reset.
+#[derive(Debug, thiserror::Error)]
+#[error("the response broke off")]
+pub(super) struct BrokenOff;
+
+/// A response on its way back, while the request body may still be on its way out.
+pub(super) struct Download {
+    /// `None` once it is over.
+    pub(super) exchange: Option<Box<Exchange>>,
+    pub(super) upload: Upload,
+    pub(super) watch: WatchGuard,
+    pub(super) idle_timeout: Duration,
+    pub(super) record: Record,
+    pub(super) head: RequestHead,
+    pub(super) connection: OpenStream,
+}
+
+impl Download {
+    /// The response; its body goes on being driven by hyper.
+    pub(super) fn into_response(self) -> Response<AnswerBody> {
+        let mut response = Response::new(AnswerBody::Ready(Bytes::new()));
+        let Some(exchange) = &self.exchange else { return response };
+        *response.status_mut() = status(exchange.head.status);
+        for (name, value) in headers::response_fields(&exchange.head) {
+            // Both were held against RFC 9110's characters when the head was parsed.
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                response.headers_mut().append(name, value);
+            }
+        }
+        let via = headers::response_via(&exchange.head, &self.connection.worker.shared.via);
+        if let Ok(via) = HeaderValue::try_from(via) {
+            response.headers_mut().append(http::header::VIA, via);
+        }
+        if let Some(octets) = headers::response_length(&exchange.head).filter(|_| exchange.head.status != 204)
+        {
+            response.headers_mut().insert(http::header::CONTENT_LENGTH, octets.into());
+        }
+        self.watch.within(self.idle_timeout);
+        // An exchange that is over already tells its story by being dropped here.
+        if !(exchange.is_done() && exchange.is_sent()) {
+            *response.body_mut() = AnswerBody::Download(Box::new(self));
+        } else {
+            let mut done = self;
+            done.finish();
+        }
+        response
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Reject>>> {
+        let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+        if let Err(expired) = self.watch.check(cx) {
+            let reject = if expired == Expired::Cut { Reject::Cut } else { Reject::UpstreamTimeout };
+            return Poll::Ready(Some(Err(reject)));
+        }
+        let before = exchange.body_octets();
+        if !exchange.is_sent()
+            && let Poll::Ready(Err(reject)) = exchange.poll_send(cx, &mut self.upload)
+        {
+            return Poll::Ready(Some(Err(reject)));
+        }
+        if exchange.body_octets() != before {
+            self.watch.within(self.idle_timeout);
+        }
+        match exchange.poll_data(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(reject)) => Poll::Ready(Some(Err(reject))),
+            Poll::Ready(Ok(false)) => Poll::Ready(None),
+            Poll::Ready(Ok(true)) => {
+                let octets = exchange.data().len().min(FRAME_BYTES);
+                let data = Bytes::copy_from_slice(&exchange.data()[..octets]);
+                exchange.consume(octets);
+                self.record.bytes_out += octets as u64;
+                self.watch.within(self.idle_timeout);
+                Poll::Ready(Some(Ok(data)))
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            self.record.bytes_in = exchange.body_octets();
+            exchange.finish(&self.connection.worker.pool, self.connection.worker.clock.now());
+        }
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        if let Some(exchange) = &self.exchange {
+            self.record.bytes_in = exchange.body_octets();
+        }
+        self.connection.worker.tell(&self.record, &self.connection.client, &self.head);
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let download = match self.get_mut() {
+            Self::Ready(octets) if octets.is_empty() => return Poll::Ready(None),
+            Self::Ready(octets) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(octets))))),
+            Self::Download(download) => download,
+        };
+        download.poll(cx).map(|polled| match polled {
+            None => {
+                download.finish();
+                None
+            }
+            Some(Ok(data)) => Some(Ok(Frame::data(data))),
+            Some(Err(reject)) => {
+                download.record.reject(&reject);
+                Some(Err(BrokenOff))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Ready(octets) => octets.is_empty(),
+            Self::Download(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Ready(octets) => SizeHint::with_exact(octets.len() as u64),
+            Self::Download(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// The gate's own answer; without one (nobody is there) an empty 502 that nobody will read.
+pub(super) fn own(own: Option<OwnResponse>, is_head: bool) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Ready(Bytes::new()));
+    let Some(own) = own else {
+        *response.status_mut() = status(502);
+        return response;
+    };
+    *response.status_mut() = status(own.status);
+    for (name, value) in own.fields {
+        if let Ok(value) = HeaderValue::from_maybe_shared(value) {
+            response.headers_mut().append(HeaderName::from_static(name), value);
+        }
+    }
+    response.headers_mut().insert(http::header::CONTENT_LENGTH, own.body.len().into());
+    if !is_head {
+        *response.body_mut() = AnswerBody::Ready(own.body);
+    }
+    response
+}

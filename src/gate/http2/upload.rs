@@ -1,0 +1,98 @@
+//! A stream's request body as a `BodySource`, and a connection's first octets put back in front.
+
+use crate::gate::body::BodySource;
+use crate::gate::reject::Reject;
+use crate::gate::stream::Stream;
+use bytes::{Buf, Bytes};
+use http_body::Body;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A request body on its way in.
+#[derive(Debug)]
+pub(super) struct Upload {
+    body: hyper::body::Incoming,
+    current: Bytes,
+}
+
+impl Upload {
+    pub(super) fn new(body: hyper::body::Incoming) -> Self {
+        Self { body, current: Bytes::new() }
+    }
+
+    /// Whether the stream ended with its head.
+    pub(super) fn is_ended(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+impl BodySource for Upload {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Reject>> {
+        while self.current.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                // Trailers are dropped: they may name anything (attacks, section 3).
+                Some(Ok(frame)) => self.current = frame.into_data().unwrap_or_default(),
+                Some(Err(_)) => return Poll::Ready(Err(Reject::ClientGone)),
+                None => return Poll::Ready(Ok(false)),
+            }
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    fn data(&self) -> &[u8] {
+        &self.current
+    }
+
+    fn consume(&mut self, octets: usize) {
+        self.current.advance(octets);
+    }
+
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Result<(), Reject> {
+        // hyper drops the stream's task when the client resets it.
+        Ok(())
+    }
+}
+
+/// A stream with octets in front that were read already.
+#[derive(Debug)]
+pub(super) struct Replay {
+    prefix: Bytes,
+    stream: Stream,
+}
+
+impl Replay {
+    pub(super) fn new(prefix: Bytes, stream: Stream) -> Self {
+        Self { prefix, stream }
+    }
+}
+
+impl AsyncRead for Replay {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.prefix.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, into);
+        }
+        let octets = self.prefix.len().min(into.remaining());
+        into.put_slice(&self.prefix.split_to(octets));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Replay {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,119 @@
+//! name → site → filing → verdict: the steps of the walk that decide. No step touches a socket.
+
+use crate::config::Mode;
+use crate::domain::{DomainName, HostForm};
+use crate::gate::client::{Client, Listener, TlsFacts};
+use crate::gate::headers;
+use crate::gate::record::Record;
+use crate::gate::reject::Reject;
+use crate::gate::request::RequestHead;
+use crate::gate::route::{Route, Target};
+use crate::gate::rules::Rules;
+use crate::verdict::{self, Coverage, Decision, Filings, Question, Verdict};
+use jiff::civil::Date;
+use std::sync::Arc;
+
+/// The one name that the request is judged by and forwarded under.
+///
+/// # Errors
+/// `MalformedHost` or `MalformedRequest`; `Loop` where the request came by this gate before.
+pub fn name(head: &RequestHead, via: &str, record: &mut Record) -> Result<HostForm, Reject> {
+    let authority = head.authority.clone().unwrap_or(Err(Reject::MalformedHost))?;
+    record.host = Some(authority.host.clone());
+    if headers::has_looped(head, via) { Err(Reject::Loop) } else { Ok(authority.host) }
+}
+
+/// Whether the name may be asked for on this connection: SNI and Host under one filing, Host in the certificate
+/// (filing-rules, `misdirected`).
+///
+/// # Errors
+/// `Misdirected`.
+pub fn connection(client: &Client, host: &HostForm, filings: &impl Filings) -> Result<(), Reject> {
+    let Some(tls) = &client.tls else { return Ok(()) };
+    let name = match (host, &tls.sni) {
+        (HostForm::Name(name), Some(sni)) if name == sni => return Ok(()),
+        // A client that calls an address can't name it in SNI (RFC 6066, 3): the verdict tells it more.
+        (HostForm::Ip(_), None) => return Ok(()),
+        (HostForm::Ip(_), Some(_)) => return Err(Reject::Misdirected),
+        (HostForm::Name(name), _) => name,
+    };
+    let is_together = tls.names.cover(name) && is_under_one_filing(tls, name, filings);
+    if is_together { Ok(()) } else { Err(Reject::Misdirected) }
+}
+
+fn is_under_one_filing(tls: &TlsFacts, name: &DomainName, filings: &impl Filings) -> bool {
+    let Some(sni) = &tls.sni else { return true };
+    match (filings.coverage(sni), filings.coverage(name)) {
+        (Coverage::Filed(one), Coverage::Filed(other)) => one.filed_name(sni) == other.filed_name(name),
+        (Coverage::Filed(_), _) | (_, Coverage::Filed(_)) => false,
+        // Without filings to compare, only names of one registrable domain can be said to belong together.
+        (Coverage::NeverSynced | Coverage::Stale, _) => sni.registrable() == name.registrable(),
+        _ => true,
+    }
+}
+
+/// The site that names the host; it carries scenario and region, else the listener's hold.
+#[must_use]
+pub fn site<'a>(rules: &'a Rules, host: &HostForm) -> Option<&'a Arc<Route>> {
+    rules.routes.find(host)
+}
+
+/// The filing that covers the host, and what follows from it here.
+#[must_use]
+pub fn decide<'r>(
+    rules: &'r Rules,
+    listener: &Listener,
+    (host, site): (&HostForm, Option<&Arc<Route>>),
+    filings: &impl Filings,
+    today: Date,
+) -> Decision<'r> {
+    let question = Question {
+        host,
+        scenario: site.and_then(|site| site.scenario).unwrap_or(listener.scenario),
+        region: site.and_then(|site| site.region).unwrap_or(listener.region),
+        origin_here: site.is_some_and(|site| site.target.origin_here),
+        today,
+    };
+    verdict::decide(&question, &rules.policy, filings)
+}
+
+/// Enforce or monitor: the site's own mode, else the gate's.
+#[must_use]
+pub fn mode(rules: &Rules, site: Option<&Arc<Route>>) -> Mode {
+    site.and_then(|site| site.target.mode).unwrap_or(rules.mode)
+}
+
+/// Lets a request pass, or not: the verdict, unless monitor mode or an ACME challenge lets it through all the same.
+///
+/// # Errors
+/// `Blocked`, `Unavailable`, or `NoSite` where it is allowed but goes nowhere.
+pub fn pass(
+    rules: &Rules,
+    decision: &Decision<'_>,
+    site: Option<&Arc<Route>>,
+    head: &RequestHead,
+    record: &mut Record,
+) -> Result<Arc<Target>, Reject> {
+    record.decided(decision);
+    if !decision.verdict.is_forwarded() {
+        let is_let_through =
+            mode(rules, site) == Mode::Monitor || (rules.acme_passthrough && is_acme_challenge(head));
+        if !is_let_through {
+            return Err(match decision.verdict {
+                Verdict::Unavailable => Reject::Unavailable,
+                blocked => Reject::Blocked(blocked),
+            });
+        }
+        record.would_block = Some(decision.verdict);
+    }
+    site.map(|site| Arc::clone(&site.target)).ok_or(Reject::NoSite)
+}
+
+/// An HTTP-01 challenge and nothing else (RFC 8555, 8.3): one token of base64url below the well-known path.
+fn is_acme_challenge(head: &RequestHead) -> bool {
+    let token = head.path().strip_prefix(b"/.well-known/acme-challenge/");
+    let is_token = |token: &[u8]| {
+        !token.is_empty() && token.iter().all(|o| o.is_ascii_alphanumeric() || b"-_".contains(o))
+    };
+    head.method() == b"GET" && token.is_some_and(is_token)
+}

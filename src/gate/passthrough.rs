@@ -1,0 +1,103 @@
+//! TLS passed through: judged by SNI, then octets both ways, the ClientHello first.
+
+use crate::config::{Mode, TlsBlocked, UpstreamScheme};
+use crate::domain::HostForm;
+use crate::gate::accept;
+use crate::gate::client::Client;
+use crate::gate::hello::Alert;
+use crate::gate::pool;
+use crate::gate::record::Record;
+use crate::gate::reject::Reject;
+use crate::gate::request::RequestHead;
+use crate::gate::route::Target;
+use crate::gate::stream::Channel;
+use crate::gate::watch::{Live, Watch};
+use crate::gate::worker::Worker;
+use crate::gate::{judge, tunnel};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+/// Serves a connection to its end.
+pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel, watch: &Watch) {
+    let mut record = Record::begin(worker.next_number());
+    let outcome = tunnel(&worker, &client, &mut channel, watch, &mut record).await;
+    if let Err((reject, ending)) = outcome {
+        record.reject(&reject);
+        match ending {
+            Ending::Alert(code) => accept::alert(&mut channel, watch, code).await,
+            Ending::Reset => accept::reset(&channel),
+            Ending::Close => {}
+        }
+    }
+    worker.tell(&record, &client, &RequestHead::default());
+}
+
+enum Ending {
+    Alert(Alert),
+    Reset,
+    Close,
+}
+
+async fn tunnel(
+    worker: &Worker,
+    client: &Client,
+    channel: &mut Channel,
+    watch: &Watch,
+    record: &mut Record,
+) -> Result<(), (Reject, Ending)> {
+    let hello = accept::client_hello(channel, watch).await.map_err(|alert| match alert {
+        Some(alert) => (Reject::MalformedHost, Ending::Alert(alert)),
+        None => (Reject::ClientGone, Ending::Close),
+    })?;
+    let blocked = match worker.rules().tls_blocked {
+        TlsBlocked::Reset => || Ending::Reset,
+        TlsBlocked::Page | TlsBlocked::Alert => || Ending::Alert(Alert::UnrecognizedName),
+    };
+    let name = hello.server_name.ok_or_else(|| (Reject::MalformedHost, blocked()))?;
+    let host = HostForm::Name(name);
+    record.host = Some(host.clone());
+    let target = judge_name(worker, client, &host, record).map_err(|reject| (reject, blocked()))?;
+    let endpoint = target.pick(0, worker.next_number());
+    record.upstream = Some(Arc::clone(&endpoint.label));
+    let lease = pool::Lease::new(endpoint);
+    watch.serve(Some(Live { host, listener: Arc::clone(&client.listener) }));
+    watch.within(target.timeouts.connect);
+    let mut connecting = pin!(pool::connect(endpoint));
+    let connected = poll_fn(|cx| match watch.check(cx) {
+        Ok(()) => connecting.as_mut().poll(cx),
+        Err(_) => Poll::Ready(Err(Reject::UpstreamTimeout)),
+    });
+    let upstream = connected.await.map_err(|reject| (reject, Ending::Close))?;
+    (record.bytes_in, record.bytes_out) = tunnel::run(channel, upstream, watch).await;
+    drop(lease);
+    Ok(())
+}
+
+fn judge_name(
+    worker: &Worker,
+    client: &Client,
+    host: &HostForm,
+    record: &mut Record,
+) -> Result<Arc<Target>, Reject> {
+    let rules = worker.rules();
+    let is_tcp =
+        |target: &Target| target.endpoints.iter().all(|endpoint| endpoint.scheme == UpstreamScheme::Tcp);
+    let site = judge::site(&rules, host);
+    let decision = judge::decide(&rules, &client.listener, (host, site), &worker.filings(), worker.today());
+    record.decided(&decision);
+    if !decision.verdict.is_forwarded() {
+        if judge::mode(&rules, site) == Mode::Enforce {
+            return Err(if decision.verdict.is_blocked() {
+                Reject::Blocked(decision.verdict)
+            } else {
+                Reject::Unavailable
+            });
+        }
+        record.would_block = Some(decision.verdict);
+    }
+    let own = site.map(|site| &site.target).filter(|target| is_tcp(target));
+    own.or_else(|| rules.passthrough.get(&client.listener.index)).cloned().ok_or(Reject::NoSite)
+}

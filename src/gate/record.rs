@@ -1,0 +1,208 @@
+//! What one request came to: gathered on the way, told to log and counters once, at its end.
+
+use crate::block_page::Reason;
+use crate::domain::HostForm;
+use crate::filing::FilingNumber;
+use crate::gate::client::Client;
+use crate::gate::reject::Reject;
+use crate::gate::request::{Known, RequestHead};
+use crate::telemetry::{AccessLine, LogBuffer, TlsLine, WorkerCounters};
+use crate::verdict::{Decision, Verdict};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How a request ended, by the name that logs and metrics give it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Forwarded under this verdict.
+    Forwarded(Verdict),
+    /// Answered by the gate.
+    Own(Reason),
+    /// A health check.
+    Health,
+    /// The client went away first.
+    ClientGone,
+}
+
+impl Outcome {
+    /// Names of all outcomes, in the order of `index`.
+    #[must_use]
+    pub fn names() -> Vec<&'static str> {
+        let forwarded =
+            Verdict::ALL.into_iter().filter(|verdict| verdict.is_forwarded()).map(Verdict::as_str);
+        let own = Reason::ALL.into_iter().map(Reason::as_str);
+        forwarded.chain(own).chain(["health", "client_gone"]).collect()
+    }
+
+    /// Its place among `names`.
+    #[must_use]
+    pub fn index(self) -> usize {
+        let own_from = 3;
+        match self {
+            Self::Forwarded(Verdict::Exempt) => 1,
+            Self::Forwarded(Verdict::Unverified) => 2,
+            Self::Forwarded(Verdict::Allow) => 0,
+            // Monitor mode forwards what would be blocked: counted as what was decided.
+            Self::Forwarded(decided) => {
+                Self::Own(Reason::try_from(decided).unwrap_or(Reason::Unavailable)).index()
+            }
+            Self::Own(reason) => own_from + Reason::ALL.iter().position(|it| *it == reason).unwrap_or(0),
+            Self::Health => own_from + Reason::ALL.len(),
+            Self::ClientGone => own_from + Reason::ALL.len() + 1,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Forwarded(verdict) => verdict.as_str(),
+            Self::Own(reason) => reason.as_str(),
+            Self::Health => "health",
+            Self::ClientGone => "client_gone",
+        }
+    }
+}
+
+/// One request's facts.
+#[derive(Debug)]
+pub struct Record {
+    started: Instant,
+    /// The name that it was judged by.
+    pub host: Option<HostForm>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The number that the decision rests on.
+    pub number: Option<FilingNumber>,
+    /// Whether an order for access here is under review.
+    pub access_under_review: bool,
+    /// The operator's own words on a block.
+    pub operator_reason: Option<Box<str>>,
+    /// What monitor mode or an ACME challenge was let through in spite of.
+    pub would_block: Option<Verdict>,
+    /// Names this request in the gate's own answer and in the log.
+    pub verdict_id: u64,
+    /// Status code that the client got.
+    pub status: u16,
+    /// For the log only.
+    pub detail: Option<&'static str>,
+    /// Where it went.
+    pub upstream: Option<Arc<str>>,
+    upstream_time: Option<Duration>,
+    /// Octets of request body taken.
+    pub bytes_in: u64,
+    /// Octets of response body given.
+    pub bytes_out: u64,
+}
+
+impl Record {
+    /// Of a request that has just been read, under a number of its own.
+    #[must_use]
+    pub fn begin(verdict_id: u64) -> Self {
+        Self {
+            started: Instant::now(),
+            host: None,
+            outcome: Outcome::ClientGone,
+            number: None,
+            access_under_review: false,
+            operator_reason: None,
+            would_block: None,
+            verdict_id,
+            status: 0,
+            detail: None,
+            upstream: None,
+            upstream_time: None,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    /// The verdict has fallen.
+    pub fn decided(&mut self, decision: &Decision<'_>) {
+        self.outcome = Outcome::Forwarded(decision.verdict);
+        self.number = decision.number().cloned();
+        self.access_under_review =
+            decision.covering.as_ref().is_some_and(|covering| covering.record.access_under_review);
+        if decision.verdict == Verdict::OperatorBlock {
+            self.operator_reason = decision.entry.map(|entry| entry.reason.as_str().into());
+        }
+    }
+
+    /// The upstream's head has arrived.
+    pub fn answered(&mut self, status: u16) {
+        self.status = status;
+        self.upstream_time = Some(self.started.elapsed());
+    }
+
+    /// The request is refused.
+    pub fn reject(&mut self, reject: &Reject) {
+        self.outcome = reject.reason().map_or(Outcome::ClientGone, Outcome::Own);
+        self.detail = reject.detail();
+    }
+
+    /// The host as text; empty where there was none.
+    #[must_use]
+    pub fn host_text(&self) -> Cow<'_, str> {
+        match &self.host {
+            Some(HostForm::Name(name)) => name.as_str().into(),
+            Some(ip @ HostForm::Ip(_)) => ip.to_string().into(),
+            None => "".into(),
+        }
+    }
+
+    /// Tells counters and log, once.
+    pub fn tell(&self, client: &Client, head: &RequestHead, counters: &WorkerCounters, log: &mut LogBuffer) {
+        let duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        counters.request(self.outcome.index(), duration_us, self.bytes_in, self.bytes_out);
+        if self.would_block.is_some() {
+            counters.one(|c| &c.would_block);
+        }
+        if !log.is_on() {
+            return;
+        }
+        let number = self.number.as_ref().map(ToString::to_string);
+        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let tls = client.tls.as_ref().map(|tls| TlsLine {
+            version: tls.version,
+            cipher: tls.cipher,
+            sni: tls.sni.as_ref().map(crate::domain::DomainName::as_str),
+        });
+        let lost = log.add(&AccessLine {
+            at_ms: i64::try_from(at.as_millis()).unwrap_or(i64::MAX),
+            client: client.address,
+            listener: client.listener.address,
+            http: head.version.as_str(),
+            tls,
+            method: head.method(),
+            host: &self.host_text(),
+            target: head.target.of(&head.text),
+            user_agent: head.values(Known::UserAgent).next(),
+            status: self.status,
+            verdict: self.outcome.name(),
+            verdict_id: self.verdict_id,
+            number: number.as_deref(),
+            is_let_through: self.would_block.is_some(),
+            detail: self.detail,
+            upstream: self.upstream.as_deref(),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            duration_us,
+            upstream_us: self.upstream_time.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+        });
+        counters.several(|c| &c.log_dropped, lost);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_its_own_name_and_place() {
+        let names = Outcome::names();
+        let forwarded = Verdict::ALL.into_iter().filter(|v| v.is_forwarded()).map(Outcome::Forwarded);
+        let own = Reason::ALL.into_iter().map(Outcome::Own);
+        for outcome in forwarded.chain(own).chain([Outcome::Health, Outcome::ClientGone]) {
+            assert_eq!(names[outcome.index()], outcome.name());
+        }
+    }
+}

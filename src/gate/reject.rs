@@ -1,0 +1,123 @@
+//! One enum turns failure into a response, here and nowhere else.
+//!
+//! Every step of the data path fails into `Reject`. It knows the status, the name on the wire and whether the
+//! connection may live on; what the visitor reads is block_page's.
+
+use crate::block_page::Reason;
+use crate::verdict::Verdict;
+
+/// Why a request is not forwarded, or was not to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reject {
+    /// Host or authority missing, malformed or ambiguous.
+    MalformedHost,
+    /// The head or body follows no one reading of RFC 9112 or 9113; what about it, for the log.
+    MalformedRequest(&'static str),
+    /// A transfer coding that the gate does not know (RFC 9112, 6.1: 501).
+    UnknownCoding,
+    /// An `Expect` other than `100-continue`.
+    ExpectationFailed,
+    /// A head beyond the limits.
+    HeadTooLarge,
+    /// CONNECT and TRACE.
+    MethodRefused,
+    /// SNI, certificate and Host do not belong together.
+    Misdirected,
+    /// The verdict blocks.
+    Blocked(Verdict),
+    /// No filing data that may be relied on.
+    Unavailable,
+    /// Allowed, but no site is configured.
+    NoSite,
+    /// The request came by this gate before.
+    Loop,
+    /// The client was too slow with its request.
+    RequestTimeout,
+    /// The upstream could not be reached or did not speak HTTP; what about it, for the log.
+    UpstreamError(&'static str),
+    /// The upstream was too slow.
+    UpstreamTimeout,
+    /// The name stopped being allowed while it was being served.
+    Cut,
+    /// Out of a resource that has a limit.
+    Overloaded,
+    /// The client is gone: nobody to answer.
+    ClientGone,
+}
+
+/// Whether the connection can carry another request after the answer (HTTP/1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Afterwards {
+    /// The request was read right: only this answer is refused.
+    KeepAlive,
+    /// Where the next request begins can't be known.
+    Close,
+}
+
+impl Reject {
+    /// The reason, whose name is the wire's and the metrics'; `None` where nobody is there to be told.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        Some(match self {
+            Self::MalformedHost => Reason::MalformedHost,
+            Self::MalformedRequest(_) | Self::UnknownCoding | Self::ExpectationFailed => {
+                Reason::MalformedRequest
+            }
+            Self::HeadTooLarge => Reason::TooLarge,
+            Self::MethodRefused => Reason::MethodRefused,
+            Self::Misdirected => Reason::Misdirected,
+            Self::Blocked(verdict) => Reason::try_from(*verdict).unwrap_or(Reason::Unavailable),
+            Self::Unavailable => Reason::Unavailable,
+            Self::NoSite => Reason::NoSite,
+            Self::Loop => Reason::Loop,
+            Self::RequestTimeout => Reason::RequestTimeout,
+            Self::UpstreamError(_) => Reason::UpstreamError,
+            Self::UpstreamTimeout => Reason::UpstreamTimeout,
+            Self::Overloaded => Reason::Overloaded,
+            Self::Cut => Reason::Unavailable,
+            Self::ClientGone => return None,
+        })
+    }
+
+    /// The status code; `blocked` is the operator's choice for blocked names (451 or 403).
+    #[must_use]
+    pub fn status(&self, blocked: u16) -> u16 {
+        match self {
+            Self::MalformedHost | Self::MalformedRequest(_) => 400,
+            Self::UnknownCoding => 501,
+            Self::ExpectationFailed => 417,
+            Self::HeadTooLarge => 431,
+            Self::MethodRefused => 405,
+            Self::Misdirected => 421,
+            Self::Blocked(_) => blocked,
+            Self::NoSite => 404,
+            Self::Loop => 508,
+            Self::RequestTimeout => 408,
+            Self::UpstreamError(_) | Self::ClientGone => 502,
+            Self::UpstreamTimeout => 504,
+            Self::Unavailable | Self::Overloaded | Self::Cut => 503,
+        }
+    }
+
+    /// Detail for the log: never shown to strangers.
+    #[must_use]
+    pub fn detail(&self) -> Option<&'static str> {
+        match self {
+            Self::MalformedRequest(why) | Self::UpstreamError(why) => Some(why),
+            Self::Cut => Some("cut: the name is no longer allowed"),
+            _ => None,
+        }
+    }
+
+    /// What becomes of an HTTP/1 connection.
+    #[must_use]
+    pub fn afterwards(&self) -> Afterwards {
+        match self {
+            Self::Blocked(_) | Self::Unavailable | Self::NoSite | Self::Misdirected | Self::Loop => {
+                Afterwards::KeepAlive
+            }
+            Self::UpstreamError(_) | Self::UpstreamTimeout | Self::Overloaded => Afterwards::KeepAlive,
+            _ => Afterwards::Close,
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! A request head as the data path sees it, whichever HTTP it came by.
+//!
+//! One block of octets and spans into it, reused from request to request, so that a warm connection
+//! allocates nothing. Knows what fields are called, not what to do with them.
+
+use crate::domain::Authority;
+use crate::gate::reject::Reject;
+
+/// A piece of a head: offset and length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    start: u32,
+    len: u32,
+}
+
+impl Span {
+    /// `None` where the numbers pass what any head limit allows.
+    #[must_use]
+    pub fn new(start: usize, len: usize) -> Option<Self> {
+        Some(Self { start: u32::try_from(start).ok()?, len: u32::try_from(len).ok()? })
+    }
+
+    /// `len` octets of this span, from its octet `from` on.
+    #[must_use]
+    pub fn part(self, from: usize, len: usize) -> Option<Self> {
+        Self::new(self.start as usize + from, len)
+    }
+
+    /// The octets, in the head that the span was made for.
+    #[must_use]
+    pub fn of(self, text: &[u8]) -> &[u8] {
+        let start = self.start as usize;
+        text.get(start..start + self.len as usize).unwrap_or_default()
+    }
+}
+
+/// Field names that the gate acts upon; everything else is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Passed on as it is.
+    Other,
+    /// Host.
+    Host,
+    /// Content-Length.
+    ContentLength,
+    /// Transfer-Encoding.
+    TransferEncoding,
+    /// Connection.
+    Connection,
+    /// Upgrade.
+    Upgrade,
+    /// Expect.
+    Expect,
+    /// Via.
+    Via,
+    /// X-Forwarded-For.
+    ForwardedFor,
+    /// Forwarded and every other `X-Forwarded-*`: the gate's to write.
+    Forwarding,
+    /// A field between neighbours (RFC 9110, 7.6.1), or one that only the gate may set (`beian-*`).
+    Dropped,
+    /// Accept.
+    Accept,
+    /// Accept-Language.
+    AcceptLanguage,
+    /// User-Agent.
+    UserAgent,
+}
+
+impl Known {
+    /// Classifies a field name, in any case.
+    #[must_use]
+    pub fn of(name: &[u8]) -> Self {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match name.len() {
+            2 if is("te") => Self::Dropped,
+            3 if is("via") => Self::Via,
+            4 if is("host") => Self::Host,
+            6 if is("expect") => Self::Expect,
+            6 if is("accept") => Self::Accept,
+            7 if is("upgrade") => Self::Upgrade,
+            7 if is("trailer") => Self::Dropped,
+            9 if is("forwarded") => Self::Forwarding,
+            9 if is("x-real-ip") => Self::Forwarding,
+            10 if is("connection") => Self::Connection,
+            10 if is("keep-alive") => Self::Dropped,
+            10 if is("user-agent") => Self::UserAgent,
+            14 if is("content-length") => Self::ContentLength,
+            14 if is("http2-settings") => Self::Dropped,
+            15 if is("x-forwarded-for") => Self::ForwardedFor,
+            15 if is("accept-language") => Self::AcceptLanguage,
+            16 if is("proxy-connection") => Self::Dropped,
+            18 if is("proxy-authenticate") => Self::Dropped,
+            19 if is("proxy-authorization") => Self::Dropped,
+            17 if is("transfer-encoding") => Self::TransferEncoding,
+            _ if starts_with(name, b"x-forwarded-") => Self::Forwarding,
+            _ if starts_with(name, b"beian-") => Self::Dropped,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// One header field.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Its name, as it was sent.
+    pub name: Span,
+    /// Its value, without the space around it.
+    pub value: Span,
+    /// What it is to the gate.
+    pub known: Known,
+}
+
+impl Field {
+    /// A field of the head `text`.
+    #[must_use]
+    pub fn new(text: &[u8], name: Span, value: Span) -> Self {
+        Self { name, value, known: Known::of(name.of(text)) }
+    }
+}
+
+/// The version that the client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    #[default]
+    Http11,
+    /// HTTP/2
+    Http2,
+}
+
+impl Version {
+    /// As logs and Via write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+            Self::Http2 => "2",
+        }
+    }
+}
+
+/// How a request body arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BodyLength {
+    /// There is none.
+    #[default]
+    None,
+    /// This many octets.
+    Exactly(u64),
+    /// Until its end is marked.
+    Unknown,
+}
+
+/// A request head.
+#[derive(Debug, Default)]
+pub struct RequestHead {
+    /// All octets that the spans point into.
+    pub text: Vec<u8>,
+    /// The method.
+    pub method: Span,
+    /// The target as it was sent.
+    pub target: Span,
+    /// What goes to the upstream as the target: origin-form or `*`.
+    pub path: Span,
+    /// The version.
+    pub version: Version,
+    /// The fields in order.
+    pub fields: Vec<Field>,
+    /// How the body arrives.
+    pub body: BodyLength,
+    /// The one authority that the request names, or why there is none.
+    pub authority: Option<Result<Authority, Reject>>,
+    /// Whether the client may send another request afterwards (HTTP/1).
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue`.
+    pub expects_continue: bool,
+    /// The `Upgrade` value, where the client truly asked to switch.
+    pub upgrade: Option<Span>,
+}
+
+impl RequestHead {
+    /// Empties it for the next request, keeping its storage.
+    pub fn reset(&mut self) {
+        let (mut text, mut fields) = (std::mem::take(&mut self.text), std::mem::take(&mut self.fields));
+        text.clear();
+        fields.clear();
+        *self = Self { text, fields, ..Self::default() };
+    }
+
+    /// The method's octets.
+    #[must_use]
+    pub fn method(&self) -> &[u8] {
+        self.method.of(&self.text)
+    }
+
+    /// The path and query (or `*`) that go to the upstream.
+    #[must_use]
+    pub fn path(&self) -> &[u8] {
+        self.path.of(&self.text)
+    }
+
+    /// A field's name and value.
+    #[must_use]
+    pub fn field(&self, field: &Field) -> (&[u8], &[u8]) {
+        (field.name.of(&self.text), field.value.of(&self.text))
+    }
+
+    /// The values of the fields that are `known`, in order.
+    pub fn values(&self, known: Known) -> impl Iterator<Item = &[u8]> {
+        self.fields.iter().filter(move |field| field.known == known).map(|field| field.value.of(&self.text))
+    }
+
+    /// Adds octets and gives their span: for heads that do not arrive as one block (HTTP/2).
+    pub fn append(&mut self, octets: &[u8]) -> Span {
+        let start = self.text.len();
+        self.text.extend_from_slice(octets);
+        Span::new(start, octets.len()).unwrap_or_default()
+    }
+
+    /// Whether the method is HEAD: its response has no body whatever its fields say.
+    #[must_use]
+    pub fn is_head(&self) -> bool {
+        self.method() == b"HEAD"
+    }
+
+    /// Whether sending it twice does no harm (RFC 9110, 9.2.1) and there is no body to send again.
+    #[must_use]
+    pub fn is_replayable(&self) -> bool {
+        self.body == BodyLength::None && matches!(self.method(), b"GET" | b"HEAD" | b"OPTIONS")
+    }
+}
+
+/// The comma-separated elements of a field value, without the space around them.
+pub fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|octet| *octet == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+}

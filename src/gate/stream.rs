@@ -1,0 +1,230 @@
+//! A connection's octets, clear or TLS, with its buffers: `Stream` and `Channel`.
+//!
+//! Knows nothing of HTTP.
+
+use crate::gate::buffer::{ReadBuffer, WriteBuffer};
+use bytes::{Buf, Bytes};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A TCP stream with octets in front that were read while finding out what it carries.
+#[derive(Debug)]
+pub struct Prefixed {
+    prefix: Bytes,
+    tcp: TcpStream,
+}
+
+impl Prefixed {
+    /// `prefix` will be read before what `tcp` still brings.
+    #[must_use]
+    pub fn new(prefix: Bytes, tcp: TcpStream) -> Self {
+        Self { prefix, tcp }
+    }
+
+    /// The TCP stream beneath.
+    #[must_use]
+    pub fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+}
+
+impl AsyncRead for Prefixed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.prefix.is_empty() {
+            return Pin::new(&mut self.tcp).poll_read(cx, into);
+        }
+        let octets = self.prefix.len().min(into.remaining());
+        into.put_slice(&self.prefix[..octets]);
+        self.prefix.advance(octets);
+        if self.prefix.is_empty() {
+            self.prefix = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Prefixed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write_vectored(cx, octets)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
+
+/// One connection's octets.
+#[derive(Debug)]
+pub enum Stream {
+    /// Clear.
+    Tcp(TcpStream),
+    /// TLS, from a client.
+    TlsServer(Box<tokio_rustls::server::TlsStream<Prefixed>>),
+    /// TLS, to an upstream.
+    TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+macro_rules! each {
+    ($self:expr, $io:ident => $do:expr) => {
+        match $self.get_mut() {
+            Stream::Tcp($io) => $do,
+            Stream::TlsServer($io) => $do,
+            Stream::TlsClient($io) => $do,
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(self, io => Pin::new(io).poll_read(cx, into))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self, io => Pin::new(io).poll_write(cx, octets))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, io => Pin::new(io).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, io => Pin::new(io).poll_shutdown(cx))
+    }
+}
+
+/// A stream and its buffers.
+#[derive(Debug)]
+pub struct Channel {
+    /// The octets.
+    pub stream: Stream,
+    /// Read, not yet used.
+    pub input: ReadBuffer,
+    /// To be written.
+    pub output: WriteBuffer,
+    /// The other side has said that it sends no more.
+    pub is_input_closed: bool,
+    needs_flush: bool,
+}
+
+impl Channel {
+    /// A fresh channel.
+    #[must_use]
+    pub fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            input: ReadBuffer::default(),
+            output: WriteBuffer::default(),
+            is_input_closed: false,
+            needs_flush: false,
+        }
+    }
+
+    /// Reads once; `capacity` bounds what may be held. Gives the octets read: 0 at the end of the stream.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>, capacity: usize) -> Poll<io::Result<usize>> {
+        if self.is_input_closed {
+            return Poll::Ready(Ok(0));
+        }
+        // Wait for readability without holding a buffer.
+        if self.input.is_empty()
+            && let Stream::Tcp(tcp) = &self.stream
+            && tcp.poll_read_ready(cx)?.is_pending()
+        {
+            self.input.release();
+            return Poll::Pending;
+        }
+        let mut space = ReadBuf::new(self.input.space(capacity));
+        if space.remaining() == 0 {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::OutOfMemory, "the read buffer is full")));
+        }
+        let result = Pin::new(&mut self.stream).poll_read(cx, &mut space);
+        let octets = space.filled().len();
+        match result {
+            Poll::Pending => {
+                self.input.release();
+                Poll::Pending
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => {
+                self.input.filled(octets);
+                self.is_input_closed = octets == 0;
+                Poll::Ready(Ok(octets))
+            }
+        }
+    }
+
+    /// Writes until `output` is empty.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, self.output.data()))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.needs_flush = true;
+            self.output.written(written);
+        }
+        if self.needs_flush && !matches!(self.stream, Stream::Tcp(_)) {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        }
+        self.needs_flush = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes octets that are not in `output`, which must be empty; gives how many.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        debug_assert!(self.output.is_empty(), "order would be lost");
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, octets))?;
+        self.needs_flush = true;
+        if written == 0 {
+            Poll::Ready(Err(io::ErrorKind::WriteZero.into()))
+        } else {
+            Poll::Ready(Ok(written))
+        }
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    /// Whether octets or an end have arrived that nobody waits for: an idle upstream connection must be silent.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let tcp = match &self.stream {
+            Stream::Tcp(tcp) => tcp,
+            Stream::TlsServer(tls) => tls.get_ref().0.tcp(),
+            Stream::TlsClient(tls) => tls.get_ref().0,
+        };
+        // The kernel is asked: what the reactor knows is as old as its last turn, and an octet that came since
+        // would be taken for the next client's answer.
+        let peeked = socket2::SockRef::from(tcp).peek(&mut [std::mem::MaybeUninit::uninit()]);
+        self.input.is_empty()
+            && !self.is_input_closed
+            && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+}

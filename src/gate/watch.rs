@@ -1,0 +1,205 @@
+//! Deadlines without a timer per request: a coarse tick per worker wakes what has waited too long.
+//!
+//! A connection (or an HTTP/2 stream) stamps its deadline into its `Watch`; the worker's tick looks
+//! through all of them. Also how a drain reaches connections that wait for a next request.
+
+use crate::domain::HostForm;
+use crate::gate::client::Listener;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+/// How often deadlines are looked at: a wait may last this much longer than its limit.
+pub const TICK: Duration = Duration::from_millis(50);
+
+/// A wait has lasted too long, or the gate is going away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expired {
+    /// The deadline passed.
+    Deadline,
+    /// The gate drains and this connection waits for nothing but a next request.
+    Drained,
+    /// The name that is being served may no longer be.
+    Cut,
+}
+
+/// What a connection or stream is forwarding, so that it can be judged again while it lasts.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// The name that was judged.
+    pub host: HostForm,
+    /// Where the client came in.
+    pub listener: Arc<Listener>,
+}
+
+/// One connection's deadline.
+#[derive(Debug)]
+pub struct Watch {
+    deadline: Cell<Option<Instant>>,
+    idle: Cell<bool>,
+    live: RefCell<Option<Live>>,
+    is_cut: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    clock: Rc<Clock>,
+    key: usize,
+}
+
+/// A worker's coarse clock and everything that waits on it.
+#[derive(Debug)]
+pub struct Clock {
+    now: Cell<Instant>,
+    draining: Cell<bool>,
+    watches: RefCell<slab::Slab<Rc<Watch>>>,
+}
+
+impl Clock {
+    /// A clock that stands at the current time.
+    #[must_use]
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self {
+            now: Cell::new(Instant::now()),
+            draining: Cell::new(false),
+            watches: RefCell::default(),
+        })
+    }
+
+    /// The time of the last tick.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// How many connections and streams are being watched.
+    #[must_use]
+    pub fn watched(&self) -> usize {
+        self.watches.borrow().len()
+    }
+
+    /// Whether no new request is to be read.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// From now on connections end after what they are doing.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.tick(Instant::now());
+    }
+
+    /// Moves the clock and wakes what has expired.
+    pub fn tick(&self, now: Instant) {
+        self.now.set(now);
+        for (_, watch) in self.watches.borrow().iter() {
+            if watch.expired().is_some()
+                && let Some(waker) = watch.waker.borrow().as_ref()
+            {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// Ends whatever is forwarded that `may_go_on` no longer holds of. Gives how many that were.
+    pub fn cut(&self, may_go_on: impl Fn(&Live) -> bool) -> u64 {
+        let mut count = 0;
+        for (_, watch) in self.watches.borrow().iter() {
+            let goes_on = watch.live.borrow().as_ref().is_none_or(&may_go_on);
+            if !goes_on && !watch.is_cut.replace(true) {
+                count += 1;
+                if let Some(waker) = watch.waker.borrow().as_ref() {
+                    waker.wake_by_ref();
+                }
+            }
+        }
+        count
+    }
+
+    /// Begins to watch; ends when the guard is dropped.
+    #[must_use]
+    pub fn watch(self: &Rc<Self>) -> WatchGuard {
+        let mut watches = self.watches.borrow_mut();
+        let slot = watches.vacant_entry();
+        let watch = Rc::new(Watch {
+            deadline: Cell::new(None),
+            idle: Cell::new(false),
+            live: RefCell::new(None),
+            is_cut: Cell::new(false),
+            waker: RefCell::new(None),
+            clock: Rc::clone(self),
+            key: slot.key(),
+        });
+        slot.insert(Rc::clone(&watch));
+        WatchGuard(watch)
+    }
+}
+
+impl Watch {
+    /// The wait that begins now may last this long.
+    pub fn within(&self, limit: Duration) {
+        self.idle.set(false);
+        self.deadline.set(self.clock.now().checked_add(limit));
+    }
+
+    /// The same for a wait in which nothing would be lost if the gate went away.
+    pub fn idle_within(&self, limit: Duration) {
+        self.within(limit);
+        self.idle.set(true);
+    }
+
+    /// From now on what is forwarded is for this name; `None`: nothing is.
+    pub fn serve(&self, live: Option<Live>) {
+        self.is_cut.set(false);
+        self.live.replace(live);
+    }
+
+    /// No deadline.
+    pub fn unbounded(&self) {
+        self.idle.set(false);
+        self.deadline.set(None);
+    }
+
+    /// To be called wherever a wait is polled.
+    ///
+    /// # Errors
+    /// The wait is over.
+    pub fn check(&self, cx: &mut Context<'_>) -> Result<(), Expired> {
+        if let Some(expired) = self.expired() {
+            return Err(expired);
+        }
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Ok(())
+    }
+
+    fn expired(&self) -> Option<Expired> {
+        if self.is_cut.get() {
+            return Some(Expired::Cut);
+        }
+        if self.idle.get() && self.clock.draining.get() {
+            return Some(Expired::Drained);
+        }
+        self.deadline.get().filter(|deadline| *deadline <= self.clock.now.get()).map(|_| Expired::Deadline)
+    }
+}
+
+/// Keeps a `Watch` among those that the tick looks at.
+#[derive(Debug)]
+pub struct WatchGuard(Rc<Watch>);
+
+impl std::ops::Deref for WatchGuard {
+    type Target = Watch;
+
+    fn deref(&self) -> &Watch {
+        &self.0
+    }
+}
+
+impl Drop for WatchGuard {
+    fn drop(&mut self) {
+        self.0.clock.watches.borrow_mut().try_remove(self.0.key);
+    }
+}

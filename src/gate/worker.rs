@@ -1,0 +1,284 @@
+//! One worker: a thread with its own runtime, upstream pool, counters and log buffer. On the request path it
+//! shares nothing but the rules and the filing table, both read-only to it.
+
+use crate::cache::{FilingCache, View};
+use crate::config::Mode;
+use crate::feed::Position;
+use crate::gate::Incoming;
+use crate::gate::body::BodySource;
+use crate::gate::client::Client;
+use crate::gate::exchange::{Exchange, Failure};
+use crate::gate::headers;
+use crate::gate::judge;
+use crate::gate::listen::Admission;
+use crate::gate::pool::{self, Endpoint, Pool};
+use crate::gate::record::Record;
+use crate::gate::reject::Reject;
+use crate::gate::request::RequestHead;
+use crate::gate::route::Target;
+use crate::gate::rules::Rules;
+use crate::gate::stream::Channel;
+use crate::gate::tls::CertificateStore;
+use crate::gate::watch::{Clock, Expired, Live, TICK, Watch};
+use crate::telemetry::{AccessLogSink, LogBuffer, WorkerCounters};
+use arc_swap::ArcSwap;
+use jiff::civil::Date;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::hash::{BuildHasher, RandomState};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Endpoints of a site that one request may try to connect to.
+const MAX_CONNECT_TRIES: usize = 3;
+/// How long a client that sends nothing more is taken to wait for its answer: some say so when their request is
+/// out, but most are gone.
+const HUNG_UP_GRACE: Duration = Duration::from_secs(5);
+/// Ticks between looks through the idle upstream connections.
+const SWEEP_TICKS: u64 = 20;
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// What a reload swaps.
+    pub rules: ArcSwap<Rules>,
+    /// Certificates.
+    pub certificates: ArcSwap<CertificateStore>,
+    /// Filings.
+    pub cache: Arc<FilingCache>,
+    /// Who may still connect.
+    pub admission: Arc<Admission>,
+    /// This gate's name in Via.
+    pub via: String,
+}
+
+/// A worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// What all share.
+    pub shared: Arc<Shared>,
+    /// Deadlines.
+    pub clock: Rc<Clock>,
+    /// Idle upstream connections.
+    pub pool: Pool,
+    /// Counters.
+    pub counters: Arc<WorkerCounters>,
+    log: RefCell<LogBuffer>,
+    today: Cell<Date>,
+    judged_at: Cell<(Position, usize, Option<Date>)>,
+    random: Cell<u64>,
+    hash: RandomState,
+}
+
+impl Worker {
+    /// A worker that will run on this thread.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, counters: Arc<WorkerCounters>, log: Option<AccessLogSink>) -> Rc<Self> {
+        let hash = RandomState::new();
+        Rc::new(Self {
+            shared,
+            clock: Clock::new(),
+            pool: Pool::default(),
+            counters,
+            log: RefCell::new(LogBuffer::new(log)),
+            today: Cell::new(today()),
+            judged_at: Cell::default(),
+            random: Cell::new(hash.hash_one(0)),
+            hash,
+        })
+    }
+
+    /// Moves the clock, hands the log over, sweeps the pool; for as long as the worker lives.
+    pub async fn tick(&self) {
+        let mut interval = tokio::time::interval(TICK);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for ticks in 0_u64.. {
+            interval.tick().await;
+            let now = Instant::now();
+            self.clock.tick(now);
+            self.judge_again();
+            self.hand_over_log();
+            if ticks % SWEEP_TICKS == 0 {
+                self.today.set(today());
+                self.pool.sweep(now);
+            }
+        }
+    }
+
+    /// Judges what is being forwarded again where filings, rules or the day have changed, and cuts what may not go on.
+    fn judge_again(&self) {
+        let rules = self.rules();
+        let state = (
+            self.shared.cache.position().unwrap_or_default(),
+            Arc::as_ptr(&rules) as usize,
+            Some(self.today()),
+        );
+        if self.judged_at.replace(state) == state {
+            return;
+        }
+        let filings = self.filings();
+        let cut = self.clock.cut(|live| {
+            let site = judge::site(&rules, &live.host);
+            let decision = judge::decide(&rules, &live.listener, (&live.host, site), &filings, self.today());
+            decision.verdict.is_forwarded() || judge::mode(&rules, site) == Mode::Monitor
+        });
+        self.counters.several(|c| &c.cut, cut);
+    }
+
+    /// Hands over what the log holds.
+    pub fn hand_over_log(&self) {
+        let lost = self.log.borrow_mut().hand_over();
+        self.counters.several(|c| &c.log_dropped, lost);
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> arc_swap::Guard<Arc<Rules>> {
+        self.shared.rules.load()
+    }
+
+    /// The filings in force.
+    pub fn filings(&self) -> View<'_> {
+        self.shared.cache.at(self.clock.now())
+    }
+
+    /// Today in UTC+8.
+    pub fn today(&self) -> Date {
+        self.today.get()
+    }
+
+    /// A number that looks random; never 0. Also the id of a verdict.
+    pub fn next_number(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ (mixed >> 27)).max(1)
+    }
+
+    /// Tells log and counters of a finished request.
+    pub fn tell(&self, record: &Record, client: &Client, head: &RequestHead) {
+        record.tell(client, head, &self.counters, &mut self.log.borrow_mut());
+    }
+
+    /// Sends the request to one of the target's endpoints and waits for the response head.
+    ///
+    /// # Errors
+    /// `UpstreamError`, `UpstreamTimeout`, or the client's own failing.
+    pub async fn exchange(
+        &self,
+        client: &Client,
+        request: Incoming<'_, impl BodySource>,
+        target: &Target,
+        record: &mut Record,
+    ) -> Result<Box<Exchange>, Reject> {
+        let live = record.host.clone().map(|host| Live { host, listener: Arc::clone(&client.listener) });
+        request.watch.serve(live);
+        let endpoint = target.pick(self.hash.hash_one(client.address.ip()), self.next_number());
+        let mut kept = self.pool.take(endpoint, self.clock.now());
+        loop {
+            let is_reused = kept.is_some();
+            let (mut channel, endpoint) = match kept.take() {
+                Some(channel) => (channel, Arc::clone(endpoint)),
+                None => self.connect(target, endpoint, request.watch).await?,
+            };
+            record.upstream = Some(Arc::clone(&endpoint.label));
+            let host = record.host_text();
+            headers::write_request(
+                request.head,
+                &client.onward(&host, &self.shared.via),
+                &mut channel.output,
+            );
+            let mut exchange = Box::new(Exchange::new(channel, &endpoint, request.head.body, is_reused));
+            match self
+                .response_head(&mut exchange, request.head, &mut *request.body, (request.watch, target))
+                .await
+            {
+                Ok(()) => {
+                    record.answered(exchange.head.status);
+                    return Ok(exchange);
+                }
+                // Nothing of a response was seen on a connection that had been kept: it may have been closed
+                // before the request arrived. What is safe to send twice is, once, over a fresh connection.
+                Err(Failure::Stale) if request.head.is_replayable() => {}
+                Err(Failure::Stale) => return Err(Reject::UpstreamError("closed a kept connection")),
+                Err(Failure::Reject(reject)) => return Err(reject),
+            }
+        }
+    }
+
+    async fn response_head(
+        &self,
+        exchange: &mut Exchange,
+        head: &RequestHead,
+        body: &mut impl BodySource,
+        (watch, target): (&Watch, &Target),
+    ) -> Result<(), Failure> {
+        let body_timeout = self.rules().limits.body_timeout;
+        watch.within(target.timeouts.response);
+        let (mut seen, mut has_hung_up) = (0, false);
+        poll_fn(|cx| {
+            if let Err(expired) = watch.check(cx) {
+                if expired == Expired::Cut {
+                    return std::task::Poll::Ready(Err(Reject::Cut.into()));
+                }
+                if has_hung_up {
+                    return std::task::Poll::Ready(Err(Reject::ClientGone.into()));
+                }
+                let late = if exchange.waits_for_client() {
+                    Reject::RequestTimeout
+                } else {
+                    Reject::UpstreamTimeout
+                };
+                return std::task::Poll::Ready(Err(late.into()));
+            }
+            let polled = exchange.poll_head(cx, head, body);
+            if polled.is_pending() && exchange.body_octets() != seen {
+                seen = exchange.body_octets();
+                watch.within(if exchange.waits_for_client() {
+                    body_timeout
+                } else {
+                    target.timeouts.response
+                });
+            }
+            if !has_hung_up && body.has_hung_up() {
+                has_hung_up = true;
+                watch.within(HUNG_UP_GRACE.min(target.timeouts.response));
+                let _ = watch.check(cx);
+            }
+            polled
+        })
+        .await
+    }
+
+    /// Connects to `first`, or to another endpoint of the target where that fails: nothing was sent yet.
+    async fn connect(
+        &self,
+        target: &Target,
+        first: &Arc<Endpoint>,
+        watch: &Watch,
+    ) -> Result<(Channel, Arc<Endpoint>), Reject> {
+        let start = target.endpoints.iter().position(|it| Arc::ptr_eq(it, first)).unwrap_or(0);
+        let others =
+            target.endpoints.iter().cycle().skip(start).take(target.endpoints.len().min(MAX_CONNECT_TRIES));
+        let mut failure = Reject::UpstreamError("no endpoint");
+        for endpoint in others {
+            watch.within(target.timeouts.connect);
+            let mut connecting = pin!(pool::connect(endpoint));
+            let connected = poll_fn(|cx| match watch.check(cx) {
+                Ok(()) => connecting.as_mut().poll(cx),
+                Err(_) => std::task::Poll::Ready(Err(Reject::UpstreamTimeout)),
+            });
+            match connected.await {
+                Ok(channel) => return Ok((channel, Arc::clone(endpoint))),
+                Err(reject) => failure = reject,
+            }
+        }
+        Err(failure)
+    }
+}
+
+fn today() -> Date {
+    let utc8 = jiff::tz::TimeZone::fixed(jiff::tz::offset(8));
+    utc8.to_datetime(jiff::Timestamp::now()).date()
+}

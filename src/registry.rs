@@ -1,0 +1,220 @@
+//! The registry: holds filings, answers about them over HTTP, and feeds what changes to gates.
+//!
+//! Knows nothing of gates, caches and verdicts. Filings are committed by one writer at a time, in
+//! `Registry::commit`; whoever follows the feed sees commits in that order.
+
+mod batch;
+mod changes;
+mod feed_api;
+mod filings;
+mod import;
+mod ledger;
+mod lock;
+mod model;
+mod openapi;
+mod problem;
+mod routes;
+mod rules;
+mod store;
+mod view;
+
+pub use import::{Format, ImportError, Imported, RefusedRow, Rows, export, export_to, import, import_via};
+pub use model::{About, Access, Document, Outcome, Stored};
+pub use routes::Options;
+pub use rules::Refusal;
+pub use store::StoreError;
+
+use crate::config::Database;
+use crate::domain::DomainName;
+use crate::feed::Position;
+use crate::filing::{Covering, Filing};
+use changes::{Feed, TooMany};
+use ledger::Ledger;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use store::{Author, Committed, Reach, Store, now_ms};
+use tokio::sync::watch;
+use view::{Collision, View};
+
+/// A bulk write of more changes than this begins a new epoch instead of flooding the log.
+const MAX_FED_CHANGES: usize = 50_000;
+/// How often a view is filled anew under a new key before its collisions are an error.
+const KEY_TRIES: usize = 3;
+
+/// A database of filings, open. Clones are the same registry.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    store: Arc<Store>,
+    feed: Arc<Feed>,
+}
+
+/// The filing that covers a name, and where it was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The filed name that decided.
+    pub decided_by: String,
+    /// The filing.
+    pub filing: Filing,
+    /// What a gate of the provider holds of it.
+    pub covering: Covering,
+    /// The document as stored.
+    pub stored: Stored,
+}
+
+/// Whether a commit's changes go to followers one by one, or may begin a new epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Size {
+    Few,
+    Bulk,
+}
+
+/// Where the registry that has this database open serves; `None` where none does.
+#[must_use]
+pub fn running_at(database: &Path) -> Option<SocketAddr> {
+    lock::running_at(database)
+}
+
+impl Registry {
+    /// Opens the database, made where it is missing, as the one registry that writes to it. `serving_at` is
+    /// what `running_at` then tells others.
+    ///
+    /// # Errors
+    /// Names the file and the remedy.
+    pub async fn open(database: &Database, serving_at: Option<SocketAddr>) -> Result<Self, StoreError> {
+        let Database::Sqlite(path) = database;
+        let store = Store::open(path, serving_at).await?;
+        Ok(Self { store: Arc::new(store), feed: Arc::new(Feed::new()) })
+    }
+
+    /// Opens the database to read it, whether or not a registry is running for it.
+    ///
+    /// # Errors
+    /// Names the file and the remedy; a missing file is not made.
+    pub async fn open_read_only(database: &Database) -> Result<Self, StoreError> {
+        let Database::Sqlite(path) = database;
+        let store = Store::open_read_only(path).await?;
+        Ok(Self { store: Arc::new(store), feed: Arc::new(Feed::new()) })
+    }
+
+    /// Whether nothing is filed.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn is_empty(&self) -> Result<bool, StoreError> {
+        self.store.is_empty().await
+    }
+
+    /// Imports a CSV text where nothing is filed yet; says how many rows it took.
+    ///
+    /// # Errors
+    /// As `import`.
+    pub async fn load_sample(&self, csv: &str) -> Result<Option<Imported>, ImportError> {
+        if !self.is_empty().await? {
+            return Ok(None);
+        }
+        let rows = Rows::parse(csv.as_bytes(), Format::Csv, |_| ())?;
+        import::import_as(self, "sample", rows, false).await.map(Some)
+    }
+
+    /// The filing that covers `name`, as seen from `provider`.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn covering(&self, name: &DomainName, provider: &str) -> Result<Option<Found>, StoreError> {
+        let candidates: Vec<&str> = name.filing_candidates().collect();
+        let mut found: HashMap<_, _> = self.store.documents(&candidates).await?.into_iter().collect();
+        let filing = |filed: &str| found.get(filed).and_then(|it| it.document.filing(filed));
+        let Some(covering) = crate::filing::covering(name, |filed| Some(filing(filed)?.seen_from(provider)))
+        else {
+            return Ok(None);
+        };
+        let decided_by = covering.filed_name(name).to_owned();
+        let Some(filing) = filing(&decided_by) else { return Ok(None) };
+        Ok(found.remove(&*decided_by).map(|stored| Found { decided_by, filing, covering, stored }))
+    }
+
+    /// Serves the API and the feed until `shutdown` says true; open streams end then.
+    ///
+    /// # Errors
+    /// Where the listener fails.
+    pub async fn serve(
+        &self,
+        listener: std::net::TcpListener,
+        options: Options,
+        shutdown: watch::Receiver<bool>,
+    ) -> std::io::Result<()> {
+        routes::serve(self.clone(), listener, options, shutdown).await
+    }
+
+    /// The only way to change filings: runs `work`, commits what differs, tells the feed.
+    ///
+    /// Runs to its end even if the caller goes away, for a commit that the feed does not learn of would
+    /// leave followers wrong.
+    async fn commit<T, E>(
+        &self,
+        who: &str,
+        size: Size,
+        reach: Reach,
+        work: impl FnOnce(&mut Ledger) -> Result<T, E> + Send + 'static,
+    ) -> Result<Result<T, E>, StoreError>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let (registry, who) = (self.clone(), who.to_owned());
+        let task = tokio::spawn(async move {
+            let mut writer = registry.store.writer().await?;
+            let author = Author { who: &who, at_ms: now_ms() };
+            let committed = match store::write(&mut writer, author, reach, work).await {
+                Ok(Ok(committed)) => committed,
+                Ok(Err(refused)) => return Ok(Err(refused)),
+                Err(error) => {
+                    // Whether a commit that failed was one is for the database to say.
+                    registry.feed.reset();
+                    return Err(error);
+                }
+            };
+            let Committed { value, changes, meta, at_ms } = committed;
+            let is_flood = size == Size::Bulk && changes.len() > MAX_FED_CHANGES;
+            if is_flood || registry.feed.publish(&changes, &meta, at_ms).is_err() {
+                registry.feed.reset();
+                store::new_epoch(&mut writer).await?;
+            }
+            Ok(Ok(value))
+        });
+        task.await.map_err(|error| StoreError::Corrupt(format!("a write did not finish: {error}")))?
+    }
+
+    /// Makes sure that the provider's view is held, from a scan under the writer.
+    async fn hold_view(&self, provider: &str) -> Result<Result<(), TooMany>, StoreError> {
+        if self.feed.has(provider) {
+            return Ok(Ok(()));
+        }
+        let mut writer = self.store.writer().await?;
+        if self.feed.has(provider) {
+            return Ok(Ok(()));
+        }
+        for _ in 0..KEY_TRIES {
+            let meta = store::read_meta(&mut writer).await?;
+            let position = Position { epoch: meta.epoch, seq: meta.seq };
+            let mut view = View::new(provider, meta.key, position);
+            let mut collision = None;
+            let mut take = |domain: Arc<str>, stored: Stored| {
+                collision = collision.or(view.insert(&domain, &stored.document).err());
+                Ok(())
+            };
+            store::scan(&mut writer, &mut take).await?;
+            let Some(Collision) = collision else {
+                return Ok(self.feed.hold(provider, view, now_ms()));
+            };
+            self.feed.reset();
+            store::new_epoch(&mut writer).await?;
+        }
+        Err(StoreError::Corrupt("names collide under every key: the database repeats itself".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

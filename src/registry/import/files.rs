@@ -1,0 +1,117 @@
+//! Which file, which format, compressed or not.
+
+use super::{Format, ImportError};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+const BUFFER_BYTES: usize = 1 << 20;
+const COMPRESSION_LEVEL: i32 = 3;
+
+/// The format that a name's extension says, and whether it is compressed.
+fn kind_of(path: &Path) -> Result<(Format, bool), ImportError> {
+    let name = path.to_string_lossy();
+    let (plain, is_compressed) = match name.strip_suffix(".zst") {
+        Some(plain) => (plain, true),
+        None => (&*name, false),
+    };
+    let format = match Path::new(plain).extension().and_then(|it| it.to_str()) {
+        Some("csv") => Format::Csv,
+        Some("ndjson" | "jsonl") => Format::Ndjson,
+        _ => {
+            return Err(ImportError::File(format!(
+                "can't tell the format of {name}: name it .csv, .ndjson or .jsonl, with .zst after it if compressed"
+            )));
+        }
+    };
+    Ok((format, is_compressed))
+}
+
+/// Whether the path stands for standard input or output.
+pub(super) fn is_standard(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+pub(super) fn io_error(path: &Path) -> impl Fn(io::Error) -> ImportError + '_ {
+    move |source| ImportError::Io { path: path.to_owned(), source }
+}
+
+/// Opens to read; standard input is NDJSON where it begins with `{`.
+pub(super) fn open(path: &Path) -> Result<(Box<dyn BufRead>, Format), ImportError> {
+    let failed = io_error(path);
+    if is_standard(path) {
+        let mut input = BufReader::with_capacity(BUFFER_BYTES, io::stdin());
+        let first = input.fill_buf().map_err(&failed)?;
+        let is_compressed = first.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+        let mut input: Box<dyn BufRead> =
+            if is_compressed { decompressed(input).map_err(&failed)? } else { Box::new(input) };
+        let begins_object = input.fill_buf().map_err(&failed)?.trim_ascii_start().starts_with(b"{");
+        return Ok((input, if begins_object { Format::Ndjson } else { Format::Csv }));
+    }
+    let (format, is_compressed) = kind_of(path)?;
+    let file = File::open(path).map_err(&failed)?;
+    let reader: Box<dyn BufRead> = if is_compressed {
+        decompressed(file).map_err(&failed)?
+    } else {
+        Box::new(BufReader::with_capacity(BUFFER_BYTES, file))
+    };
+    Ok((reader, format))
+}
+
+fn decompressed(from: impl Read + 'static) -> io::Result<Box<dyn BufRead>> {
+    Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, zstd::Decoder::new(from)?)))
+}
+
+/// A file being written, which takes its name only once it is whole.
+pub(super) enum Target {
+    Standard(BufWriter<io::Stdout>),
+    Plain(BufWriter<File>),
+    Compressed(zstd::Encoder<'static, BufWriter<File>>),
+}
+
+impl Target {
+    /// Opens `path` to write at `temporary`, or standard output (as CSV).
+    pub(super) fn create(path: &Path, temporary: &Path) -> Result<(Self, Format), ImportError> {
+        if is_standard(path) {
+            return Ok((Self::Standard(BufWriter::new(io::stdout())), Format::Csv));
+        }
+        let failed = io_error(path);
+        let (format, is_compressed) = kind_of(path)?;
+        let file = BufWriter::with_capacity(BUFFER_BYTES, File::create(temporary).map_err(&failed)?);
+        let target = if is_compressed {
+            Self::Compressed(zstd::Encoder::new(file, COMPRESSION_LEVEL).map_err(&failed)?)
+        } else {
+            Self::Plain(file)
+        };
+        Ok((target, format))
+    }
+
+    /// Writes what is still held back, to the disk.
+    pub(super) fn finish(self) -> io::Result<()> {
+        let mut file = match self {
+            Self::Standard(mut output) => return output.flush(),
+            Self::Plain(file) => file,
+            Self::Compressed(encoder) => encoder.finish()?,
+        };
+        file.flush()?;
+        file.get_ref().sync_all()
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Standard(it) => it.write(octets),
+            Self::Plain(it) => it.write(octets),
+            Self::Compressed(it) => it.write(octets),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Standard(it) => it.flush(),
+            Self::Plain(it) => it.flush(),
+            Self::Compressed(it) => it.flush(),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Errors as `application/problem+json` (RFC 9457): every refusal and failure of the API, in one place.
+
+use super::rules::Refusal;
+use super::store::StoreError;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// Why a call was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Problem {
+    /// A rule refuses it (422).
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The caller's fault in another way.
+    #[error("{0:?}")]
+    Status(StatusCode, Refusal),
+    /// Ours.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, rule: &'static str, detail: impl Into<String>, zh: &str) -> Self {
+        Self::Status(status, Refusal::new(rule, detail, zh))
+    }
+
+    pub(super) fn not_found(detail: impl Into<String>, zh: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail, zh)
+    }
+
+    pub(super) fn bad_request(rule: &'static str, detail: impl Into<String>, zh: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, rule, detail, zh)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, refusal) = match self {
+            Self::Refused(refusal) => (StatusCode::UNPROCESSABLE_ENTITY, refusal),
+            Self::Status(status, refusal) => (status, refusal),
+            Self::Store(StoreError::ReadOnly) => {
+                (StatusCode::CONFLICT, Refusal::new("read_only", "this registry only reads", "此注册库只读"))
+            }
+            Self::Store(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the registry database failed");
+                let refusal = Refusal::new(
+                    "store_failed",
+                    "the registry's database failed; nothing is known to be changed",
+                    "注册库数据库出错",
+                );
+                (StatusCode::SERVICE_UNAVAILABLE, refusal)
+            }
+        };
+        let body = serde_json::json!({
+            "type": format!("urn:beian-gate:problem:{}", refusal.rule),
+            "title": status.canonical_reason().unwrap_or("Error"),
+            "status": status.as_u16(),
+            "rule": refusal.rule,
+            "detail": refusal.detail,
+            "detail_zh": refusal.detail_zh,
+        });
+        let mut response = (status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

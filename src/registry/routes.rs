@@ -1,0 +1,172 @@
+//! Every route of the registry on one page, with what all of them share: token, request ids, errors.
+
+use super::problem::Problem;
+use super::{Registry, batch, feed_api, filings, openapi};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest request id that is taken from a caller.
+const MAX_REQUEST_ID_BYTES: usize = 64;
+
+/// How the registry serves.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// What callers of `/v1` must bring as a bearer token; needed off loopback.
+    pub token: Option<String>,
+}
+
+/// What handlers work with.
+#[derive(Debug, Clone)]
+pub(super) struct Api {
+    pub(super) registry: Registry,
+    pub(super) shutdown: watch::Receiver<bool>,
+    token: Option<Arc<str>>,
+    requests: Arc<Requests>,
+}
+
+/// Who calls: for the change log.
+#[derive(Debug, Clone)]
+pub(super) struct Who(pub(super) &'static str);
+
+#[derive(Debug)]
+struct Requests {
+    run: u64,
+    count: AtomicU64,
+}
+
+/// Every path with its methods; the OpenAPI document is tested against it.
+#[cfg(test)]
+pub(super) const ROUTES: &[(&str, &[&str])] = &[
+    ("/v1/filings", &["get"]),
+    ("/v1/filings:batch", &["post"]),
+    ("/v1/filings/{domain}", &["get", "put", "delete"]),
+    ("/v1/feed/snapshot", &["get"]),
+    ("/v1/feed/changes", &["get"]),
+    ("/openapi.json", &["get"]),
+    ("/healthz", &["get"]),
+];
+
+fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/filings", get(filings::list))
+        .route("/v1/filings:batch", post(batch::post))
+        .route("/v1/filings/{domain}", get(filings::get).put(filings::put).delete(filings::delete))
+        .route("/v1/feed/snapshot", get(feed_api::snapshot))
+        .route("/v1/feed/changes", get(feed_api::changes))
+        .route("/openapi.json", get(openapi::get))
+        .route("/healthz", get(healthz))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn_with_state(api.clone(), authorise))
+        .layer(middleware::from_fn_with_state(api.clone(), with_request_id))
+        .with_state(api)
+}
+
+/// Serves until `shutdown` says true.
+pub(super) async fn serve(
+    registry: Registry,
+    listener: std::net::TcpListener,
+    options: Options,
+    shutdown: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps Nagle's delay");
+        }
+    });
+    let mut run = [0; 4];
+    getrandom::fill(&mut run).map_err(std::io::Error::other)?;
+    let requests = Requests { run: u64::from(u32::from_le_bytes(run)), count: AtomicU64::new(0) };
+    let api = Api {
+        registry,
+        shutdown: shutdown.clone(),
+        token: options.token.map(Into::into),
+        requests: Arc::new(requests),
+    };
+    axum::serve(listener, router(api)).with_graceful_shutdown(ended(shutdown)).await
+}
+
+/// Returns once `shutdown` says true, or nobody is left to say so.
+pub(super) async fn ended(mut shutdown: watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|is_over| *is_over).await;
+}
+
+async fn authorise(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let who = match &api.token {
+        Some(token) if request.uri().path().starts_with("/v1") => {
+            if !bears(&request, token) {
+                let problem = Problem::new(
+                    StatusCode::UNAUTHORIZED,
+                    "unauthorized",
+                    "this registry needs `authorization: Bearer TOKEN`, with its token",
+                    "此注册库要求携带正确的 `authorization: Bearer` 令牌",
+                );
+                return problem.into_response();
+            }
+            Who("token")
+        }
+        Some(_) | None => Who("loopback"),
+    };
+    request.extensions_mut().insert(who);
+    next.run(request).await
+}
+
+fn bears(request: &Request, token: &str) -> bool {
+    let value = request.headers().get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
+    let Some((scheme, given)) = value.and_then(|it| it.split_once(' ')) else { return false };
+    let is_same =
+        aws_lc_rs::constant_time::verify_slices_are_equal(given.trim().as_bytes(), token.as_bytes());
+    scheme.eq_ignore_ascii_case("bearer") && is_same.is_ok()
+}
+
+async fn with_request_id(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let is_good = |id: &&HeaderValue| {
+        let octets = id.as_bytes();
+        (1..=MAX_REQUEST_ID_BYTES).contains(&octets.len()) && octets.iter().all(u8::is_ascii_graphic)
+    };
+    let id = match request.headers().get(REQUEST_ID).filter(is_good) {
+        Some(id) => id.clone(),
+        None => api.requests.next(),
+    };
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+impl Requests {
+    fn next(&self) -> HeaderValue {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        HeaderValue::try_from(format!("{:08x}-{count:08x}", self.run))
+            .expect("hexadecimal digits are a value")
+    }
+}
+
+async fn healthz() -> impl IntoResponse {
+    axum::Json(serde_json::json!({ "status": "ok" }))
+}
+
+async fn no_such_path(request: Request) -> Problem {
+    Problem::not_found(
+        format!("there is no `{}` here; see /openapi.json", request.uri().path()),
+        "没有此路径",
+    )
+}
+
+async fn no_such_method(request: Request) -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!("`{}` does not take {}; see /openapi.json", request.uri().path(), request.method()),
+        "此路径不支持该方法",
+    )
+}

@@ -1,0 +1,249 @@
+//! What may be written into the registry: each refusal has a name, and says what would be right.
+//!
+//! Pure: text in, an `Edit` or a `Refusal` out. Source: filing-rules, "Which filing covers a host".
+
+use super::model::{About, Action, Document, Edit, Line, PutBody};
+use crate::domain::{DomainName, HostForm, NameError};
+use crate::filing::{AccessState, FilingNumber, FilingState, PublicSecurityNumber};
+use std::sync::Arc;
+
+/// The longest free text of a document, in characters.
+const MAX_TEXT_CHARS: usize = 256;
+/// The longest provider id, in octets.
+const MAX_PROVIDER_BYTES: usize = 64;
+/// The most providers that one site may have an access at.
+const MAX_ACCESSES: usize = 64;
+
+/// Why something is not written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{rule}: {detail}")]
+pub struct Refusal {
+    /// The rule's name: stable, for machines.
+    pub rule: &'static str,
+    /// What is wrong and what would be right, in English.
+    pub detail: String,
+    /// The same in Chinese.
+    pub detail_zh: String,
+}
+
+impl Refusal {
+    /// Makes one.
+    pub fn new(rule: &'static str, detail: impl Into<String>, detail_zh: impl Into<String>) -> Self {
+        Self { rule, detail: detail.into(), detail_zh: detail_zh.into() }
+    }
+}
+
+/// A name that someone asks about: any valid DNS name.
+///
+/// # Errors
+/// `ip_address` or `invalid_name`.
+pub(super) fn name(text: &str) -> Result<DomainName, Refusal> {
+    match DomainName::from_user(text) {
+        Ok(name) => Ok(name),
+        Err(error) => Err(name_refusal(text, error)),
+    }
+}
+
+fn name_refusal(text: &str, error: NameError) -> Refusal {
+    if matches!(HostForm::from_user(text), Ok(HostForm::Ip(_))) {
+        return Refusal::new(
+            "ip_address",
+            format!("`{text}` is an IP address; filing by address is handled by the local authority"),
+            format!("`{text}` 是 IP 地址；IP 地址的备案由当地管局办理"),
+        );
+    }
+    Refusal::new(
+        "invalid_name",
+        format!("`{text}` is no valid domain name: {error}"),
+        format!("`{text}` 不是有效的域名"),
+    )
+}
+
+/// A name that may have a filing of its own: a registrable domain, or one below it under government suffixes.
+///
+/// # Errors
+/// The refusal, which names the registrable domain where there is one.
+pub(super) fn filed_name(text: &str) -> Result<DomainName, Refusal> {
+    let name = name(text)?;
+    let Some(registrable) = name.registrable() else {
+        return Err(
+            if name.as_str().contains('.')
+                || psl::suffix(name.as_str().as_bytes()).is_some_and(|s| s.is_known())
+            {
+                Refusal::new(
+                    "public_suffix",
+                    format!(
+                        "`{text}` is a public suffix, under which domains are registered; it is never filed"
+                    ),
+                    format!("`{text}` 是公共后缀，不能备案"),
+                )
+            } else {
+                Refusal::new(
+                    "single_label",
+                    format!("`{text}` is a single label; a filing is made for a registrable domain"),
+                    format!("`{text}` 只有一级；备案应使用可注册的域名"),
+                )
+            },
+        );
+    };
+    if registrable == name.as_str() || name.is_government() {
+        return Ok(name);
+    }
+    Err(Refusal::new(
+        "not_registrable_domain",
+        format!(
+            "`{name}` lies below the registrable domain `{registrable}`: file `{registrable}`, which covers it"
+        ),
+        format!("`{name}` 不是可注册的域名；请备案 `{registrable}`，其备案覆盖所有下级域名"),
+    ))
+}
+
+/// A provider's id: letters, digits, `-`, `_` and `.`.
+///
+/// # Errors
+/// `invalid_provider`.
+pub(super) fn provider(id: &str) -> Result<(), Refusal> {
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if (1..=MAX_PROVIDER_BYTES).contains(&id.len()) && id.bytes().all(is_good) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "invalid_provider",
+        format!("`{id}` is no provider id: 1 to {MAX_PROVIDER_BYTES} letters, digits, `-`, `_` and `.`"),
+        format!("`{id}` 不是有效的接入商标识：1 至 {MAX_PROVIDER_BYTES} 个字母、数字、`-`、`_` 或 `.`"),
+    ))
+}
+
+/// What a line of a batch or file asks for.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub(super) fn edit(line: Line) -> Result<Edit, Refusal> {
+    let domain = filed_name(&line.domain)?;
+    if line.delete || line.purge {
+        if !line.delete || line.has_document() {
+            return Err(Refusal::new(
+                "delete_with_document",
+                "a deletion is `domain`, `\"delete\": true` and at most `\"purge\": true`",
+                "删除行只能包含 `domain`、`\"delete\": true` 和可选的 `\"purge\": true`",
+            ));
+        }
+        let action = if line.purge { Action::Purge } else { Action::Deregister };
+        return Ok(Edit { domain: domain.as_str().into(), action });
+    }
+    put(&domain, line.into_body())
+}
+
+/// The edit that makes `domain` what `body` says.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub(super) fn put(domain: &DomainName, body: PutBody) -> Result<Edit, Refusal> {
+    Ok(Edit { domain: domain.as_str().into(), action: Action::Put(document(body)?) })
+}
+
+fn document(body: PutBody) -> Result<Document, Refusal> {
+    let number = number(body.number.as_deref().unwrap_or_default().trim(), body.state)?;
+    if body.access.0.len() > MAX_ACCESSES {
+        return Err(Refusal::new(
+            "too_many_accesses",
+            format!("a site has accesses at {MAX_ACCESSES} providers at most"),
+            format!("一个网站最多有 {MAX_ACCESSES} 个接入商"),
+        ));
+    }
+    let is_active = |state: &AccessState| *state == AccessState::Active;
+    if body.state == FilingState::Deregistered && body.access.0.values().any(is_active) {
+        return Err(Refusal::new(
+            "deregistered_with_access",
+            "a deregistered name has no active access",
+            "已注销的域名不能有有效的接入",
+        ));
+    }
+    for id in body.access.0.keys() {
+        provider(id)?;
+    }
+    let public_security_number = match text("public_security_number", body.public_security_number)? {
+        Some(number) => Some(public_security_number(&number)?),
+        None => None,
+    };
+    let about = About {
+        subject: text("subject", body.subject)?,
+        subject_type: text("subject_type", body.subject_type)?,
+        site_name: text("site_name", body.site_name)?,
+        public_security_number,
+    };
+    Ok(Document { number, state: body.state, access: Arc::new(body.access), about })
+}
+
+fn number(text: &str, state: FilingState) -> Result<Option<Arc<str>>, Refusal> {
+    match (text.is_empty(), state) {
+        (true, FilingState::Pending | FilingState::Deregistered) => return Ok(None),
+        (true, FilingState::Filed | FilingState::Restricted) => {
+            return Err(Refusal::new(
+                "number_missing",
+                "a filing has a site number, like 京ICP备12345678号-1; without one yet it is `\"state\": \"pending\"`",
+                "备案须有网站备案号，如 京ICP备12345678号-1；尚无备案号的请用 `\"state\": \"pending\"`",
+            ));
+        }
+        (false, FilingState::Pending) => {
+            return Err(Refusal::new(
+                "pending_with_number",
+                "a pending filing has no number yet; with a number it is `\"state\": \"filed\"`",
+                "备案中的域名尚无备案号；已有备案号的请用 `\"state\": \"filed\"`",
+            ));
+        }
+        (false, _) => {}
+    }
+    let number = FilingNumber::parse(text).map_err(|error| {
+        Refusal::new(
+            "invalid_number",
+            error.to_string(),
+            format!("`{text}` 不是有效的备案号；正确的备案号如 京ICP备12345678号-1"),
+        )
+    })?;
+    if !number.is_site() {
+        return Err(Refusal::new(
+            "number_without_site_index",
+            format!("`{number}` is a subject's number; a site's has an index, like {number}-1"),
+            format!("`{number}` 是主体备案号；网站备案号带有序号，如 {number}-1"),
+        ));
+    }
+    Ok(Some(number.to_string().into()))
+}
+
+fn public_security_number(text: &str) -> Result<Box<str>, Refusal> {
+    match PublicSecurityNumber::parse(text) {
+        Ok(number) => Ok(number.to_string().into()),
+        Err(_) => Err(Refusal::new(
+            "invalid_public_security_number",
+            format!(
+                "`{text}` is no public-security filing number; one looks like 京公网安备11010102000001号"
+            ),
+            format!("`{text}` 不是有效的公安备案号；正确的如 京公网安备11010102000001号"),
+        )),
+    }
+}
+
+/// Free text: trimmed, `None` where nothing is left.
+fn text(field: &'static str, value: Option<String>) -> Result<Option<Box<str>>, Refusal> {
+    let Some(value) = value else { return Ok(None) };
+    let value = value.trim();
+    if value.chars().count() > MAX_TEXT_CHARS || value.chars().any(char::is_control) {
+        return Err(Refusal::new(
+            "invalid_text",
+            format!("`{field}` has at most {MAX_TEXT_CHARS} characters and no control characters"),
+            format!("`{field}` 最多 {MAX_TEXT_CHARS} 个字符，且不含控制字符"),
+        ));
+    }
+    Ok(if value.is_empty() { None } else { Some(value.into()) })
+}
+
+/// Said of a name that is not there to be deleted.
+#[must_use]
+pub(super) fn not_filed(domain: &str) -> Refusal {
+    Refusal::new(
+        "not_filed",
+        format!("`{domain}` has no filing of exactly this name"),
+        format!("`{domain}` 本身没有备案记录"),
+    )
+}

@@ -1,0 +1,126 @@
+//! The registry as its callers meet it: a real database, real HTTP over loopback.
+
+mod api;
+mod batch;
+mod feed;
+mod files;
+
+use super::{Options, Registry, running_at};
+use crate::config::Database;
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tokio::sync::watch;
+
+/// A registry that serves, and a client of it.
+struct World {
+    directory: tempfile::TempDir,
+    registry: Registry,
+    address: SocketAddr,
+    shutdown: watch::Sender<bool>,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    client: reqwest::Client,
+    token: Option<&'static str>,
+}
+
+const HERE: &str = "example-cloud";
+const ELSEWHERE: &str = "other-cloud";
+
+impl World {
+    async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), None).await
+    }
+
+    async fn start_in(directory: tempfile::TempDir, token: Option<&'static str>) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let database = Database::Sqlite(directory.path().join("new/registry.db"));
+        let registry = Registry::open(&database, Some(address)).await.unwrap();
+        let (shutdown, stopped) = watch::channel(false);
+        let options = Options { token: token.map(Into::into) };
+        let server = tokio::spawn({
+            let registry = registry.clone();
+            async move { registry.serve(listener, options, stopped).await }
+        });
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { directory, registry, address, shutdown, server, client, token }
+    }
+
+    fn database(&self) -> PathBuf {
+        self.directory.path().join("new/registry.db")
+    }
+
+    async fn restart(self) -> Self {
+        let Self { directory, registry, shutdown, server, client, token, .. } = self;
+        drop(client);
+        shutdown.send_replace(true);
+        server.await.unwrap().unwrap();
+        drop(registry);
+        Self::start_in(directory, token).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.client.request(method, format!("http://{}{path}", self.address));
+        match self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> (StatusCode, Value) {
+        answer(self.request(method, path).body(body).send().await.unwrap()).await
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        self.send(Method::GET, path, "").await
+    }
+
+    async fn put(&self, domain: &str, body: &Value) -> (StatusCode, Value) {
+        self.send(Method::PUT, &format!("/v1/filings/{domain}"), body.to_string()).await
+    }
+
+    async fn put_ok(&self, domain: &str, body: &Value) -> Value {
+        let (status, answer) = self.put(domain, body).await;
+        assert!(status.is_success(), "{domain}: {status} {answer}");
+        answer
+    }
+
+    async fn delete(&self, domain: &str, query: &str) -> StatusCode {
+        self.send(Method::DELETE, &format!("/v1/filings/{domain}{query}"), "").await.0
+    }
+
+    async fn status(&self, domain: &str) -> String {
+        let (code, answer) = self.get(&format!("/v1/filings/{domain}?provider={HERE}")).await;
+        let status = answer["status"].as_str().map(str::to_owned);
+        if code == StatusCode::OK { status.unwrap() } else { "unfiled".to_owned() }
+    }
+
+    async fn change_count(&self) -> i64 {
+        self.registry.store.change_count().await
+    }
+}
+
+async fn answer(response: Response) -> (StatusCode, Value) {
+    let status = response.status();
+    assert!(response.headers().contains_key("x-request-id"));
+    let is_problem =
+        response.headers().get("content-type").is_some_and(|it| it == "application/problem+json");
+    assert_eq!(is_problem, status.is_client_error() || status.is_server_error());
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+fn number(subject: u32, site: u32) -> String {
+    format!("京ICP备{subject:08}号-{site}")
+}
+
+fn filed(subject: u32, access: &[(&str, &str)]) -> Value {
+    let access: serde_json::Map<_, _> =
+        access.iter().map(|(provider, state)| ((*provider).to_owned(), json!(state))).collect();
+    json!({ "number": number(subject, 1), "access": access })
+}
+
+fn connected(subject: u32) -> Value {
+    filed(subject, &[(HERE, "active")])
+}

@@ -1,0 +1,278 @@
+//! `/v1/filings` and what every call shares.
+
+use super::*;
+use crate::registry::routes::ROUTES;
+
+#[tokio::test]
+async fn a_filing_is_put_and_covers_every_name_below() {
+    let world = World::start().await;
+    let body = json!({
+        "number": number(12345678, 1), "access": { HERE: "active", ELSEWHERE: "cancelled" },
+        "subject": "示例公司", "subject_type": "enterprise", "site_name": "示例",
+        "public_security_number": "京公网安备 11010102000001号",
+    });
+    let (status, put) = world.put("Example.com", &body).await;
+    assert_eq!(status, StatusCode::CREATED, "{put}");
+    assert_eq!(world.put("example.com.", &body).await.0, StatusCode::OK);
+    let (status, got) = world.get("/v1/filings/www.example.com?provider=example-cloud").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(got["domain"], "www.example.com");
+    assert_eq!(got["decided_by"], "example.com");
+    assert_eq!(got["number"], number(12345678, 1));
+    assert_eq!(got["state"], "filed");
+    assert_eq!(got["status"], "connected");
+    assert_eq!(got["subject"], "示例公司");
+    assert_eq!(got["public_security_number"], "京公网安备11010102000001号");
+    assert_eq!(got["access"], json!({ HERE: "active", ELSEWHERE: "cancelled" }));
+    assert_eq!(got["empty_shell"], false);
+    assert_eq!(got["seq"], 1);
+    assert!(got["updated_at"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(world.get("/v1/filings/other.com").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn the_same_document_again_changes_nothing() {
+    let world = World::start().await;
+    let first = world.put_ok("example.com", &filed(1, &[(HERE, "active"), (ELSEWHERE, "active")])).await;
+    assert_eq!(
+        first,
+        world.put_ok("example.com", &filed(1, &[(HERE, "active"), (ELSEWHERE, "active")])).await
+    );
+    let left_out = filed(1, &[(HERE, "active")]);
+    let second = world.put_ok("example.com", &left_out).await;
+    assert_eq!(second["access"], json!({ HERE: "active", ELSEWHERE: "cancelled" }));
+    assert_eq!(second, world.put_ok("example.com", &left_out).await);
+    assert_eq!(world.change_count().await, 2);
+}
+
+#[tokio::test]
+async fn access_holds_for_all_domains_of_a_site() {
+    let world = World::start().await;
+    world.put_ok("one.com", &connected(1)).await;
+    world.put_ok("two.com", &connected(1)).await;
+    assert_eq!(world.change_count().await, 2);
+    world.put_ok("two.com", &filed(1, &[(HERE, "cancelled")])).await;
+    assert_eq!(world.status("one.com").await, "access_cancelled");
+    assert_eq!(world.status("two.com").await, "access_cancelled");
+    assert_eq!(world.get("/v1/filings/one.com").await.1["empty_shell"], true);
+    assert_eq!(world.change_count().await, 4);
+}
+
+#[tokio::test]
+async fn a_moved_domain_leaves_its_site() {
+    let world = World::start().await;
+    world.put_ok("one.com", &connected(1)).await;
+    world.put_ok("two.com", &connected(1)).await;
+    world.put_ok("two.com", &filed(2, &[])).await;
+    assert_eq!(world.status("one.com").await, "connected");
+    assert_eq!(world.status("two.com").await, "not_connected");
+    world.put_ok("one.com", &filed(2, &[(ELSEWHERE, "active")])).await;
+    let (_, two) = world.get("/v1/filings/two.com").await;
+    assert_eq!(two["access"], json!({ ELSEWHERE: "active" }));
+    // The first site is gone, and its accesses with it.
+    world.put_ok("one.com", &filed(1, &[])).await;
+    assert_eq!(world.status("one.com").await, "not_connected");
+}
+
+#[tokio::test]
+async fn deleting_deregisters_and_purging_forgets() {
+    let world = World::start().await;
+    world.put_ok("one.com", &connected(1)).await;
+    world.put_ok("two.com", &connected(1)).await;
+    assert_eq!(world.delete("www.one.com", "").await, StatusCode::NOT_FOUND);
+    assert_eq!(world.delete("one.com", "").await, StatusCode::OK);
+    assert_eq!(world.status("www.one.com").await, "deregistered");
+    assert_eq!(world.status("two.com").await, "connected");
+    let (_, one) = world.get("/v1/filings/one.com").await;
+    assert_eq!((&one["number"], &one["access"]), (&json!(number(1, 1)), &json!({ HERE: "cancelled" })));
+    assert_eq!(world.delete("one.com", "").await, StatusCode::OK);
+    assert_eq!(world.change_count().await, 3);
+    assert_eq!(world.delete("one.com", "?purge=true").await, StatusCode::NO_CONTENT);
+    assert_eq!(world.status("one.com").await, "unfiled");
+    assert_eq!(world.delete("one.com", "?purge=true").await, StatusCode::NOT_FOUND);
+    assert_eq!(world.delete("two.com", "?purge=true").await, StatusCode::NO_CONTENT);
+    assert!(world.registry.is_empty().await.unwrap());
+}
+
+#[tokio::test]
+async fn states_and_the_government_walk() {
+    let world = World::start().await;
+    world.put_ok("a.gov.cn", &connected(1)).await;
+    let pending = json!({ "state": "pending", "access": { HERE: "under_review" } });
+    let put = world.put_ok("b1.a.gov.cn", &pending).await;
+    assert_eq!((&put["number"], &put["access"]), (&Value::Null, &json!({ HERE: "under_review" })));
+    assert_eq!(world.status("x.b1.a.gov.cn").await, "connected");
+    world.put_ok("b1.a.gov.cn", &filed(2, &[(HERE, "cancelled")])).await;
+    assert_eq!(world.status("x.b1.a.gov.cn").await, "access_cancelled");
+    assert_eq!(world.status("b2.a.gov.cn").await, "connected");
+    world.put_ok("p.com", &json!({ "state": "pending" })).await;
+    assert_eq!(world.status("p.com").await, "pending");
+    assert_eq!(world.delete("p.com", "").await, StatusCode::NO_CONTENT);
+    let mut restricted = connected(3);
+    restricted["state"] = json!("restricted");
+    world.put_ok("r.com", &restricted).await;
+    assert_eq!(world.status("r.com").await, "restricted");
+}
+
+#[tokio::test]
+async fn names_may_be_unicode_or_punycode() {
+    let world = World::start().await;
+    world.put_ok("%E6%94%BF%E5%BA%9C.%E6%94%BF%E5%8A%A1", &connected(1)).await;
+    let (status, got) = world.get("/v1/filings/www.xn--mxtq1m.xn--zfr164b").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(got["decided_by"], "xn--mxtq1m.xn--zfr164b");
+}
+
+#[tokio::test]
+async fn what_rules_refuse_is_422_with_the_rules_name() {
+    let world = World::start().await;
+    let good = connected(1);
+    let rows = [
+        ("www.example.com", good.clone(), "not_registrable_domain"),
+        ("com.cn", good.clone(), "public_suffix"),
+        ("gov.cn", good.clone(), "public_suffix"),
+        ("com", good.clone(), "public_suffix"),
+        ("localhost", good.clone(), "single_label"),
+        ("192.0.2.1", good.clone(), "ip_address"),
+        ("%5B2001:db8::1%5D", good.clone(), "ip_address"),
+        ("xn--a.com", good.clone(), "invalid_name"),
+        ("a..com", good.clone(), "invalid_name"),
+        ("example.com", json!({ "number": "12345" }), "invalid_number"),
+        ("example.com", json!({ "number": "京ICP备12345678号" }), "number_without_site_index"),
+        ("example.com", json!({ "access": {} }), "number_missing"),
+        ("example.com", json!({ "state": "restricted" }), "number_missing"),
+        ("example.com", json!({ "number": number(1, 1), "state": "pending" }), "pending_with_number"),
+        ("example.com", json!({ "number": number(1, 1), "access": { "": "active" } }), "invalid_provider"),
+        ("example.com", json!({ "number": number(1, 1), "access": { "p": "open" } }), "malformed_document"),
+        ("example.com", json!({ "number": number(1, 1), "domain": "x" }), "malformed_document"),
+        ("example.com", json!([]), "malformed_document"),
+        ("example.com", json!({ "number": number(1, 1), "subject": "x".repeat(300) }), "invalid_text"),
+    ];
+    for (domain, body, rule) in rows {
+        let (status, problem) = world.put(domain, &body).await;
+        assert_eq!(
+            (status, &problem["rule"]),
+            (StatusCode::UNPROCESSABLE_ENTITY, &json!(rule)),
+            "{domain} {body}"
+        );
+        assert!(!problem["detail_zh"].as_str().unwrap().is_empty());
+    }
+    let (_, problem) = world.put("www.example.com", &good).await;
+    assert!(problem["detail"].as_str().unwrap().contains("`example.com`"));
+    let (status, problem) = world.send(Method::PUT, "/v1/filings/example.com", "{").await;
+    assert_eq!((status, &problem["rule"]), (StatusCode::BAD_REQUEST, &json!("malformed_json")));
+    assert_eq!(world.change_count().await, 0);
+}
+
+#[tokio::test]
+async fn if_match_guards_a_put() {
+    let world = World::start().await;
+    let put = |etag: &str, header: &str, body: Value| {
+        let request = world.request(Method::PUT, "/v1/filings/example.com").header(header, etag);
+        async move { request.body(body.to_string()).send().await.unwrap().status() }
+    };
+    assert_eq!(put("*", "if-match", connected(1)).await, StatusCode::PRECONDITION_FAILED);
+    assert_eq!(put("*", "if-none-match", connected(1)).await, StatusCode::CREATED);
+    assert_eq!(put("*", "if-none-match", connected(1)).await, StatusCode::PRECONDITION_FAILED);
+    let got = world.request(Method::GET, "/v1/filings/example.com").send().await.unwrap();
+    let etag = got.headers()["etag"].to_str().unwrap().to_owned();
+    assert_eq!(put(&etag, "if-match", filed(1, &[])).await, StatusCode::OK);
+    assert_eq!(put(&etag, "if-match", connected(1)).await, StatusCode::PRECONDITION_FAILED);
+    assert_eq!(put("*", "if-match", connected(1)).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_listing_is_paged_and_filtered() {
+    let world = World::start().await;
+    for n in 1..=25 {
+        let mut body = filed(n, if n % 5 == 0 { &[(HERE, "active")] } else { &[] });
+        body["subject"] = json!(if n % 2 == 0 { "甲" } else { "乙" });
+        world.put_ok(&format!("d{n:02}.com"), &body).await;
+    }
+    world.put_ok("p.cn", &json!({ "state": "pending" })).await;
+    let count = async |query: &str| {
+        let (status, page) = world.get(&format!("/v1/filings?{query}")).await;
+        assert_eq!(status, StatusCode::OK, "{page}");
+        page["filings"].as_array().unwrap().len()
+    };
+    assert_eq!(count("").await, 26);
+    assert_eq!(count("subject=%E7%94%B2").await, 12);
+    assert_eq!(count("subject=%E4%BA%ACICP%E5%A4%8700000003%E5%8F%B7").await, 1);
+    assert_eq!(count("status=pending").await, 1);
+    assert_eq!(count("status=empty_shell").await, 20);
+    assert_eq!(count("status=connected&provider=example-cloud&limit=3").await, 3);
+    assert_eq!(count("prefix=d1").await, 10);
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let (_, page) = world.get(&format!("/v1/filings?limit=10&cursor={cursor}")).await;
+        seen.extend(page["filings"].as_array().unwrap().iter().map(|it| it["domain"].clone()));
+        match page["next_cursor"].as_str() {
+            Some(next) => next.clone_into(&mut cursor),
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), 26);
+    assert_eq!(world.get("/v1/filings?status=connected").await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(world.get("/v1/filings?colour=red").await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_and_every_answer_has_an_id() {
+    let mut world = World::start_in(tempfile::tempdir().unwrap(), Some("secret")).await;
+    assert_eq!(world.get("/v1/filings").await.0, StatusCode::OK);
+    for token in [Some("wrong"), None] {
+        world.token = token;
+        assert_eq!(world.get("/v1/filings").await.0, StatusCode::UNAUTHORIZED);
+        assert_eq!(world.get("/v1/feed/snapshot?provider=p").await.0, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(world.get("/healthz").await.0, StatusCode::OK);
+    let request = world.request(Method::GET, "/openapi.json").header("x-request-id", "mine");
+    assert_eq!(request.send().await.unwrap().headers()["x-request-id"], "mine");
+}
+
+#[tokio::test]
+async fn every_route_is_served_and_nothing_else() {
+    let world = World::start().await;
+    for (path, methods) in ROUTES {
+        for method in *methods {
+            let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
+            let (status, body) = world.send(method.clone(), &path.replace("{domain}", "a.com"), "").await;
+            let is_served = !matches!(body["rule"].as_str(), Some("not_found" | "method_not_allowed"));
+            assert!(is_served, "{method} {path}: {status}");
+        }
+        assert_eq!(world.send(Method::PATCH, path, "").await.0, StatusCode::METHOD_NOT_ALLOWED);
+    }
+    for path in ["/", "/v1/subjects", "/v1/sites", "/v1/orders", "/v1/service-codes"] {
+        assert_eq!(world.get(path).await.0, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn one_registry_writes_and_others_read() {
+    let world = World::start().await;
+    world.put_ok("example.com", &connected(1)).await;
+    assert_eq!(running_at(&world.database()), Some(world.address));
+    let database = Database::Sqlite(world.database());
+    let error = Registry::open(&database, None).await.unwrap_err().to_string();
+    assert!(error.contains(&world.address.to_string()) && error.contains("registry.db"), "{error}");
+    let reader = Registry::open_read_only(&database).await.unwrap();
+    let name = crate::domain::DomainName::from_user("www.example.com").unwrap();
+    let found = reader.covering(&name, HERE).await.unwrap().unwrap();
+    assert_eq!(found.decided_by, "example.com");
+    assert_eq!(found.covering.record.status, crate::filing::Status::Connected);
+    assert!(reader.load_sample("domain,number\nb.com,x").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_can_not_be_opened_says_which_file_and_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.db");
+    let missing = Registry::open_read_only(&Database::Sqlite(path.clone())).await.unwrap_err().to_string();
+    assert!(missing.contains("registry.db") && missing.contains("missing"), "{missing}");
+    std::fs::write(&path, "this is no database, but long enough to be looked at as one".repeat(20)).unwrap();
+    let damaged = Registry::open(&Database::Sqlite(path.clone()), None).await.unwrap_err().to_string();
+    assert!(damaged.contains("registry.db") && damaged.contains("no database"), "{damaged}");
+    let below_a_file = Database::Sqlite(path.join("x.db"));
+    let unmakeable = Registry::open(&below_a_file, None).await.unwrap_err().to_string();
+    assert!(unmakeable.contains("x.db"), "{unmakeable}");
+}

@@ -1,0 +1,148 @@
+//! Import and export.
+
+use super::*;
+use crate::registry::{Format, ImportError, Rows, export, export_to, import, import_via};
+
+const CSV: &str = "domain,number,access,state,subject,site_name\n\
+    a.com,京ICP备00000001号-1,example-cloud=active;other-cloud=cancelled,,甲,首页\n\
+    b.com,京ICP备00000001号-1,example-cloud=active;other-cloud=cancelled,restricted,甲,\"逗号,引号\"\"\"\n\
+    政府.政务,京ICP备00000002号-1,,,,\n\
+    p.com,,example-cloud=under_review,pending,,\n";
+
+fn rows(text: &str, format: Format) -> Rows {
+    Rows::parse(text.as_bytes(), format, |_| ()).unwrap()
+}
+
+async fn exported(registry: &Registry, format: Format) -> String {
+    let mut out = Vec::new();
+    export(registry, format, &mut out, |_| ()).await.unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_exported_is_imported_identically() {
+    let world = World::start().await;
+    let taken = import(&world.registry, rows(CSV, Format::Csv), false).await.unwrap();
+    assert_eq!(taken.created, 4);
+    world.put_ok("gone.com", &connected(9)).await;
+    world.delete("gone.com", "").await;
+    let (csv, ndjson) =
+        (exported(&world.registry, Format::Csv).await, exported(&world.registry, Format::Ndjson).await);
+    for (text, format) in [(&csv, Format::Csv), (&ndjson, Format::Ndjson)] {
+        let other = World::start().await;
+        assert_eq!(import(&other.registry, rows(text, format), true).await.unwrap().created, 5);
+        assert_eq!(exported(&other.registry, Format::Csv).await, csv);
+        assert_eq!(exported(&other.registry, Format::Ndjson).await, ndjson);
+        let again = import(&other.registry, rows(text, format), true).await.unwrap();
+        assert_eq!((again.unchanged, other.change_count().await), (5, 5));
+    }
+}
+
+#[tokio::test]
+async fn files_go_by_their_extension_and_through_a_running_registry() {
+    let world = World::start().await;
+    import_via(world.address, None, rows(CSV, Format::Csv), false).await.unwrap();
+    let before = exported(&world.registry, Format::Csv).await;
+    for name in ["f.csv", "f.csv.zst", "f.ndjson", "f.jsonl.zst"] {
+        let path = world.directory.path().join(name);
+        assert_eq!(export_to(&world.registry, &path, |_| ()).await.unwrap(), 4);
+        let rows = Rows::read(&path, |_| ()).unwrap();
+        let taken = import_via(world.address, None, rows, true).await.unwrap();
+        assert_eq!(taken.unchanged, 4, "{name}");
+    }
+    assert_eq!(exported(&world.registry, Format::Csv).await, before);
+    assert!(matches!(Rows::read(&world.directory.path().join("f.txt"), |_| ()), Err(ImportError::File(_))));
+}
+
+#[track_caller]
+fn check_refused(text: &str, format: Format, expected: &[(u64, &str)]) {
+    let error = Rows::parse(text.as_bytes(), format, |_| ()).unwrap_err();
+    let ImportError::Refused(rows) = error else { panic!("{error}") };
+    let seen: Vec<_> = rows.iter().map(|it| (it.line, it.rule.as_str())).collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn every_refused_row_is_named() {
+    let head = "\u{feff}domain,number,access,state";
+    let text = format!(
+        "{head}\na.com,京ICP备1号-1\nwww.b.com,京ICP备00000001号-1,,\na.com,京ICP备00000001号-1,p=active,\n\
+         a.com,京ICP备00000002号-1,,\nc.com,京ICP备00000001号-1,p=cancelled,\nd.com,x,p,\ne.com,,,closed\n"
+    );
+    let text = text.replace("a.com,京ICP备1号-1\n", "z.com,京ICP备00000001号,,\n");
+    check_refused(
+        &text,
+        Format::Csv,
+        &[
+            (2, "number_without_site_index"),
+            (3, "not_registrable_domain"),
+            (5, "duplicate_domain"),
+            (6, "site_access_conflict"),
+            (7, "invalid_access"),
+            (8, "invalid_state"),
+        ],
+    );
+    check_refused(
+        "\n{\"domain\":\"com\"}\n{}\n{",
+        Format::Ndjson,
+        &[(2, "public_suffix"), (3, "malformed_document"), (4, "malformed_json")],
+    );
+}
+
+#[test]
+fn headers_are_checked() {
+    for (text, part) in [("domain,num\n", "unknown column `num`"), ("domain\n", "`number` is missing")] {
+        let error = Rows::parse(text.as_bytes(), Format::Csv, |_| ()).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_row_leaves_everything_as_it_was() {
+    let world = World::start().await;
+    import(&world.registry, rows(CSV, Format::Csv), false).await.unwrap();
+    let before = exported(&world.registry, Format::Csv).await;
+    let text = "{\"domain\":\"n.com\",\"state\":\"pending\"}\n\n{\"domain\":\"m.com\",\"delete\":true}\n";
+    for attempt in [
+        import(&world.registry, rows(text, Format::Ndjson), false).await,
+        import_via(world.address, None, rows(text, Format::Ndjson), false).await,
+    ] {
+        let Err(ImportError::Refused(refused)) = attempt else { panic!("{attempt:?}") };
+        assert_eq!((refused.len(), refused[0].line, &*refused[0].rule), (1, 3, "not_filed"));
+    }
+    assert_eq!(exported(&world.registry, Format::Csv).await, before);
+}
+
+#[tokio::test]
+async fn a_sample_fills_an_empty_database_only() {
+    let world = World::start().await;
+    assert_eq!(world.registry.load_sample(CSV).await.unwrap().unwrap().created, 4);
+    let deregistered = "domain,number,access,state\nx.cn,湘ICP备10000008号-1,p=cancelled,deregistered\n";
+    assert_eq!(import(&world.registry, rows(deregistered, Format::Csv), true).await.unwrap().created, 1);
+    assert_eq!(world.get("/v1/filings/x.cn").await.1["access"], json!({ "p": "cancelled" }));
+    world.delete("x.cn", "?purge=true").await;
+    assert_eq!(world.registry.load_sample(CSV).await.unwrap().unwrap().created, 4);
+    assert_eq!(world.registry.load_sample(CSV).await.unwrap(), None);
+}
+
+/// `cargo test --release --lib import_a_million -- --ignored --nocapture`
+#[tokio::test]
+#[ignore = "a measurement, not a check"]
+async fn import_a_million() {
+    let world = World::start().await;
+    let mut text = String::from("domain,number,access,state,subject\n");
+    for n in 0..1_000_000_u32 {
+        let mixed = n.wrapping_mul(2_654_435_761);
+        text += &format!("d{mixed:08x}.com,京ICP备{:08}号-1,example-cloud=active,,甲{n}\n", n % 100_000_000);
+    }
+    let start = std::time::Instant::now();
+    let rows = rows(&text, Format::Csv);
+    println!("read in {:?}", start.elapsed());
+    let taken = import(&world.registry, rows, false).await.unwrap();
+    println!("imported in {:?}: {taken:?}", start.elapsed());
+    let start = std::time::Instant::now();
+    world.get("/v1/filings/a.com").await;
+    let snapshot =
+        world.request(Method::GET, "/v1/feed/snapshot?provider=example-cloud").send().await.unwrap();
+    println!("snapshot of {} octets in {:?}", snapshot.bytes().await.unwrap().len(), start.elapsed());
+}

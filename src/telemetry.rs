@@ -1,0 +1,10 @@
+//! What the gate tells of its work: counters and the access log. Used by everyone, uses nobody.
+//!
+//! On the request path nothing is shared: each worker has its own counters and its own log buffer;
+//! adding up and writing happen elsewhere.
+
+mod access_log;
+mod counters;
+
+pub use access_log::{AccessLine, AccessLogSink, AccessLogWriter, LogBuffer, TlsLine};
+pub use counters::{Counters, DURATION_BOUNDS_MS, Totals, WorkerCounters};

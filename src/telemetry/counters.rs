@@ -1,0 +1,153 @@
+//! Counters: each worker adds to its own, whoever asks adds them up.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The most different outcomes; there are fewer names than that in the contract.
+const MAX_OUTCOMES: usize = 32;
+/// Upper bounds of the duration histogram's buckets, in milliseconds.
+pub const DURATION_BOUNDS_MS: [u64; 10] = [1, 2, 5, 10, 25, 50, 100, 250, 1_000, 10_000];
+
+/// One worker's counters, alone on their cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerCounters {
+    outcomes: [AtomicU64; MAX_OUTCOMES],
+    durations: [AtomicU64; DURATION_BOUNDS_MS.len() + 1],
+    duration_sum_us: AtomicU64,
+    /// Octets of request bodies taken from clients.
+    pub bytes_in: AtomicU64,
+    /// Octets of response bodies given to clients.
+    pub bytes_out: AtomicU64,
+    /// Connections taken.
+    pub connections: AtomicU64,
+    /// Connections open now.
+    pub open: AtomicU64,
+    /// Connections closed at once because a limit was reached.
+    pub refused: AtomicU64,
+    /// TLS handshakes finished.
+    pub handshakes: AtomicU64,
+    /// TLS handshakes that failed or were refused.
+    pub handshakes_failed: AtomicU64,
+    /// Requests that monitor mode let pass although they would have been blocked.
+    pub would_block: AtomicU64,
+    /// Transfers and tunnels ended because their name stopped being allowed.
+    pub cut: AtomicU64,
+    /// Access log lines lost because the writer was behind or its file failed.
+    pub log_dropped: AtomicU64,
+}
+
+/// Adds without the cost of a shared write: only the worker that owns the counter writes it.
+fn add(counter: &AtomicU64, number: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(number), Ordering::Relaxed);
+}
+
+impl WorkerCounters {
+    /// Counts a finished request.
+    pub fn request(&self, outcome: usize, duration_us: u64, bytes_in: u64, bytes_out: u64) {
+        if let Some(counter) = self.outcomes.get(outcome) {
+            add(counter, 1);
+        }
+        let bucket = DURATION_BOUNDS_MS.partition_point(|bound| bound * 1000 < duration_us);
+        add(&self.durations[bucket], 1);
+        add(&self.duration_sum_us, duration_us);
+        add(&self.bytes_in, bytes_in);
+        add(&self.bytes_out, bytes_out);
+    }
+
+    /// Counts one more on a counter of this worker.
+    pub fn one(&self, which: fn(&Self) -> &AtomicU64) {
+        add(which(self), 1);
+    }
+
+    /// Counts one less.
+    pub fn one_less(&self, which: fn(&Self) -> &AtomicU64) {
+        add(which(self), u64::MAX);
+    }
+
+    /// Counts several more.
+    pub fn several(&self, which: fn(&Self) -> &AtomicU64, number: u64) {
+        add(which(self), number);
+    }
+}
+
+/// Every worker's counters.
+#[derive(Debug, Default)]
+pub struct Counters {
+    workers: Mutex<Vec<Arc<WorkerCounters>>>,
+}
+
+/// All workers added up.
+#[derive(Debug, Default, Clone)]
+#[allow(missing_docs, reason = "named and documented as in `WorkerCounters`")]
+pub struct Totals {
+    pub outcomes: BTreeMap<usize, u64>,
+    pub durations: [u64; DURATION_BOUNDS_MS.len() + 1],
+    pub duration_sum_us: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub connections: u64,
+    pub open: u64,
+    pub refused: u64,
+    pub handshakes: u64,
+    pub handshakes_failed: u64,
+    pub would_block: u64,
+    pub cut: u64,
+    pub log_dropped: u64,
+}
+
+impl Counters {
+    /// Counters for one more worker.
+    #[must_use]
+    pub fn worker(&self) -> Arc<WorkerCounters> {
+        let counters = Arc::new(WorkerCounters::default());
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&counters));
+        counters
+    }
+
+    /// Adds all workers up.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for worker in self.workers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            for (outcome, counter) in worker.outcomes.iter().enumerate() {
+                *totals.outcomes.entry(outcome).or_default() += read(counter);
+            }
+            for (sum, counter) in totals.durations.iter_mut().zip(&worker.durations) {
+                *sum += read(counter);
+            }
+            totals.duration_sum_us += read(&worker.duration_sum_us);
+            totals.bytes_in += read(&worker.bytes_in);
+            totals.bytes_out += read(&worker.bytes_out);
+            totals.connections += read(&worker.connections);
+            totals.open = totals.open.wrapping_add(read(&worker.open));
+            totals.refused += read(&worker.refused);
+            totals.handshakes += read(&worker.handshakes);
+            totals.handshakes_failed += read(&worker.handshakes_failed);
+            totals.would_block += read(&worker.would_block);
+            totals.cut += read(&worker.cut);
+            totals.log_dropped += read(&worker.log_dropped);
+        }
+        totals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_add_up() {
+        let counters = Counters::default();
+        let (one, two) = (counters.worker(), counters.worker());
+        one.request(3, 1_000, 10, 20);
+        two.request(3, 1_001, 1, 2);
+        two.one(|c| &c.open);
+        one.one_less(|c| &c.open);
+        let totals = counters.totals();
+        assert_eq!((totals.outcomes[&3], totals.bytes_in, totals.bytes_out, totals.open), (2, 11, 22, 0));
+        assert_eq!(totals.durations[..2], [1, 1], "a bound belongs to its bucket");
+    }
+}

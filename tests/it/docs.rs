@@ -1,0 +1,121 @@
+//! The documents against the product: examples that parse, translations in step, a changelog for this version.
+
+use beian_gate::config::Config;
+use std::path::Path;
+
+fn read(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A fenced block: what its fence says, and its text.
+#[derive(Debug, PartialEq, Eq)]
+struct Block {
+    language: String,
+    text: String,
+}
+
+/// A document's fenced blocks, and the levels of its headings, each in order.
+fn parts(markdown: &str) -> (Vec<Block>, Vec<usize>) {
+    let (mut blocks, mut headings, mut open) = (Vec::new(), Vec::new(), None::<Block>);
+    for line in markdown.lines() {
+        match (line.strip_prefix("```"), open.take()) {
+            (Some(_), Some(block)) => blocks.push(block),
+            (Some(language), None) => {
+                open = Some(Block { language: language.trim().to_owned(), text: String::new() });
+            }
+            (None, Some(mut block)) => {
+                block.text.push_str(line);
+                block.text.push('\n');
+                open = Some(block);
+            }
+            (None, None) => {
+                let level = line.chars().take_while(|char| *char == '#').count();
+                if level > 0 && line[level..].starts_with(' ') {
+                    headings.push(level);
+                }
+            }
+        }
+    }
+    assert_eq!(open, None, "a block is not closed");
+    (blocks, headings)
+}
+
+#[track_caller]
+fn check_examples(name: &str) {
+    let (blocks, _) = parts(&read(name));
+    let examples: Vec<_> = blocks.iter().filter(|block| block.language == "toml").collect();
+    assert!(!examples.is_empty(), "{name} shows no config");
+    for example in examples {
+        if let Err(error) = Config::parse(&example.text, name) {
+            panic!("an example in {name} is no config:\n{error}\n{}", example.text);
+        }
+    }
+}
+
+#[test]
+fn config_examples_parse() {
+    check_examples("README.md");
+    check_examples("README.zh-CN.md");
+}
+
+#[test]
+fn the_chinese_readme_is_in_step() {
+    let (english, chinese) = (parts(&read("README.md")), parts(&read("README.zh-CN.md")));
+    assert_eq!(english.0, chinese.0, "code blocks differ");
+    assert_eq!(english.1, chinese.1, "headings differ");
+}
+
+#[test]
+fn the_first_block_is_the_command_to_start_and_the_second_the_one_to_test() {
+    let (blocks, _) = parts(&read("README.md"));
+    let commands: Vec<_> = blocks.iter().take(2).map(|block| block.text.trim()).collect();
+    assert_eq!(commands, ["cargo run --release -- run", "cargo test"]);
+}
+
+#[test]
+fn the_changelog_has_this_version() {
+    let heading = format!("## [{}]", env!("CARGO_PKG_VERSION"));
+    let changelog = read("CHANGELOG.md");
+    assert!(changelog.lines().any(|line| line.starts_with(&heading)), "no section {heading}");
+}
+
+/// Relative links lead to files; a page that is not there yet is named without a link.
+#[test]
+fn links_lead_somewhere() {
+    let pages = [
+        "README.md",
+        "README.zh-CN.md",
+        "CONTRIBUTING.md",
+        "docs/configuration.md",
+        "docs/feed.md",
+        "docs/security.md",
+    ];
+    for page in pages {
+        let text = read(page);
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split(')').next().unwrap();
+            let target = target.split('#').next().unwrap();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page).with_file_name("").join(target);
+            assert!(path.exists(), "{page} links to {target}");
+        }
+    }
+}
+
+/// Every key that the shipped config shows is explained.
+#[test]
+fn every_shipped_key_is_explained() {
+    let (shipped, page) = (read("config/beian-gate.toml"), read("docs/configuration.md"));
+    let keys = shipped.lines().filter_map(|line| {
+        let (key, _) = line.trim_start_matches("# ").split_once(" = ")?;
+        let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        is_key.then_some(key)
+    });
+    for key in keys {
+        let is_named = page.contains(&format!("`{key}`")) || page.contains(&format!("timeouts.{key}`"));
+        assert!(is_named, "docs/configuration.md does not explain {key}");
+    }
+}

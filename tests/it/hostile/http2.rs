@@ -1,0 +1,322 @@
+//! Section 5: HTTP/2 from hand-made frames, by prior knowledge on the plain port and by ALPN over TLS.
+//!
+//! A row is a field list: `name=value|name=value`, `{}` for an ordinary GET's method, scheme and path.
+
+use super::Expect::{self, Bad, Block, Forward, ForwardOrRefuse, Refuse};
+use super::{LANES, Lane, octets};
+use crate::world::h2::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, H2, HEADERS, Outcome, PRIORITY};
+use crate::world::{F, World};
+
+const OK: Expect = Forward("filed.cn");
+const EITHER: Expect = ForwardOrRefuse("filed.cn");
+
+fn open(world: &World, lane: Lane) -> H2 {
+    H2::start(match lane {
+        Lane::Clear => world.connect(),
+        Lane::Tls => world.tls(Some(F), &["h2"]).unwrap(),
+    })
+}
+
+fn fields(text: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let text = text.replace("{}", ":method=GET|:scheme=http|:path=/2");
+    let field = |part: &str| {
+        let at = part[1..].find('=').map_or(part.len(), |at| at + 1);
+        (octets(&part[..at]), octets(part.get(at + 1..).unwrap_or("")))
+    };
+    text.split('|').map(field).collect()
+}
+
+fn is_as(expect: Expect, lane: Lane, outcome: &Outcome) -> bool {
+    let over = !matches!(outcome, Outcome::Status(_) | Outcome::Lost(crate::world::wire::Lost::Silent(_)));
+    let status = if let Outcome::Status(status) = outcome { *status } else { 0 };
+    let block = status == 451 || status == 421 && lane == Lane::Tls;
+    match expect {
+        Forward(_) => status == 200,
+        Block => block,
+        Bad => over || status == 400,
+        Refuse => over || block || matches!(status, 400 | 405 | 421 | 431 | 501),
+        ForwardOrRefuse(_) => over || matches!(status, 200 | 400 | 405 | 501),
+        _ => false,
+    }
+}
+
+#[track_caller]
+fn check(rows: &[(&str, Expect)]) {
+    let world = World::start();
+    let mut wrong = Vec::new();
+    for lane in LANES {
+        for (text, expect) in rows {
+            let before = world.upstream.heads().len();
+            let mut h2 = open(&world, lane);
+            h2.request(1, &fields(text));
+            let outcome = h2.outcome(1);
+            let arrived = world.upstream.heads().len() - before;
+            let fits = usize::from(outcome == Outcome::Status(200)) == arrived;
+            if !is_as(*expect, lane, &outcome) || !fits {
+                wrong.push(format!("{lane:?} {text:?} expected {expect:?}: {outcome:?}, {arrived} arrived"));
+            }
+        }
+    }
+    let total = rows.len() * LANES.len();
+    assert!(wrong.is_empty(), "{} of {total} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    world.assert_well();
+    world.upstream.assert_only(&[F]);
+}
+
+#[test]
+fn authorities() {
+    check(&[
+        ("{}|:authority=filed.cn", OK),
+        ("{}|:authority=FILED.CN.", OK),
+        ("{}|:authority=filed.cn:80", OK),
+        ("{}|host=filed.cn", OK),
+        ("{}|:authority=filed.cn|host=filed.cn", OK),
+        ("{}|:authority=filed.cn|host=FILED.CN", EITHER),
+        ("{}|:authority=unfiled.cn", Block),
+        ("{}|:authority=UNFILED.CN", Block),
+        ("{}|:authority=unfiled.cn.:80", Block),
+        ("{}|:authority=www.unfiled.cn", Block),
+        ("{}|host=unfiled.cn", Block),
+        ("{}|:authority=unfiled.cn|host=unfiled.cn", Block),
+        ("{}|:authority=filed.cn|host=unfiled.cn", Bad),
+        ("{}|:authority=unfiled.cn|host=filed.cn", Bad),
+        ("{}|:authority=filed.cn|host=filed.cn|host=unfiled.cn", Bad),
+        ("{}|host=filed.cn|host=unfiled.cn", Bad),
+        ("{}|host=filed.cn|host=filed.cn", Bad),
+        ("{}|:authority=filed.cn|:authority=unfiled.cn", Bad),
+        ("{}|:authority=filed.cn|:authority=filed.cn", Bad),
+        ("{}", Bad),
+        ("{}|:authority=", Bad),
+        ("{}|:authority=|host=filed.cn", Bad),
+        ("{}|:authority=filed.cn|host=", Bad),
+        ("{}|:authority=filed.cn@unfiled.cn", Bad),
+        ("{}|:authority=unfiled.cn@filed.cn", Bad),
+        ("{}|:authority=filed.cn,unfiled.cn", Bad),
+        ("{}|:authority=filed.cn, unfiled.cn", Bad),
+        ("{}|:authority=filed.cn unfiled.cn", Bad),
+        ("{}|:authority=filed.cn/unfiled.cn", Bad),
+        ("{}|:authority=http://filed.cn", Bad),
+        ("{}|:authority=filed%2ecn", Bad),
+        ("{}|:authority=filed.cn␀", Bad),
+        ("{}|:authority=filed.cn⏎x: y", Bad),
+        ("{}|:authority=政府.政务", Bad),
+        ("{}|:authority=filed.cn..", Bad),
+        ("{}|:authority=filed.cn:99999", Bad),
+        ("{}|:authority=127.0.0.1", Refuse),
+        ("{}|:authority=[::1]", Refuse),
+        ("{}|:authority=2130706433", Refuse),
+        ("{}|host=127.0.0.1", Refuse),
+    ]);
+}
+
+#[test]
+fn pseudo_fields() {
+    check(&[
+        (":method=GET|:scheme=http|:path=http://unfiled.cn/|:authority=filed.cn", Bad),
+        (":method=GET|:scheme=http|:path=|:authority=filed.cn", Bad),
+        (":method=GET|:scheme=http|:authority=filed.cn", Bad),
+        (":method=GET|:scheme=http|:path=*|:authority=filed.cn", Bad),
+        (":method=GET|:scheme=http|:path=unfiled.cn/|:authority=filed.cn", Bad),
+        (":method=GET|:scheme=http|:path=@unfiled.cn/|:authority=filed.cn", Bad),
+        (":method=GET|:scheme=http|:path=/a b|:authority=filed.cn", Bad),
+        (":method=GET|:scheme=http|:path=/ HTTP/1.1⏎Host: unfiled.cn⏎⏎|:authority=filed.cn", Bad),
+        (":method=GET|:scheme=http|:path=/␊|:authority=filed.cn", Bad),
+        (":method=GET|:scheme=http|:path=/␀|:authority=filed.cn", Bad),
+        (":method=GET|:scheme=http|:path=//unfiled.cn/|:authority=filed.cn", OK),
+        (":method=GET|:scheme=http|:path=/|:path=/x|:authority=filed.cn", Bad),
+        (":method=GET / HTTP/1.1⏎Host: unfiled.cn⏎⏎|:scheme=http|:path=/|:authority=filed.cn", Bad),
+        (":method=GET |:scheme=http|:path=/|:authority=filed.cn", Bad),
+        (":method=|:scheme=http|:path=/|:authority=filed.cn", Bad),
+        (":method=GET|:method=POST|:scheme=http|:path=/|:authority=filed.cn", Bad),
+        (":scheme=http|:path=/|:authority=filed.cn", Bad),
+        (":method=GET|:path=/|:authority=filed.cn", Bad),
+        (":method=GET|:scheme=|:path=/|:authority=filed.cn", EITHER),
+        (":method=GET|:scheme=http|:scheme=https|:path=/|:authority=filed.cn", Bad),
+        (":method=GET|:scheme=http://unfiled.cn/?|:path=/|:authority=filed.cn", Bad),
+        ("{}|x=y|:authority=filed.cn", Bad),
+        ("{}|:authority=filed.cn|:host=unfiled.cn", Bad),
+        ("{}|:authority=filed.cn|:status=200", Bad),
+        ("{}|:authority=filed.cn|:protocol=websocket", Bad),
+        (":method=OPTIONS|:scheme=http|:path=*|:authority=filed.cn", EITHER),
+        (":method=OPTIONS|:scheme=http|:path=*|:authority=unfiled.cn", Refuse),
+        (":method=CONNECT|:authority=filed.cn:443", Refuse),
+        (":method=CONNECT|:authority=unfiled.cn:443", Refuse),
+        (":method=CONNECT|:scheme=http|:path=/|:authority=filed.cn", Refuse),
+        (":method=CONNECT|:protocol=websocket|:scheme=http|:path=/|:authority=unfiled.cn", Refuse),
+    ]);
+}
+
+#[test]
+fn fields_that_split() {
+    check(&[
+        ("{}|:authority=filed.cn|x=a⏎Host: unfiled.cn", Bad),
+        ("{}|:authority=filed.cn|x=a␊b", Bad),
+        ("{}|:authority=filed.cn|x=a␍b", Bad),
+        ("{}|:authority=filed.cn|x=a␀b", Bad),
+        ("{}|:authority=filed.cn|x: y⏎Host=unfiled.cn", Bad),
+        ("{}|:authority=filed.cn|x y=z", Bad),
+        ("{}|:authority=filed.cn|x␊=z", Bad),
+        ("{}|:authority=filed.cn|host: unfiled.cn", Bad),
+        ("{}|:authority=filed.cn|X-Upper=y", Bad),
+        ("{}|:authority=filed.cn|Host=unfiled.cn", Bad),
+        ("{}|:authority=filed.cn|transfer-encoding=chunked", Bad),
+        ("{}|:authority=filed.cn|connection=close", Bad),
+        ("{}|:authority=filed.cn|connection=host", Bad),
+        ("{}|:authority=filed.cn|keep-alive=1", Bad),
+        ("{}|:authority=filed.cn|proxy-connection=close", Bad),
+        ("{}|:authority=filed.cn|upgrade=h2c", Bad),
+        ("{}|:authority=filed.cn|te=gzip", Bad),
+        ("{}|:authority=filed.cn|te=trailers", OK),
+        ("{}|:authority=filed.cn|content-length=5", Bad),
+        ("{}|:authority=filed.cn|content-length=0", OK),
+        ("{}|:authority=filed.cn|content-length=0|content-length=5", Bad),
+        ("{}|:authority=filed.cn|content-length=+0", Bad),
+        ("{}|:authority=filed.cn|content-length=", Bad),
+        ("{}|:authority=filed.cn|x-forwarded-host=unfiled.cn", OK),
+        ("{}|:authority=filed.cn|forwarded=host=unfiled.cn", OK),
+        ("{}|:authority=unfiled.cn|x-forwarded-host=filed.cn", Block),
+        ("{}|:authority=filed.cn|x_host=unfiled.cn", OK),
+        ("{}|:authority=filed.cn|cookie=a=b|cookie=c=d", OK),
+    ]);
+}
+
+/// A POST on stream 1: head, then DATA frames.
+fn post(h2: &mut H2, extra: &str, data: &[&str]) -> Outcome {
+    let head = fields(&format!(":method=POST|:scheme=http|:path=/post|:authority=filed.cn{extra}"));
+    h2.frame(HEADERS, END_HEADERS, 1, &h2::block(&head));
+    for (index, part) in data.iter().enumerate() {
+        let flags = if index + 1 == data.len() { END_STREAM } else { 0 };
+        h2.frame(DATA, flags, 1, &super::expand(part));
+    }
+    h2.outcome(1)
+}
+
+#[test]
+fn bodies() {
+    let world = World::start();
+    let rows: &[(&str, &[&str], Expect)] = &[
+        ("", &["hello"], OK),
+        ("", &["{U}"], OK),
+        ("|content-length=5", &["he", "llo"], OK),
+        ("|content-length=0", &["{U}"], Bad),
+        ("|content-length=4", &["hello"], Bad),
+        ("|content-length=6", &["hello"], Bad),
+        ("|content-length=5", &["hello", "{U}"], Bad),
+        ("|content-length=5|content-length=47", &["hello", "{U}"], Bad),
+        ("|transfer-encoding=chunked", &["0⏎⏎{U}"], Bad),
+        ("|expect=100-continue", &["{U}"], OK),
+    ];
+    for lane in LANES {
+        for (extra, data, expect) in rows {
+            let outcome = post(&mut open(&world, lane), extra, data);
+            assert!(is_as(*expect, lane, &outcome), "{lane:?} {extra:?} {data:?}: {outcome:?}");
+        }
+    }
+    world.assert_well();
+    world.upstream.assert_only(&[F]);
+}
+
+#[test]
+fn trailers() {
+    let world = World::start();
+    for trailer in [
+        ":path=/hidden",
+        ":authority=unfiled.cn",
+        "host=unfiled.cn",
+        "content-length=9",
+        "cookie=a=b",
+        "x-ok=1",
+    ] {
+        let mut h2 = open(&world, Lane::Clear);
+        h2.frame(
+            HEADERS,
+            END_HEADERS,
+            1,
+            &h2::block(&fields(":method=POST|:scheme=http|:path=/t|:authority=filed.cn")),
+        );
+        h2.frame(DATA, 0, 1, b"hello");
+        h2.frame(HEADERS, END_HEADERS | END_STREAM, 1, &h2::block(&fields(trailer)));
+        let outcome = h2.outcome(1);
+        // fixme: pseudo-fields in trailers ought to be a stream error; the h2 crate drops them and says nothing.
+        assert!(is_as(EITHER, Lane::Clear, &outcome), "{trailer}: {outcome:?}");
+    }
+    let bytes = String::from_utf8_lossy(&world.upstream.bytes()).to_lowercase();
+    assert!(!bytes.contains("unfiled") && !bytes.contains("cookie") && !bytes.contains("/hidden"), "{bytes}");
+    world.assert_well();
+}
+
+/// Streams for U beside streams for F: each alone, and F's unharmed.
+#[test]
+fn coalesced_streams() {
+    let world = World::start();
+    for lane in LANES {
+        let mut h2 = open(&world, lane);
+        for stream in (1..100).step_by(2) {
+            let host = if stream % 4 == 1 { "filed.cn" } else { "unfiled.cn" };
+            h2.request(stream, &fields(&format!("{{}}|:authority={host}")));
+        }
+        for stream in (1..100).step_by(2) {
+            let (outcome, expect) = (h2.outcome(stream), if stream % 4 == 1 { OK } else { Block });
+            assert!(is_as(expect, lane, &outcome), "{lane:?} {stream}: {outcome:?}");
+        }
+    }
+    world.upstream.assert_only(&[F]);
+    assert_eq!(world.upstream.requests().len(), 50);
+}
+
+/// On F's connection: other names of F's certificate are other filings.
+#[test]
+fn coalescing_over_tls() {
+    let world = World::start();
+    let mut h2 = open(&world, Lane::Tls);
+    let rows = [("www.filed.cn", 200), ("also-filed.cn", 421), ("own-cert.cn", 421), ("filed.cn", 200)];
+    for (index, (host, status)) in rows.into_iter().enumerate() {
+        let stream = u32::try_from(index).unwrap() * 2 + 1;
+        h2.request(stream, &fields(&format!("{{}}|:authority={host}")));
+        assert_eq!(h2.outcome(stream), Outcome::Status(status), "{host}");
+    }
+    world.upstream.assert_only(&[F, "www.filed.cn"]);
+}
+
+/// A field block in pieces says the same as a whole one.
+#[test]
+fn blocks_in_pieces() {
+    let world = World::start();
+    for (host, status) in [("filed.cn", 200), ("unfiled.cn", 451)] {
+        let mut h2 = open(&world, Lane::Clear);
+        let block = h2::block(&fields(&format!("{{}}|:authority={host}")));
+        let (first, rest) = block.split_at(1);
+        h2.frame(HEADERS, END_STREAM | PRIORITY, 1, &[&[0, 0, 0, 0, 9], first].concat());
+        let mut pieces = rest.chunks(block.len() / 3).peekable();
+        while let Some(piece) = pieces.next() {
+            h2.frame(CONTINUATION, if pieces.peek().is_none() { END_HEADERS } else { 0 }, 1, piece);
+        }
+        assert_eq!(h2.outcome(1), Outcome::Status(status), "{host}");
+    }
+}
+
+/// Frames that are wrong by themselves end the connection, nothing reaches the upstream.
+#[test]
+fn broken_frames() {
+    let world = World::start();
+    let block = h2::block(&fields("{}|:authority=filed.cn"));
+    let rows: &[(&str, u8, u8, u32, &[u8])] = &[
+        ("CONTINUATION alone", CONTINUATION, END_HEADERS, 1, &block),
+        ("HEADERS on stream 0", HEADERS, END_HEADERS | END_STREAM, 0, &block),
+        ("HEADERS on an even stream", HEADERS, END_HEADERS | END_STREAM, 2, &block),
+        ("DATA on an idle stream", DATA, END_STREAM, 1, b"GET / HTTP/1.1\r\n\r\n"),
+        ("a field block cut short", HEADERS, END_HEADERS | END_STREAM, 1, &block[..block.len() - 1]),
+        ("an index that is nothing", HEADERS, END_HEADERS | END_STREAM, 1, &[0xff, 0xff, 0xff, 0xff, 0x0f]),
+        ("padding longer than the frame", HEADERS, END_HEADERS | END_STREAM | 8, 1, &[255, 0x82]),
+    ];
+    for lane in LANES {
+        for (name, kind, flags, stream, payload) in rows {
+            let mut h2 = open(&world, lane);
+            h2.frame(*kind, *flags, *stream, payload);
+            let outcome = h2.outcome(1);
+            assert!(is_as(Bad, lane, &outcome), "{lane:?} {name}: {outcome:?}");
+        }
+    }
+    assert_eq!(world.upstream.heads().len(), 0);
+    world.assert_well();
+}

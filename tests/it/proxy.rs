@@ -1,0 +1,7 @@
+//! What an allowed request experiences: an honest reverse proxy, over HTTP/1.1, HTTP/2, in clear and TLS.
+
+mod bodies;
+mod headers;
+mod http2;
+mod tunnel;
+mod upstreams;

@@ -1,0 +1,161 @@
+//! HTTP/2 by hand: frames of any content, header fields as literals that no encoder would send.
+
+use super::wire::{Lost, Wire};
+use std::collections::BTreeMap;
+
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
+
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+pub const PRIORITY: u8 = 32;
+
+pub struct H2 {
+    wire: Wire,
+    outcomes: BTreeMap<u32, Outcome>,
+    /// The connection's end, once it was seen.
+    ended: Option<Outcome>,
+}
+
+/// What became of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Status(u16),
+    Reset(u32),
+    GoAway(u32),
+    Lost(Lost),
+}
+
+impl H2 {
+    /// Preface, settings without a dynamic table (so that a status can be read), a wide window.
+    pub fn start(wire: Wire) -> Self {
+        let mut h2 = Self { wire, outcomes: BTreeMap::new(), ended: None };
+        h2.wire.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        h2.frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]);
+        h2.frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes());
+        h2
+    }
+
+    pub fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut bytes = length[1..].to_vec();
+        bytes.extend([kind, flags]);
+        bytes.extend(stream.to_be_bytes());
+        bytes.extend(payload);
+        self.wire.send(bytes);
+    }
+
+    /// A request without a body.
+    pub fn request(&mut self, stream: u32, fields: &[(Vec<u8>, Vec<u8>)]) {
+        self.frame(HEADERS, END_STREAM | END_HEADERS, stream, &block(fields));
+    }
+
+    /// Reads on until the stream has a final status, was reset, or the connection is over.
+    pub fn outcome(&mut self, stream: u32) -> Outcome {
+        loop {
+            if let Some(outcome) = self.outcomes.get(&stream) {
+                return outcome.clone();
+            }
+            if let Some(ended) = &self.ended {
+                return ended.clone();
+            }
+            if let Err(lost) = self.read() {
+                self.ended = Some(Outcome::Lost(lost));
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<(), Lost> {
+        let head = self.wire.exactly(9)?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        let payload = self.wire.exactly(length as usize)?;
+        let number =
+            |at: usize| u32::from_be_bytes([payload[at], payload[at + 1], payload[at + 2], payload[at + 3]]);
+        match head[3] {
+            SETTINGS if head[4] & 1 == 0 => self.frame(SETTINGS, 1, 0, &[]),
+            PING if head[4] & 1 == 0 => self.frame(PING, 1, 0, &payload),
+            HEADERS => {
+                if let Some(status) = status(&payload).filter(|status| *status >= 200) {
+                    self.outcomes.entry(stream).or_insert(Outcome::Status(status));
+                }
+            }
+            RST_STREAM => {
+                self.outcomes.entry(stream).or_insert(Outcome::Reset(number(0)));
+            }
+            GOAWAY if number(4) != 0 => self.ended = Some(Outcome::GoAway(number(4))),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// A header block of literals that are never indexed and not compressed.
+pub fn block(fields: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0x10);
+        string(&mut block, name);
+        string(&mut block, value);
+    }
+    block
+}
+
+fn string(block: &mut Vec<u8>, text: &[u8]) {
+    let Some(mut rest) = text.len().checked_sub(127) else {
+        block.push(u8::try_from(text.len()).unwrap());
+        block.extend(text);
+        return;
+    };
+    block.push(127);
+    while rest >= 128 {
+        block.push(0x80 | u8::try_from(rest % 128).unwrap());
+        rest /= 128;
+    }
+    block.push(u8::try_from(rest).unwrap());
+    block.extend(text);
+}
+
+/// The status of a response's header block, whose first field it is.
+fn status(mut block: &[u8]) -> Option<u16> {
+    // Table size updates come first.
+    while block.first()? & 0xe0 == 0x20 {
+        block = &block[1..];
+    }
+    let first = *block.first()?;
+    if let Some(index) = first.checked_sub(0x88) {
+        return [200, 204, 206, 304, 400, 404, 500].get(usize::from(index)).copied();
+    }
+    let is_status = matches!(first, 0x48 | 0x08 | 0x18);
+    let length = *block.get(1)?;
+    let value = block.get(2..2 + usize::from(length & 0x7f))?;
+    let text = if length & 0x80 == 0 { value.to_vec() } else { digits(value) };
+    is_status.then(|| String::from_utf8(text).ok()?.parse().ok())?
+}
+
+/// Huffman-coded digits (RFC 7541, appendix B).
+fn digits(bytes: &[u8]) -> Vec<u8> {
+    let bits: Vec<u8> = bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
+    let value = |bits: &[u8]| bits.iter().fold(0_u8, |sum, bit| sum << 1 | bit);
+    let mut text = Vec::new();
+    let mut at = 0;
+    while let Some(five) = bits.get(at..at + 5).map(value) {
+        if five <= 2 {
+            text.push(b'0' + five);
+            at += 5;
+            continue;
+        }
+        match bits.get(at..at + 6).map(value) {
+            Some(six @ 0b01_1001..=0b01_1111) => text.push(b'3' + six - 0b01_1001),
+            _ => break,
+        }
+        at += 6;
+    }
+    text
+}
