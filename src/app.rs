@@ -171,6 +171,7 @@ fn share(config: &Config, reloader: &reload::Reloader, cache: Arc<FilingCache>) 
         cache,
         admission: Admission::new(config.limits.connections, config.limits.connections_per_client),
         via: via_name()?,
+        hash: std::hash::RandomState::new(),
     }))
 }
 

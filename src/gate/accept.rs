@@ -3,7 +3,7 @@
 use crate::config::{Protocol, ProxyProtocol, TlsBlocked};
 use crate::domain::{DomainName, HostForm};
 use crate::gate::client::{Client, Listener, TlsFacts};
-use crate::gate::hello::{self, Alert};
+use crate::gate::hello::{self, Alert, HelloReader};
 use crate::gate::listen::Place;
 use crate::gate::proxy_header::{self, Start};
 use crate::gate::stream::{Channel, Prefixed, Stream};
@@ -29,7 +29,7 @@ pub async fn run(worker: Rc<Worker>, listener: Arc<Listener>, socket: TcpListene
     loop {
         match socket.accept().await {
             Ok((tcp, peer)) => {
-                let Some(place) = worker.shared.admission.admit(peer.ip().to_canonical()) else {
+                let Some(place) = worker.shared.admission.admit() else {
                     worker.counters.one(|c| &c.refused);
                     continue;
                 };
@@ -54,7 +54,7 @@ async fn connection(
     worker: Rc<Worker>,
     listener: Arc<Listener>,
     (tcp, peer): (TcpStream, SocketAddr),
-    _place: Place,
+    mut place: Place,
 ) {
     worker.counters.one(|c| &c.connections);
     worker.counters.one(|c| &c.open);
@@ -65,9 +65,18 @@ async fn connection(
     let mut channel = Channel::new(Stream::Tcp(tcp));
     let watch = worker.clock.watch();
     watch.within(worker.rules().limits.header_timeout);
+    // A load balancer's connections are its clients': each counts as that of whom it names.
+    if !is_trusted && !place.claim(peer.ip()) {
+        return worker.counters.one(|c| &c.refused);
+    }
     let Some(address) = client_address(&listener, peer, is_trusted, &mut channel, &watch).await else {
         return;
     };
+    if is_trusted && address != peer && !place.claim(address.ip()) {
+        return worker.counters.one(|c| &c.refused);
+    }
+    // Whom a PROXY header names is a stranger unless listed, however trusted the balancer that named it.
+    let is_trusted = listener.trusts(address.ip());
     let client = Client { address, is_trusted, listener, tls: None };
     match client.listener.protocol {
         Protocol::Http => {
@@ -124,8 +133,9 @@ pub(super) async fn client_hello(
     channel: &mut Channel,
     watch: &Watch,
 ) -> Result<hello::Hello, Option<Alert>> {
+    let mut reader = HelloReader::default();
     loop {
-        match hello::parse(channel.input.data()) {
+        match reader.read(channel.input.data()) {
             Ok(Some(hello)) => return Ok(hello),
             Ok(None) => fill(channel, watch, hello::MAX_HELLO_BYTES).await.map_err(|_| None)?,
             Err(alert) => return Err(Some(alert)),

@@ -101,7 +101,8 @@ impl Exchange {
     /// Whether the request has been passed on whole, or the upstream wants no more of it.
     #[must_use]
     pub fn is_sent(&self) -> bool {
-        matches!(self.sending, Sending::Done | Sending::Abandoned) && self.channel.output.is_empty()
+        matches!(self.sending, Sending::Done) && self.channel.is_flushed()
+            || self.sending == Sending::Abandoned
     }
 
     /// Whether the request body was read to its end.
@@ -163,7 +164,8 @@ impl Exchange {
         Poll::Ready(Ok(()))
     }
 
-    fn abandon(&mut self) {
+    /// Gives up passing the request body on: its end will not come, or nobody wants it.
+    pub fn abandon(&mut self) {
         self.sending = Sending::Abandoned;
         let left = self.channel.output.len();
         self.channel.output.written(left);
@@ -334,7 +336,7 @@ impl Exchange {
 
     /// Puts the connection back if nothing is left over on it.
     pub fn finish(self, pool: &Pool, now: Instant) {
-        let is_clean = self.is_done() && self.sending == Sending::Done && self.channel.output.is_empty();
+        let is_clean = self.is_done() && self.sending == Sending::Done && self.channel.is_flushed();
         if is_clean && self.head.keep_alive && !self.is_switched && self.channel.is_quiet() {
             pool.put(&self.lease.0, self.channel, now);
         }

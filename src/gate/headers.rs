@@ -119,7 +119,7 @@ fn put_forwarding(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuffer
         None => put_display(out, format_args!("x-forwarded-proto: {proto}\r\n")),
     }
     put_display(out, format_args!("x-forwarded-host: {}\r\nforwarded: ", onward.host));
-    if let Some(chain) = believed.forwarded {
+    for chain in believed.forwarded {
         out.put(chain);
         out.put(b", ");
     }
@@ -135,7 +135,7 @@ fn put_forwarding(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuffer
 #[derive(Default)]
 struct Trusted<'a> {
     proto: Option<&'a [u8]>,
-    forwarded: Option<&'a [u8]>,
+    forwarded: Vec<&'a [u8]>,
 }
 
 fn trusted_fields(head: &RequestHead) -> Trusted<'_> {
@@ -145,7 +145,7 @@ fn trusted_fields(head: &RequestHead) -> Trusted<'_> {
         if name.eq_ignore_ascii_case(b"x-forwarded-proto") {
             trusted.proto = Some(value);
         } else if name.eq_ignore_ascii_case(b"forwarded") {
-            trusted.forwarded = Some(value);
+            trusted.forwarded.push(value);
         }
     }
     trusted

@@ -42,28 +42,45 @@ pub struct Hello {
     pub server_name: Option<DomainName>,
 }
 
+/// Puts a hello together as its octets arrive: each record is looked at once.
+#[derive(Debug, Default)]
+pub struct HelloReader {
+    message: Vec<u8>,
+    /// Octets of whole records that are in `message`.
+    used: usize,
+}
+
+impl HelloReader {
+    /// Looks at everything read so far, `octets`; `None` until the hello is whole.
+    ///
+    /// # Errors
+    /// The alert to send.
+    pub fn read(&mut self, octets: &[u8]) -> Result<Option<Hello>, Alert> {
+        loop {
+            if let Some(length) = message_length(&self.message)?
+                && self.message.len() >= length
+            {
+                return server_name(&self.message[4..length]).map(|server_name| Some(Hello { server_name }));
+            }
+            let rest = octets.get(self.used..).unwrap_or_default();
+            match next_record(rest)? {
+                Some(record) => {
+                    self.message.extend_from_slice(record.content);
+                    self.used += rest.len() - record.rest.len();
+                }
+                None if octets.len() >= MAX_HELLO_BYTES => return Err(Alert::DecodeError),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
 /// Looks for a whole ClientHello at the start of `octets`; `None` until more arrive.
 ///
 /// # Errors
 /// The alert to send.
 pub fn parse(octets: &[u8]) -> Result<Option<Hello>, Alert> {
-    let mut message = Vec::new();
-    let mut rest = octets;
-    loop {
-        if let Some(length) = message_length(&message)?
-            && message.len() >= length
-        {
-            return server_name(&message[4..length]).map(|server_name| Some(Hello { server_name }));
-        }
-        match next_record(rest)? {
-            Some(record) => {
-                message.extend_from_slice(record.content);
-                rest = record.rest;
-            }
-            None if octets.len() >= MAX_HELLO_BYTES => return Err(Alert::DecodeError),
-            None => return Ok(None),
-        }
-    }
+    HelloReader::default().read(octets)
 }
 
 /// A record's content, and what follows it.
@@ -209,9 +226,11 @@ mod tests {
         let message = hello(&[b"a.example"]);
         for size in [1, 2, 3, 7, 64, 1000] {
             let wire = records(&message, size);
+            let mut reader = HelloReader::default();
             for end in 0..wire.len() {
-                assert_eq!(parse(&wire[..end]), Ok(None), "size {size}, end {end}");
+                assert_eq!(reader.read(&wire[..end]), Ok(None), "size {size}, end {end}");
             }
+            assert_eq!(reader.read(&wire), parse(&wire));
             assert!(parse(&wire).unwrap().is_some());
         }
     }

@@ -28,8 +28,9 @@ use std::time::Duration;
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Octets of an unwanted body that are read so that the client can see the answer.
 const MAX_LINGER_BYTES: usize = 256 * 1024;
-/// How long such a body is read.
-const LINGER_TIME: Duration = Duration::from_secs(2);
+/// How long a client is given to take the last answer: in all, and without a sign of it.
+const LINGER_TIME: Duration = Duration::from_secs(30);
+const LINGER_SILENCE: Duration = Duration::from_secs(5);
 
 /// What reading for a request came to.
 enum Read {
@@ -55,7 +56,10 @@ pub async fn serve(worker: Rc<Worker>, client: Client, channel: Channel) {
     loop {
         let next = match connection.read_request(&worker, &watch, is_first).await {
             Ok(Read::Request) => connection.request(&worker, &watch).await,
-            Ok(Read::Http2) => return http2::serve(worker, connection.client, connection.side.channel).await,
+            Ok(Read::Http2) => {
+                drop(watch);
+                return http2::serve(worker, connection.client, connection.side.channel).await;
+            }
             Ok(Read::End) => Next::Close,
             Err(reject) => connection.refuse(&worker, &watch, &reject).await,
         };
@@ -69,6 +73,17 @@ pub async fn serve(worker: Rc<Worker>, client: Client, channel: Channel) {
     }
 }
 
+/// How far reading a head has come.
+struct Reading {
+    limits: HeadLimits,
+    header_timeout: Duration,
+    /// Octets that were looked through for the head's end.
+    scanned: usize,
+    /// The head's own deadline runs.
+    has_begun: bool,
+    may_skip_line: bool,
+}
+
 struct Connection {
     side: ClientSide,
     head: RequestHead,
@@ -77,52 +92,35 @@ struct Connection {
 
 impl Connection {
     async fn read_request(&mut self, worker: &Worker, watch: &Watch, is_first: bool) -> Result<Read, Reject> {
+        self.head.reset();
         let rules = worker.rules();
         let limits = &rules.limits;
-        let (head_limits, header_timeout) =
-            (HeadLimits { bytes: limits.header_bytes, fields: limits.headers }, limits.header_timeout);
+        let mut reading = Reading {
+            limits: HeadLimits { bytes: limits.header_bytes, fields: limits.headers },
+            header_timeout: limits.header_timeout,
+            scanned: 0,
+            has_begun: false,
+            may_skip_line: true,
+        };
         watch.idle_within(if is_first { limits.header_timeout } else { limits.idle_timeout });
         drop(rules);
-        let (mut scanned, mut has_begun) = (0, false);
-        poll_fn(|cx| {
-            self.poll_request(cx, head_limits, &mut scanned, (watch, header_timeout, &mut has_begun))
-        })
-        .await
+        poll_fn(|cx| self.poll_request(cx, watch, &mut reading)).await
     }
 
     fn poll_request(
         &mut self,
         cx: &mut Context<'_>,
-        limits: HeadLimits,
-        scanned: &mut usize,
-        (watch, header_timeout, has_begun): (&Watch, Duration, &mut bool),
+        watch: &Watch,
+        reading: &mut Reading,
     ) -> Poll<Result<Read, Reject>> {
-        let channel = &mut self.side.channel;
+        let limits = reading.limits;
         loop {
-            // One empty line before a request is let pass (RFC 9112, 2.2).
-            if *scanned == 0 && !*has_begun && channel.input.data().starts_with(b"\r\n") {
-                channel.input.consume(2);
-                *has_begun = true;
+            if let Some(read) = self.take_request(reading)? {
+                return Poll::Ready(Ok(read));
             }
-            let raw = channel.input.data();
-            if self.client.tls.is_none()
-                && !raw.is_empty()
-                && HTTP2_PREFACE.starts_with(&raw[..raw.len().min(HTTP2_PREFACE.len())])
-            {
-                if raw.len() >= HTTP2_PREFACE.len() {
-                    return Poll::Ready(Ok(Read::Http2));
-                }
-            } else if let Some(end) = head::find_end(raw, *scanned, limits)? {
-                head::parse_request(&raw[..end], limits, &mut self.head)?;
-                channel.input.consume(end);
-                self.side.begin(&self.head);
-                return Poll::Ready(Ok(Read::Request));
-            } else {
-                head::check_begun(raw)?;
-                *scanned = raw.len();
-            }
-            if !raw.is_empty() && *scanned > 0 && !std::mem::replace(has_begun, true) {
-                watch.within(header_timeout);
+            let channel = &mut self.side.channel;
+            if !channel.input.is_empty() && !std::mem::replace(&mut reading.has_begun, true) {
+                watch.within(reading.header_timeout);
             }
             if let Err(expired) = watch.check(cx) {
                 let is_silent = channel.input.is_empty() || expired == Expired::Drained;
@@ -137,6 +135,30 @@ impl Connection {
                 Err(_) => return Poll::Ready(Ok(Read::End)),
             }
         }
+    }
+
+    /// Takes a head from the input, if one is whole.
+    fn take_request(&mut self, reading: &mut Reading) -> Result<Option<Read>, Reject> {
+        let (limits, input) = (reading.limits, &mut self.side.channel.input);
+        // One empty line before a request is let pass (RFC 9112, 2.2).
+        if reading.may_skip_line && input.data().starts_with(b"\r\n") {
+            input.consume(2);
+            (reading.may_skip_line, reading.scanned) = (false, 0);
+        }
+        let raw = input.data();
+        reading.may_skip_line &= raw.is_empty() || raw == b"\r";
+        let preface = &HTTP2_PREFACE[..raw.len().min(HTTP2_PREFACE.len())];
+        if self.client.tls.is_none() && !raw.is_empty() && raw.starts_with(preface) {
+            return Ok((raw.len() >= HTTP2_PREFACE.len()).then_some(Read::Http2));
+        }
+        let Some(end) = head::find_end(raw, reading.scanned, limits)? else {
+            reading.scanned = raw.len();
+            return head::check_begun(raw).map(|()| None);
+        };
+        head::parse_request(&raw[..end], limits, &mut self.head)?;
+        input.consume(end);
+        self.side.begin(&self.head);
+        Ok(Some(Read::Request))
     }
 
     async fn request(&mut self, worker: &Worker, watch: &Watch) -> Next {
@@ -174,7 +196,8 @@ impl Connection {
             }
             Answer::Healthy => {
                 (record.outcome, record.status) = (Outcome::Health, 200);
-                self.write_own(watch, &own::healthy(), Afterwards::KeepAlive, &mut record).await
+                let patience = worker.rules().limits.body_timeout;
+                self.write_own((watch, patience), &own::healthy(), Afterwards::KeepAlive, &mut record).await
             }
         };
         watch.serve(None);
@@ -195,14 +218,17 @@ impl Connection {
         let rules = arc_swap::Guard::into_inner(worker.rules());
         let synced_at = worker.shared.cache.synced_at();
         match own::respond(reject, &rules, synced_at, &self.head, record) {
-            Some(response) => self.write_own(watch, &response, reject.afterwards(), record).await,
+            Some(response) => {
+                self.write_own((watch, rules.limits.body_timeout), &response, reject.afterwards(), record)
+                    .await
+            }
             None => Next::Close,
         }
     }
 
     async fn write_own(
         &mut self,
-        watch: &Watch,
+        (watch, patience): (&Watch, Duration),
         response: &OwnResponse,
         afterwards: Afterwards,
         record: &mut Record,
@@ -212,7 +238,7 @@ impl Connection {
         let keeps = afterwards == Afterwards::KeepAlive && self.head.keep_alive && is_whole;
         write_own(response, &self.head, keeps, &mut self.side.channel.output);
         record.bytes_out = response.body.len() as u64;
-        watch.within(LINGER_TIME);
+        watch.within(patience);
         let flushed = poll_fn(|cx| match watch.check(cx) {
             Ok(()) => self.side.channel.poll_flush(cx),
             Err(_) => Poll::Ready(Err(std::io::ErrorKind::TimedOut.into())),
@@ -226,12 +252,13 @@ impl Connection {
 
     /// Ends what is sent, and reads on for a while: a reset would take the answer back from the client.
     async fn linger(mut self, watch: &Watch) {
-        watch.within(LINGER_TIME);
+        let since = std::time::Instant::now();
+        watch.within(LINGER_SILENCE);
         let mut left = MAX_LINGER_BYTES;
         let mut is_shut = false;
         let channel = &mut self.side.channel;
         poll_fn(|cx| {
-            if watch.check(cx).is_err() {
+            if watch.check(cx).is_err() || since.elapsed() > LINGER_TIME {
                 return Poll::Ready(());
             }
             if !is_shut {
@@ -241,7 +268,10 @@ impl Connection {
                 let held = channel.input.data().len();
                 channel.input.consume(held);
                 match ready!(channel.poll_fill(cx, HTTP2_PREFACE.len())) {
-                    Ok(octets) if octets > 0 && left > octets => left -= octets,
+                    Ok(octets) if octets > 0 && left > octets => {
+                        left -= octets;
+                        watch.within(LINGER_SILENCE);
+                    }
                     _ => return Poll::Ready(()),
                 }
             }
@@ -250,7 +280,7 @@ impl Connection {
     }
 
     async fn close(mut self, watch: &Watch) {
-        watch.within(LINGER_TIME);
+        watch.within(LINGER_SILENCE);
         poll_fn(|cx| match watch.check(cx) {
             Ok(()) => self.side.channel.poll_shutdown(cx).map(drop),
             Err(_) => Poll::Ready(()),

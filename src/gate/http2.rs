@@ -17,13 +17,15 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::task::{self, AbortHandle};
 use upload::Upload;
 
 /// Streams that a client may have open at once.
@@ -47,6 +49,7 @@ struct Connection {
     client: Client,
     watch: WatchGuard,
     streams: Cell<usize>,
+    tasks: Streams,
 }
 
 /// A stream of a connection, open until it is dropped.
@@ -77,13 +80,41 @@ impl Drop for OpenStream {
     }
 }
 
-/// Runs hyper's tasks on this worker.
-#[derive(Clone, Copy)]
-struct LocalExecutor;
+/// Runs a connection's streams on this worker, and knows how to end each.
+#[derive(Clone, Default)]
+struct Streams(Rc<RefCell<HashMap<task::Id, AbortHandle>>>);
 
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+impl Streams {
+    /// How to end the stream whose task this is called from.
+    fn current(&self) -> Option<AbortHandle> {
+        self.0.borrow().get(&task::id()).cloned()
+    }
+}
+
+/// Takes a stream's task out of the table when it ends, or is ended before it ran.
+struct Entry {
+    streams: Streams,
+    id: Rc<Cell<Option<task::Id>>>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.get() {
+            self.streams.0.borrow_mut().remove(&id);
+        }
+    }
+}
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+        let id = Rc::new(Cell::new(None));
+        let entry = Entry { streams: self.clone(), id: Rc::clone(&id) };
+        let task = task::spawn_local(async move {
+            let _entry = entry;
+            future.await;
+        });
+        id.set(Some(task.id()));
+        self.0.borrow_mut().insert(task.id(), task.abort_handle());
     }
 }
 
@@ -95,8 +126,9 @@ pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel) {
     let header_bytes = u32::try_from(worker.rules().limits.header_bytes).unwrap_or(u32::MAX);
     let watch = worker.clock.watch();
     watch.idle_within(worker.rules().limits.idle_timeout);
-    let connection = Rc::new(Connection { worker, client, watch, streams: Cell::new(0) });
-    let mut builder = http2::Builder::new(LocalExecutor);
+    let connection =
+        Rc::new(Connection { worker, client, watch, streams: Cell::new(0), tasks: Streams::default() });
+    let mut builder = http2::Builder::new(connection.tasks.clone());
     builder
         .timer(hyper_util::rt::TokioTimer::new())
         .auto_date_header(false)
@@ -129,47 +161,62 @@ pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel) {
     .await;
 }
 
+/// What log and counters will be told of a stream, however it ends.
+struct Told {
+    stream: OpenStream,
+    record: Record,
+    head: RequestHead,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.stream.worker.tell(&self.record, &self.stream.client, &self.head);
+    }
+}
+
 /// One stream: a request and its answer.
 async fn stream(
     connection: Rc<Connection>,
     request: Request<hyper::body::Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
-    let connection = OpenStream::new(connection);
     let (parts, body) = request.into_parts();
-    let (worker, client) = (Rc::clone(&connection.worker), &connection.client);
-    let mut record = Record::begin(worker.next_number());
-    let mut head = RequestHead::default();
-    let mut upload = Upload::new(body);
-    let read = head::read(&parts, upload.is_ended(), &worker.rules().limits, &mut head);
+    let worker = Rc::clone(&connection.worker);
     let watch = worker.clock.watch();
+    if let Some(task) = connection.tasks.current() {
+        watch.aborts(task);
+    }
+    let record = Record::begin(worker.next_number());
+    let mut told = Told { stream: OpenStream::new(connection), record, head: RequestHead::default() };
+    let mut upload = Upload::new(body);
+    let read = head::read(&parts, upload.is_ended(), &worker.rules().limits, &mut told.head);
     let answer = match read {
         Ok(()) => {
-            let request = Incoming { head: &head, body: &mut upload, watch: &watch };
-            handle(&worker, client, request, &mut record).await
+            let request = Incoming { head: &told.head, body: &mut upload, watch: &watch };
+            handle(&worker, &told.stream.client, request, &mut told.record).await
         }
         Err(reject) => {
-            record.reject(&reject);
+            told.record.reject(&reject);
             Answer::Own(reject)
         }
     };
     let own = match answer {
         Answer::Forward(exchange, target) => {
             let idle_timeout = target.timeouts.idle;
-            let download =
-                Download { exchange: Some(exchange), upload, watch, idle_timeout, record, head, connection };
-            return Ok(download.into_response());
+            return Ok(
+                Download { exchange: Some(exchange), upload, watch, idle_timeout, told }.into_response()
+            );
         }
         Answer::Healthy => {
-            (record.outcome, record.status) = (Outcome::Health, 200);
+            (told.record.outcome, told.record.status) = (Outcome::Health, 200);
             Some(own::healthy())
         }
         Answer::Own(reject) => {
-            own::respond(&reject, &worker.rules(), worker.shared.cache.synced_at(), &head, &mut record)
+            let synced_at = worker.shared.cache.synced_at();
+            own::respond(&reject, &worker.rules(), synced_at, &told.head, &mut told.record)
         }
     };
-    record.bytes_out = own.as_ref().map_or(0, |own| own.body.len() as u64);
-    worker.tell(&record, client, &head);
-    Ok(answer::own(own, head.is_head()))
+    told.record.bytes_out = own.as_ref().map_or(0, |own| own.body.len() as u64);
+    Ok(answer::own(own, told.head.is_head()))
 }
 
 /// A status that is surely one: ours and parsed ones are all in range.

@@ -57,7 +57,7 @@ pub struct Admission {
 #[derive(Debug)]
 pub struct Place {
     admission: Arc<Admission>,
-    client: IpAddr,
+    client: Option<IpAddr>,
 }
 
 impl Admission {
@@ -68,22 +68,14 @@ impl Admission {
         Arc::new(Self { most, most_per_client, open: AtomicUsize::new(0), clients, hash: RandomState::new() })
     }
 
-    /// A place for one more connection of this client; `None` where a limit is reached.
+    /// A place for one more connection; whose it is, `Place::claim` tells. `None` where the limit is reached.
     #[must_use]
-    pub fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
+    pub fn admit(self: &Arc<Self>) -> Option<Place> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let mut shard = self.shard(client).lock().unwrap_or_else(PoisonError::into_inner);
-        let count = shard.entry(client).or_default();
-        if *count >= self.most_per_client {
-            drop(shard);
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        *count += 1;
-        Some(Place { admission: Arc::clone(self), client })
+        Some(Place { admission: Arc::clone(self), client: None })
     }
 
     /// Connections open now.
@@ -97,14 +89,41 @@ impl Admission {
     }
 }
 
+impl Place {
+    /// Counts the place as this client's; `false` where the client has as many as it may have.
+    #[must_use]
+    pub fn claim(&mut self, client: IpAddr) -> bool {
+        let client = network(client);
+        let mut shard = self.admission.shard(client).lock().unwrap_or_else(PoisonError::into_inner);
+        let count = shard.entry(client).or_default();
+        if *count >= self.admission.most_per_client {
+            return false;
+        }
+        *count += 1;
+        self.client = Some(client);
+        true
+    }
+}
+
+/// Whom an address counts as: itself, or with IPv6 its /64, which is what one subscriber gets.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            IpAddr::from(std::array::from_fn::<u8, 16, _>(|i| if i < 8 { v6.octets()[i] } else { 0 }))
+        }
+        v4 => v4,
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.admission.open.fetch_sub(1, Ordering::Relaxed);
-        let mut shard = self.admission.shard(self.client).lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = shard.get_mut(&self.client) {
+        let Some(client) = self.client else { return };
+        let mut shard = self.admission.shard(client).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = shard.get_mut(&client) {
             *count -= 1;
             if *count == 0 {
-                shard.remove(&self.client);
+                shard.remove(&client);
             }
         }
     }
@@ -117,14 +136,17 @@ mod tests {
     #[test]
     fn places_are_counted_and_given_back() {
         let admission = Admission::new(3, 2);
-        let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let first = admission.admit(one).unwrap();
-        let _second = admission.admit(one).unwrap();
-        assert!(admission.admit(one).is_none(), "two for each client");
-        let _third = admission.admit(other).unwrap();
-        assert!(admission.admit(other).is_none(), "three in all");
+        let admit = |text: &str| {
+            let mut place = admission.admit()?;
+            place.claim(text.parse().unwrap()).then_some(place)
+        };
+        let first = admit("2001:db8::1").unwrap();
+        let _second = admit("2001:db8::2").unwrap();
+        assert!(admit("2001:db8::3").is_none(), "two for each client, and a /64 is one");
+        let _third = admit("192.0.2.2").unwrap();
+        assert!(admit("192.0.2.2").is_none(), "three in all");
         drop(first);
-        assert!(admission.admit(other).is_some());
+        assert!(admit("::ffff:192.0.2.2").is_some());
         assert_eq!(admission.open(), 2);
     }
 

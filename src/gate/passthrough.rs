@@ -15,6 +15,7 @@ use crate::gate::watch::{Live, Watch};
 use crate::gate::worker::Worker;
 use crate::gate::{judge, tunnel};
 use std::future::poll_fn;
+use std::hash::BuildHasher;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ async fn tunnel(
     let host = HostForm::Name(name);
     record.host = Some(host.clone());
     let target = judge_name(worker, client, &host, record).map_err(|reject| (reject, blocked()))?;
-    let endpoint = target.pick(0, worker.next_number());
+    let endpoint = target.pick(worker.shared.hash.hash_one(client.address.ip()), worker.next_number());
     record.upstream = Some(Arc::clone(&endpoint.label));
     let lease = pool::Lease::new(endpoint);
     watch.serve(Some(Live { host, listener: Arc::clone(&client.listener) }));

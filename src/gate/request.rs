@@ -6,6 +6,10 @@
 use crate::domain::Authority;
 use crate::gate::reject::Reject;
 
+/// Storage that a head keeps from request to request.
+const KEPT_BYTES: usize = 2048;
+const KEPT_FIELDS: usize = 32;
+
 /// A piece of a head: offset and length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
@@ -192,6 +196,9 @@ impl RequestHead {
         let (mut text, mut fields) = (std::mem::take(&mut self.text), std::mem::take(&mut self.fields));
         text.clear();
         fields.clear();
+        // One large head must not be paid for by every connection that waits for its next.
+        text.shrink_to(KEPT_BYTES);
+        fields.shrink_to(KEPT_FIELDS);
         *self = Self { text, fields, ..Self::default() };
     }
 

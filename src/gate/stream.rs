@@ -194,6 +194,12 @@ impl Channel {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether everything written has left for the kernel: TLS may still hold octets when `output` is empty.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.output.is_empty() && !self.needs_flush
+    }
+
     /// Writes octets that are not in `output`, which must be empty; gives how many.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         debug_assert!(self.output.is_empty(), "order would be lost");

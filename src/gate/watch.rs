@@ -10,9 +10,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
+use tokio::task::AbortHandle;
 
 /// How often deadlines are looked at: a wait may last this much longer than its limit.
 pub const TICK: Duration = Duration::from_millis(50);
+
+/// Ticks that an expired watch is given to be looked at before its task is ended.
+const OVERDUE_TICKS: u32 = 1;
 
 /// A wait has lasted too long, or the gate is going away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,9 @@ pub struct Watch {
     idle: Cell<bool>,
     live: RefCell<Option<Live>>,
     is_cut: Cell<bool>,
+    /// Ticks for which it has been expired without anybody acting on it.
+    overdue: Cell<u32>,
+    abort: RefCell<Option<AbortHandle>>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<Clock>,
     key: usize,
@@ -93,11 +100,7 @@ impl Clock {
     pub fn tick(&self, now: Instant) {
         self.now.set(now);
         for (_, watch) in self.watches.borrow().iter() {
-            if watch.expired().is_some()
-                && let Some(waker) = watch.waker.borrow().as_ref()
-            {
-                waker.wake_by_ref();
-            }
+            watch.tick();
         }
     }
 
@@ -108,6 +111,7 @@ impl Clock {
             let goes_on = watch.live.borrow().as_ref().is_none_or(&may_go_on);
             if !goes_on && !watch.is_cut.replace(true) {
                 count += 1;
+                watch.overdue.set(1);
                 if let Some(waker) = watch.waker.borrow().as_ref() {
                     waker.wake_by_ref();
                 }
@@ -126,6 +130,8 @@ impl Clock {
             idle: Cell::new(false),
             live: RefCell::new(None),
             is_cut: Cell::new(false),
+            overdue: Cell::new(0),
+            abort: RefCell::new(None),
             waker: RefCell::new(None),
             clock: Rc::clone(self),
             key: slot.key(),
@@ -146,6 +152,27 @@ impl Watch {
     pub fn idle_within(&self, limit: Duration) {
         self.within(limit);
         self.idle.set(true);
+    }
+
+    /// What to end if nobody looks at this watch in time: a task that waits for something else than it, as an
+    /// HTTP/2 stream does whose client opens no window.
+    pub fn aborts(&self, task: AbortHandle) {
+        self.abort.replace(Some(task));
+    }
+
+    fn tick(&self) {
+        if self.expired().is_none() {
+            return self.overdue.set(0);
+        }
+        self.overdue.set(self.overdue.get() + 1);
+        if let Some(task) = self.abort.borrow().as_ref()
+            && self.overdue.get() > OVERDUE_TICKS
+        {
+            return task.abort();
+        }
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
     }
 
     /// From now on what is forwarded is for this name; `None`: nothing is.

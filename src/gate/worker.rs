@@ -52,6 +52,8 @@ pub struct Shared {
     pub admission: Arc<Admission>,
     /// This gate's name in Via.
     pub via: String,
+    /// Tells clients apart for `balance = "hash"`, the same on every worker.
+    pub hash: RandomState,
 }
 
 /// A worker.
@@ -67,16 +69,14 @@ pub struct Worker {
     pub counters: Arc<WorkerCounters>,
     log: RefCell<LogBuffer>,
     today: Cell<Date>,
-    judged_at: Cell<(Position, usize, Option<Date>)>,
+    judged_at: Cell<(Position, bool, usize, Option<Date>)>,
     random: Cell<u64>,
-    hash: RandomState,
 }
 
 impl Worker {
     /// A worker that will run on this thread.
     #[must_use]
     pub fn new(shared: Arc<Shared>, counters: Arc<WorkerCounters>, log: Option<AccessLogSink>) -> Rc<Self> {
-        let hash = RandomState::new();
         Rc::new(Self {
             shared,
             clock: Clock::new(),
@@ -85,8 +85,7 @@ impl Worker {
             log: RefCell::new(LogBuffer::new(log)),
             today: Cell::new(today()),
             judged_at: Cell::default(),
-            random: Cell::new(hash.hash_one(0)),
-            hash,
+            random: Cell::new(RandomState::new().hash_one(0)),
         })
     }
 
@@ -110,11 +109,8 @@ impl Worker {
     /// Judges what is being forwarded again where filings, rules or the day have changed, and cuts what may not go on.
     fn judge_again(&self) {
         let rules = self.rules();
-        let state = (
-            self.shared.cache.position().unwrap_or_default(),
-            Arc::as_ptr(&rules) as usize,
-            Some(self.today()),
-        );
+        let held = self.shared.cache.status();
+        let state = (held.position, held.is_stale, Arc::as_ptr(&rules) as usize, Some(self.today()));
         if self.judged_at.replace(state) == state {
             return;
         }
@@ -174,7 +170,7 @@ impl Worker {
     ) -> Result<Box<Exchange>, Reject> {
         let live = record.host.clone().map(|host| Live { host, listener: Arc::clone(&client.listener) });
         request.watch.serve(live);
-        let endpoint = target.pick(self.hash.hash_one(client.address.ip()), self.next_number());
+        let endpoint = target.pick(self.shared.hash.hash_one(client.address.ip()), self.next_number());
         let mut kept = self.pool.take(endpoint, self.clock.now());
         loop {
             let is_reused = kept.is_some();

@@ -57,7 +57,10 @@ pub(super) async fn run(
         _ if context.head.version == Version::Http10 => Delivery::UntilClose,
         _ => Delivery::Chunked,
     };
-    let keeps = context.may_keep_alive && delivery != Delivery::UntilClose;
+    let is_early = exchange.is_done() && !exchange.is_body_read();
+    let keeps = context.may_keep_alive && delivery != Delivery::UntilClose && !is_early;
+    // The final head goes out: an interim one would stand within the response.
+    side.no_continue();
     let to = (context.head.version, context.via);
     headers::write_response(&exchange.head, delivery, keeps, to, &mut side.channel.output);
     context.watch.within(context.idle_timeout);
@@ -73,9 +76,9 @@ pub(super) async fn run(
                 Reject::ClientGone
             }));
         }
-        let before = (relay.moved, exchange.body_octets());
+        let before = (relay.moved, exchange.body_octets(), side.channel.output.len());
         let polled = relay.poll(cx, side, exchange);
-        if (relay.moved, exchange.body_octets()) != before {
+        if (relay.moved, exchange.body_octets(), side.channel.output.len()) != before {
             context.watch.within(context.idle_timeout);
         }
         polled
@@ -85,7 +88,6 @@ pub(super) async fn run(
     result?;
     Ok(match keeps && exchange.is_body_read() && side.is_body_done() {
         true => Next::Request,
-        false if side.is_body_done() => Next::Close,
         false => Next::Linger,
     })
 }
@@ -107,7 +109,11 @@ impl Relay {
             if !exchange.is_sent() && !self.has_ended {
                 // Pending or not: the response goes on by itself.
                 if let Poll::Ready(Err(reject)) = exchange.poll_send(cx, side) {
-                    return Poll::Ready(Err(reject));
+                    // A client that stops sending may still wait for the answer that made it stop.
+                    if reject != Reject::ClientGone {
+                        return Poll::Ready(Err(reject));
+                    }
+                    exchange.abandon();
                 }
             }
             if self.has_ended || side.channel.output.len() >= GATHER_BYTES {

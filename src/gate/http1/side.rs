@@ -31,6 +31,11 @@ impl ClientSide {
         self.owes_continue = head.expects_continue;
     }
 
+    /// No `100 Continue` is owed any more.
+    pub(super) fn no_continue(&mut self) {
+        self.owes_continue = false;
+    }
+
     /// Whether the input begins with what follows the body.
     pub(super) fn is_body_done(&self) -> bool {
         self.decoder.is_done() && self.found == 0

@@ -1,13 +1,11 @@
 //! A stream's answer: the upstream's response as its client reads it, or the gate's own.
 
 use super::upload::Upload;
-use super::{OpenStream, status};
+use super::{Told, status};
 use crate::gate::exchange::Exchange;
 use crate::gate::headers;
 use crate::gate::own::OwnResponse;
-use crate::gate::record::Record;
 use crate::gate::reject::Reject;
-use crate::gate::request::RequestHead;
 use crate::gate::watch::{Expired, WatchGuard};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response};
@@ -39,9 +37,7 @@ pub(super) struct Download {
     pub(super) upload: Upload,
     pub(super) watch: WatchGuard,
     pub(super) idle_timeout: Duration,
-    pub(super) record: Record,
-    pub(super) head: RequestHead,
-    pub(super) connection: OpenStream,
+    pub(super) told: Told,
 }
 
 impl Download {
@@ -56,7 +52,7 @@ impl Download {
                 response.headers_mut().append(name, value);
             }
         }
-        let via = headers::response_via(&exchange.head, &self.connection.worker.shared.via);
+        let via = headers::response_via(&exchange.head, &self.told.stream.worker.shared.via);
         if let Ok(via) = HeaderValue::try_from(via) {
             response.headers_mut().append(http::header::VIA, via);
         }
@@ -98,7 +94,7 @@ impl Download {
                 let octets = exchange.data().len().min(FRAME_BYTES);
                 let data = Bytes::copy_from_slice(&exchange.data()[..octets]);
                 exchange.consume(octets);
-                self.record.bytes_out += octets as u64;
+                self.told.record.bytes_out += octets as u64;
                 self.watch.within(self.idle_timeout);
                 Poll::Ready(Some(Ok(data)))
             }
@@ -107,8 +103,8 @@ impl Download {
 
     fn finish(&mut self) {
         if let Some(exchange) = self.exchange.take() {
-            self.record.bytes_in = exchange.body_octets();
-            exchange.finish(&self.connection.worker.pool, self.connection.worker.clock.now());
+            self.told.record.bytes_in = exchange.body_octets();
+            exchange.finish(&self.told.stream.worker.pool, self.told.stream.worker.clock.now());
         }
     }
 }
@@ -116,9 +112,8 @@ impl Download {
 impl Drop for Download {
     fn drop(&mut self) {
         if let Some(exchange) = &self.exchange {
-            self.record.bytes_in = exchange.body_octets();
+            self.told.record.bytes_in = exchange.body_octets();
         }
-        self.connection.worker.tell(&self.record, &self.connection.client, &self.head);
     }
 }
 
@@ -142,7 +137,7 @@ impl Body for AnswerBody {
             }
             Some(Ok(data)) => Some(Ok(Frame::data(data))),
             Some(Err(reject)) => {
-                download.record.reject(&reject);
+                download.told.record.reject(&reject);
                 Some(Err(BrokenOff))
             }
         })
