@@ -251,12 +251,15 @@ fn access_log(to: &AccessLog) -> Result<(Option<AccessLogSink>, Option<JoinHandl
 
 async fn until_told_to_stop(reloader: &reload::Reloader, config: &Config, shared: &Shared) -> Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hang_up = signal(SignalKind::hangup())?;
+    let (mut hang_up, mut hand_over) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = hang_up.recv() => reloader.reload(config, shared),
+            _ = hand_over.recv() => {
+                tracing::error!("SIGUSR2: handing over to a new binary is not supported by this version; going on");
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::gate::stream::Channel;
 use crate::gate::watch::{Expired, Watch};
 use crate::gate::worker::Worker;
 use crate::gate::{Answer, Incoming, handle, headers, http2, tunnel};
+use relay::Broken;
 use side::ClientSide;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -184,11 +185,19 @@ impl Connection {
                 .await;
                 record.bytes_in = exchange.body_octets();
                 exchange.finish(&worker.pool, worker.clock.now());
-                relayed.unwrap_or_else(|reject| {
-                    record.reject(&reject);
+                match relayed {
+                    Ok(next) => next,
+                    Err(Broken::Unsent(reject)) => {
+                        record.reject(&reject);
+                        watch.serve(None);
+                        self.answer(worker, watch, &reject, &mut record).await
+                    }
                     // Cut short, so that no client takes half a response for a whole one.
-                    Next::Close
-                })
+                    Err(Broken::Amid(reject)) => {
+                        record.reject(&reject);
+                        Next::Close
+                    }
+                }
             }
             Answer::Own(reject) => {
                 watch.serve(None);

@@ -35,7 +35,7 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all streams of a connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Octets buffered for sending per stream.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 16 * 1024;
 /// Streams reset by the client that may wait to be noticed (rapid reset).
 const MAX_PENDING_RESETS: usize = 20;
 /// Streams that we reset for errors of the client's before the connection ends.

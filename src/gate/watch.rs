@@ -202,6 +202,12 @@ impl Watch {
         Ok(())
     }
 
+    /// Whether the name that is being served may no longer be.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.get()
+    }
+
     fn expired(&self) -> Option<Expired> {
         if self.is_cut.get() {
             return Some(Expired::Cut);

@@ -42,16 +42,28 @@ impl<'a> Context<'a> {
     }
 }
 
+/// Why a response did not get to its end.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// Nothing of it was sent: the gate can still answer itself.
+    Unsent(Reject),
+    /// The client must not take what it has for whole.
+    Amid(Reject),
+}
+
 /// Passes the response on to its end.
 ///
 /// # Errors
-/// It broke off: the client must not take it for whole.
+/// `Broken`.
 pub(super) async fn run(
     side: &mut ClientSide,
     exchange: &mut Exchange,
     context: Context<'_>,
     record: &mut Record,
-) -> Result<Next, Reject> {
+) -> Result<Next, Broken> {
+    if context.watch.is_cut() {
+        return Err(Broken::Unsent(Reject::Cut));
+    }
     let delivery = match exchange.body_framing() {
         Framing::Empty | Framing::Length(_) => Delivery::AsFramed,
         _ if context.head.version == Version::Http10 => Delivery::UntilClose,
@@ -85,7 +97,7 @@ pub(super) async fn run(
     })
     .await;
     record.bytes_out = relay.moved;
-    result?;
+    result.map_err(Broken::Amid)?;
     Ok(match keeps && exchange.is_body_read() && side.is_body_done() {
         true => Next::Request,
         false => Next::Linger,
