@@ -207,3 +207,44 @@ fn split_off(left: u64, available: usize) -> (usize, u64) {
     let taken = usize::try_from(left).unwrap_or(usize::MAX).min(available);
     (taken, left - taken as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(stream: &str, expected: Result<(&str, usize), BodyError>) {
+        let mut decoder = BodyDecoder::for_request(BodyLength::Unknown);
+        let (mut body, mut rest) = (Vec::new(), stream.as_bytes());
+        let end = loop {
+            match decoder.step(rest) {
+                Ok(Step::Skip(octets)) => rest = &rest[octets..],
+                Ok(Step::Data(octets)) => {
+                    body.extend_from_slice(&rest[..octets]);
+                    rest = &rest[octets..];
+                }
+                Ok(Step::Done) => break Ok((String::from_utf8(body).unwrap(), rest.len())),
+                Ok(Step::NeedInput) => panic!("{stream:?} has no end"),
+                Err(error) => break Err(error),
+            }
+        };
+        assert_eq!(end, expected.map(|(body, rest)| (body.to_owned(), rest)), "{stream:?}");
+    }
+
+    #[test]
+    fn trailers_are_fields() {
+        let bad = Err(BodyError("a trailer without a plain name"));
+        check("5\r\nhello\r\n0\r\n\r\nGET", Ok(("hello", 3)));
+        check("5\r\nhello\r\n0\r\nT: v\r\nU:\r\n\r\nGET", Ok(("hello", 3)));
+        check("0\r\nT:\u{e9}\t:\r\n\r\n", Ok(("", 0)));
+        check("0\r\nT5 v\r\n\r\n", bad);
+        check("0\r\nGET / HTTP/1.1\r\n\r\n", bad);
+        check("0\r\nT\r\n\r\n", bad);
+        check("0\r\n: v\r\n\r\n", bad);
+        check("0\r\nT : v\r\n\r\n", bad);
+        check("0\r\n T: v\r\n\r\n", bad);
+        check("0\r\nT: v\r\n w\r\n\r\n", bad);
+        check("0\r\nT: \0\r\n\r\n", Err(BodyError("a control octet in a trailer")));
+        check("0\r\nT: v\rw\r\n\r\n", Err(BodyError("a bare CR")));
+    }
+}
