@@ -46,6 +46,10 @@ impl Slot {
     }
 
     fn of(mark: char) -> Option<Self> {
+        // Nearly all of a page stands before the private use area, where the marks are.
+        if mark < '\u{e000}' {
+            return None;
+        }
         SLOTS.iter().find(|(_, slot_mark)| slot_mark.chars().eq([mark])).map(|(slot, _)| *slot)
     }
 }

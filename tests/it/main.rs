@@ -9,6 +9,7 @@
 mod admin;
 mod block;
 mod commands;
+mod docs;
 mod hostile;
 mod house;
 mod judge;
