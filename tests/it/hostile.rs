@@ -11,6 +11,7 @@ mod names;
 mod request_line;
 mod tls;
 mod upstream_faults;
+mod waits;
 
 use crate::world::wire::{Lost, Response, Wire};
 use crate::world::{F, World};

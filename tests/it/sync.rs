@@ -3,6 +3,7 @@
 use crate::world::process::Process;
 use crate::world::setup::Setup;
 use crate::world::upstream::{Then, Upstream};
+use crate::world::wire::Lost;
 use crate::world::{DEADLINE, F, G, U, World, access, address, certs, connected, put, wait, wire};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -182,6 +183,32 @@ fn stale() {
     assert_eq!(world.ask("/readyz").status, 503);
     let _back = Registry::start(dir.path(), registry.address.port());
     wait("freshness", || (status_of(&world, F) == 200).then_some(()));
+}
+
+/// What is under way ends as well.
+#[test]
+fn stale_with_an_open_download() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::start(dir.path(), 0);
+    put(registry.address, F, &connected(NUMBER));
+    let block = "[enforcement]\nstale_after = \"3s\"\nwhen_stale = \"block\"";
+    let world = follower(tempfile::tempdir().unwrap(), &registry.url(), |setup| setup.toml(block));
+    world.in_force(F, "allow");
+    world.upstream.on("/endless", |exchange| {
+        exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        while exchange.send("5\r\nhello\r\n") {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        Then::Close
+    });
+    let mut wire = world.connect();
+    wire.send(format!("GET /endless HTTP/1.1\r\nHost: {F}\r\n\r\n"));
+    assert_eq!(wire.head().unwrap().status, 200);
+    registry.process.kill();
+    let (_, end) = wire.rest();
+    assert!(matches!(end, Lost::Closed(_) | Lost::Broken(_)), "{end:?}");
+    assert_eq!((status_of(&world, F), status_of(&world, U)), (503, 503));
+    wait("the upstream to be let go", || (world.upstream.open() == 0).then_some(()));
 }
 
 #[test]

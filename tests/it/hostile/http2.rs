@@ -10,14 +10,14 @@ use crate::world::{F, World};
 const OK: Expect = Forward("filed.cn");
 const EITHER: Expect = ForwardOrRefuse("filed.cn");
 
-fn open(world: &World, lane: Lane) -> H2 {
+pub(super) fn open(world: &World, lane: Lane) -> H2 {
     H2::start(match lane {
         Lane::Clear => world.connect(),
         Lane::Tls => world.tls(Some(F), &["h2"]).unwrap(),
     })
 }
 
-fn fields(text: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(super) fn fields(text: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let text = text.replace("{}", ":method=GET|:scheme=http|:path=/2");
     let field = |part: &str| {
         let at = part[1..].find('=').map_or(part.len(), |at| at + 1);

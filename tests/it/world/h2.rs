@@ -19,6 +19,8 @@ pub const PRIORITY: u8 = 32;
 pub struct H2 {
     wire: Wire,
     outcomes: BTreeMap<u32, Outcome>,
+    /// How streams came to their ends: with a status where they are whole.
+    ends: BTreeMap<u32, Outcome>,
     /// The connection's end, once it was seen.
     ended: Option<Outcome>,
 }
@@ -35,7 +37,7 @@ pub enum Outcome {
 impl H2 {
     /// Preface, settings without a dynamic table (so that a status can be read), a wide window.
     pub fn start(wire: Wire) -> Self {
-        let mut h2 = Self { wire, outcomes: BTreeMap::new(), ended: None };
+        let mut h2 = Self { wire, outcomes: BTreeMap::new(), ends: BTreeMap::new(), ended: None };
         h2.wire.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         h2.frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]);
         h2.frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes());
@@ -58,9 +60,18 @@ impl H2 {
 
     /// Reads on until the stream has a final status, was reset, or the connection is over.
     pub fn outcome(&mut self, stream: u32) -> Outcome {
+        self.until(|h2| h2.outcomes.get(&stream).cloned())
+    }
+
+    /// Reads on until the stream is over: whole, which its status stands for, or reset.
+    pub fn end(&mut self, stream: u32) -> Outcome {
+        self.until(|h2| h2.ends.get(&stream).cloned())
+    }
+
+    fn until(&mut self, found: impl Fn(&Self) -> Option<Outcome>) -> Outcome {
         loop {
-            if let Some(outcome) = self.outcomes.get(&stream) {
-                return outcome.clone();
+            if let Some(outcome) = found(self) {
+                return outcome;
             }
             if let Some(ended) = &self.ended {
                 return ended.clone();
@@ -87,10 +98,18 @@ impl H2 {
                 }
             }
             RST_STREAM => {
-                self.outcomes.entry(stream).or_insert(Outcome::Reset(number(0)));
+                let reset = Outcome::Reset(number(0));
+                self.outcomes.entry(stream).or_insert_with(|| reset.clone());
+                self.ends.entry(stream).or_insert(reset);
             }
             GOAWAY if number(4) != 0 => self.ended = Some(Outcome::GoAway(number(4))),
             _ => {}
+        }
+        if matches!(head[3], DATA | HEADERS)
+            && head[4] & END_STREAM != 0
+            && let Some(outcome) = self.outcomes.get(&stream)
+        {
+            self.ends.entry(stream).or_insert_with(|| outcome.clone());
         }
         Ok(())
     }
