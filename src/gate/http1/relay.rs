@@ -69,7 +69,8 @@ pub(super) async fn run(
         _ if context.head.version == Version::Http10 => Delivery::UntilClose,
         _ => Delivery::Chunked,
     };
-    let is_early = exchange.is_done() && !exchange.is_body_read();
+    // The end of an early answer ends the request: after a refusal nobody waits for the rest of its body.
+    let is_early = !exchange.is_body_read() && (exchange.is_done() || exchange.head.status >= 400);
     let keeps = context.may_keep_alive && delivery != Delivery::UntilClose && !is_early;
     // The final head goes out: an interim one would stand within the response.
     side.no_continue();

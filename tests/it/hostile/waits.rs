@@ -284,3 +284,29 @@ fn gone() {
     assert_eq!(logged(&world, "/endless").len(), 1);
     world.assert_well();
 }
+
+/// An upstream that has heard enough, and keeps its connection.
+#[test]
+fn answered_before_the_body_came() {
+    let world = World::start();
+    for (path, body) in [("/early-empty", ""), ("/early-page", "too large")] {
+        world.upstream.on(path, move |exchange| {
+            exchange.some_body();
+            exchange.send(format!(
+                "HTTP/1.1 413 Content Too Large\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ));
+            Then::Keep
+        });
+        let mut wire = world.connect();
+        wire.send(format!("POST {path} HTTP/1.1\r\nHost: {F}\r\nContent-Length: 50000000\r\n\r\nsome"));
+        let early = wire.response().unwrap_or_else(|lost| panic!("{path}: {lost:?}"));
+        assert_eq!((early.status, early.text().as_str()), (413, body), "{path}");
+        assert_eq!(early.header("connection"), Some("close"), "{path}");
+        assert_let_go(&world, 0);
+        wire.half_close();
+        let (surplus, end) = wire.rest();
+        assert!(surplus.is_empty() && is_closed(&end), "{path}: {end:?}");
+    }
+    world.assert_well();
+}
