@@ -7,6 +7,7 @@ mod upload;
 use crate::gate::client::Client;
 use crate::gate::own;
 use crate::gate::record::{Outcome, Record};
+use crate::gate::reject::Reject;
 use crate::gate::request::RequestHead;
 use crate::gate::stream::Channel;
 use crate::gate::watch::{Expired, WatchGuard};
@@ -170,6 +171,10 @@ struct Told {
 
 impl Drop for Told {
     fn drop(&mut self) {
+        // A stream that its client resets is dropped wherever it waits: no response has come to it yet.
+        if self.record.status == 0 && matches!(self.record.outcome, Outcome::Forwarded(_)) {
+            self.record.reject(&Reject::ClientGone);
+        }
         self.stream.worker.tell(&self.record, &self.stream.client, &self.head);
     }
 }

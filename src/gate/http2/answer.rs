@@ -5,6 +5,7 @@ use super::{Told, status};
 use crate::gate::exchange::Exchange;
 use crate::gate::headers;
 use crate::gate::own::OwnResponse;
+use crate::gate::record::Outcome;
 use crate::gate::reject::Reject;
 use crate::gate::watch::{Expired, WatchGuard};
 use bytes::Bytes;
@@ -111,8 +112,12 @@ impl Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        if let Some(exchange) = &self.exchange {
-            self.told.record.bytes_in = exchange.body_octets();
+        let Some(exchange) = &self.exchange else { return };
+        let record = &mut self.told.record;
+        record.bytes_in = exchange.body_octets();
+        // Dropped on its way, as a stream is that was reset or took nothing for too long.
+        if matches!(record.outcome, Outcome::Forwarded(_)) {
+            record.reject(if self.watch.is_cut() { &Reject::Cut } else { &Reject::ClientGone });
         }
     }
 }

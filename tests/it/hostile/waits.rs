@@ -2,7 +2,7 @@
 
 use super::http2::{fields, open};
 use super::{LANES, Lane};
-use crate::world::h2::{H2, Outcome, SETTINGS, WINDOW_UPDATE};
+use crate::world::h2::{H2, Outcome, RST_STREAM, SETTINGS, WINDOW_UPDATE};
 use crate::world::upstream::Then;
 use crate::world::wire::{Lost, Response, Wire};
 use crate::world::{DEADLINE, F, U, World, wait};
@@ -77,6 +77,8 @@ fn no_window() {
         let end = h2.end(1);
         assert!(is_over(&end) && since.elapsed() < DEADLINE / 2, "{lane:?}: {end:?}");
         assert_let_go(&world, 1);
+        let lines = logged(&world, "/endless");
+        assert!(lines.iter().all(|line| line["verdict"] == "client_gone"), "{lines:?}");
         if matches!(end, Outcome::Reset(_)) {
             ask(&mut h2, 5, "/after");
             h2.frame(WINDOW_UPDATE, 0, 5, &1_000_000_u32.to_be_bytes());
@@ -96,8 +98,30 @@ fn cancelled_without_window() {
         let end = h2.end(1);
         assert!(is_over(&end), "{lane:?}: {end:?}");
         assert_let_go(&world, 0);
+        assert_eq!(logged(&world, "/endless")[0]["verdict"], "unavailable", "{lane:?}");
         world.process.assert_running();
     }
+}
+
+#[test]
+fn reset_while_the_upstream_thinks() {
+    let world = World::start();
+    world.upstream.on("/never", |exchange| {
+        while exchange.raw().is_some() {}
+        Then::Close
+    });
+    for (lane, path) in LANES.into_iter().zip(["/never-1", "/never-2"]) {
+        let mut h2 = open(&world, lane);
+        ask(&mut h2, 1, path);
+        world.upstream.arrived(path);
+        h2.frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes());
+        assert_let_go(&world, 0);
+        let lines = logged(&world, path);
+        assert_eq!((lines.len(), &lines[0]["verdict"]), (1, &"client_gone".into()), "{lane:?}: {lines:?}");
+        ask(&mut h2, 3, "/after");
+        assert_eq!(h2.end(3), Outcome::Status(200), "{lane:?}");
+    }
+    world.assert_well();
 }
 
 /// What is no request has nothing of the request before it.
