@@ -346,6 +346,12 @@ impl FilingCache {
 }
 
 impl View<'_> {
+    /// Whether it is older than the operator allows, and is not to be served then.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.is_stale
+    }
+
     /// The record of exactly this name (canonical form), whatever its age. Allocates only for odd numbers.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<FilingRecord> {

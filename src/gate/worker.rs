@@ -110,11 +110,12 @@ impl Worker {
     fn judge_again(&self) {
         let rules = self.rules();
         let held = self.shared.cache.status();
-        let state = (held.position, held.is_stale, Arc::as_ptr(&rules) as usize, Some(self.today()));
+        // Stale as of this tick's time, by which the judging goes: a later one would pass for judged already.
+        let filings = self.filings();
+        let state = (held.position, filings.is_stale(), Arc::as_ptr(&rules) as usize, Some(self.today()));
         if self.judged_at.replace(state) == state {
             return;
         }
-        let filings = self.filings();
         let cut = self.clock.cut(|live| {
             let site = judge::site(&rules, &live.host);
             let decision = judge::decide(&rules, &live.listener, (&live.host, site), &filings, self.today());
