@@ -118,7 +118,7 @@ def configs(work):
           "location / { if ($filed = 0) { return 451; } proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host;\n"
           "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; } } }\n")
     clear, tls = PORTS["haproxy"]
-    write(f"{work}/haproxy.cfg", "global\n  nbthread 1\n  maxconn 20000\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n"
+    write(f"{work}/haproxy.cfg", "global\n  nbthread 1\n  maxconn 4000\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n"
           f"frontend all\n  bind 127.0.0.1:{clear} backlog 4096\n  bind 127.0.0.1:{tls} backlog 4096 ssl crt {work}/bench.pem alpn h2,http/1.1\n"
           "  http-request set-var(txn.host) req.hdr(host),host_only,lower\n"
           f"  acl filed var(txn.host),map_str({work}/map.haproxy) -m found\n"
@@ -138,6 +138,7 @@ address = "127.0.0.1:{tls}"
 protocol = "https"
 [tls]
 directory = "{work}/no-certificates"
+default_certificate = "bench"
 certificates = [{{ cert = "{work}/bench.crt", key = "{work}/bench.key" }}]
 [default_site]
 upstreams = ["http://127.0.0.1:{PORTS['origin']}"]
@@ -157,7 +158,7 @@ def start(command, cpu, log):
     return subprocess.Popen(["taskset", "-c", str(cpu), *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
 
-def wait_for(check, what, seconds=300):
+def wait_for(check, what, process, log, seconds=300):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -165,6 +166,9 @@ def wait_for(check, what, seconds=300):
                 return
         except OSError:
             pass
+        if process.poll() is not None:
+            with open(log.name, encoding="utf-8") as said:
+                sys.exit(f"{what} ended with {process.returncode}:\n{said.read()[-4000:]}")
         time.sleep(0.1)
     sys.exit(f"waited {seconds} s for {what}")
 
@@ -211,11 +215,9 @@ def load(work, row, proxy, seconds):
     clear, tls = PORTS[proxy]
     if row == "h2":
         command = ["h2load", "-D", str(seconds), "-c", "16", "-m", "4", "-t", "1", "-H", ":authority: bench.test",
-                   "--connect-to", f"127.0.0.1:{tls}", "--sni", "bench.test", f"https://bench.test:{tls}/1k"]
-        if "--sni" not in subprocess.run(["h2load", "--help"], capture_output=True, text=True, check=True).stdout:
-            command = [part for part in command if part not in ("--sni", "bench.test")]
+                   f"https://127.0.0.1:{tls}/1k"]
     else:
-        url = f"https://bench.test:{tls}/1k" if row == "tls" else f"http://127.0.0.1:{clear}/1k"
+        url = f"https://127.0.0.1:{tls}/1k" if row == "tls" else f"http://127.0.0.1:{clear}/1k"
         command = ["wrk", "-t1", "-c64", f"-d{seconds}s", "--latency"]
         command += ["-s", f"{work}/{'mixed' if row == 'blocked' else 'asked'}.lua"] if row != "tls" else ["-H", "Host: bench.test"]
         command.append(url)
@@ -289,7 +291,7 @@ def main():
             processes["haproxy"] = start(["haproxy", "-f", f"{work}/haproxy.cfg"], 0, log)
             processes["gate"] = start([gate, "run", "-c", f"{work}/gate.toml"], 0, log)
             for proxy in ("nginx", "haproxy", "gate"):
-                wait_for(lambda proxy=proxy: answers(PORTS[proxy][0]), proxy)
+                wait_for(lambda proxy=proxy: answers(PORTS[proxy][0]), proxy, processes[proxy], log)
             rounds = {row: {proxy: [] for proxy in ("nginx", "haproxy", "gate")} for row in rows}
             for number in range(arguments.rounds):
                 for row in rows:

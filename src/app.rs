@@ -22,7 +22,7 @@ use crate::gate::worker::Shared;
 use crate::telemetry::{AccessLogSink, AccessLogWriter, Counters};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -214,7 +214,11 @@ async fn told(mut stopping: watch::Receiver<bool>) {
 fn install() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     // Fails only where there is one already.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .try_init();
     // Fails only where one is installed already, which is then the same one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }

@@ -258,6 +258,7 @@ mod tests {
         check("example。com", Err(NotAscii));
         check("example.1", Err(BadAddress));
         check("192.0.2.256", Err(BadAddress));
+        check("0xc01c5020201c201c2061", Err(BadAddress));
         check("[2001:db8::1%25eth0]", Err(BadAddress));
         check("[2001:db8::1%eth0]", Err(BadAddress));
         check("[192.0.2.1]", Err(BadAddress));

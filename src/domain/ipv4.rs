@@ -51,7 +51,8 @@ fn number(part: &[u8]) -> Option<u64> {
     };
     digits.iter().try_fold(0_u64, |value, &byte| {
         let digit = char::from(byte).to_digit(radix)?;
-        value.checked_mul(u64::from(radix))?.checked_add(u64::from(digit))
+        // However many digits, it stays a number: one that fits no address.
+        Some(value.saturating_mul(u64::from(radix)).saturating_add(u64::from(digit)))
     })
 }
 
@@ -98,6 +99,8 @@ mod tests {
             "1.2.3.+4",
             "1.2.3.4 ",
             "99999999999999999999999",
+            "0xc01c5020201c201c2061",
+            "1.0x10000000000000001",
         ] {
             check(host, None);
         }
@@ -109,6 +112,7 @@ mod tests {
             ("1.2.3.4", true),
             ("example.1", true),
             ("example.0x1f.", true),
+            ("example.0xc01c5020201c201c2061", true),
             ("example.0xg", false),
             ("example.09", true),
             ("1.2.3.4..", false),

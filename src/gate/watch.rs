@@ -181,12 +181,6 @@ impl Watch {
         self.live.replace(live);
     }
 
-    /// Whether the name that is being served may no longer be.
-    #[must_use]
-    pub fn is_cut(&self) -> bool {
-        self.is_cut.get()
-    }
-
     /// No deadline.
     pub fn unbounded(&self) {
         self.idle.set(false);
