@@ -110,7 +110,8 @@ pub fn pass(
 }
 
 /// An HTTP-01 challenge and nothing else (RFC 8555, 8.3): one token of base64url below the well-known path.
-fn is_acme_challenge(head: &RequestHead) -> bool {
+#[must_use]
+pub fn is_acme_challenge(head: &RequestHead) -> bool {
     let token = head.path().strip_prefix(b"/.well-known/acme-challenge/");
     let is_token = |token: &[u8]| {
         !token.is_empty() && token.iter().all(|o| o.is_ascii_alphanumeric() || b"-_".contains(o))

@@ -64,7 +64,7 @@ async fn tunnel(
     let endpoint = target.pick(worker.shared.hash.hash_one(client.address.ip()), worker.next_number());
     record.upstream = Some(Arc::clone(&endpoint.label));
     let lease = pool::Lease::new(endpoint);
-    watch.serve(Some(Live { host, listener: Arc::clone(&client.listener) }));
+    watch.serve(Some(Live { host, listener: Arc::clone(&client.listener), is_acme_challenge: false }));
     watch.within(target.timeouts.connect);
     let mut connecting = pin!(pool::connect(endpoint));
     let connected = poll_fn(|cx| match watch.check(cx) {

@@ -36,6 +36,8 @@ pub struct Live {
     pub host: HostForm,
     /// Where the client came in.
     pub listener: Arc<Listener>,
+    /// Whether it is an ACME challenge, which may pass although the name is blocked.
+    pub is_acme_challenge: bool,
 }
 
 /// One connection's deadline.

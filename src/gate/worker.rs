@@ -119,7 +119,9 @@ impl Worker {
         let cut = self.clock.cut(|live| {
             let site = judge::site(&rules, &live.host);
             let decision = judge::decide(&rules, &live.listener, (&live.host, site), &filings, self.today());
-            decision.verdict.is_forwarded() || judge::mode(&rules, site) == Mode::Monitor
+            decision.verdict.is_forwarded()
+                || judge::mode(&rules, site) == Mode::Monitor
+                || (rules.acme_passthrough && live.is_acme_challenge)
         });
         self.counters.several(|c| &c.cut, cut);
     }
@@ -169,7 +171,11 @@ impl Worker {
         target: &Target,
         record: &mut Record,
     ) -> Result<Box<Exchange>, Reject> {
-        let live = record.host.clone().map(|host| Live { host, listener: Arc::clone(&client.listener) });
+        let live = record.host.clone().map(|host| Live {
+            host,
+            listener: Arc::clone(&client.listener),
+            is_acme_challenge: judge::is_acme_challenge(request.head),
+        });
         request.watch.serve(live);
         let endpoint = target.pick(self.shared.hash.hash_one(client.address.ip()), self.next_number());
         let mut kept = self.pool.take(endpoint, self.clock.now());

@@ -1,7 +1,8 @@
 //! What a stranger reads where nothing is forwarded, and who is let through after all.
 
+use crate::world::upstream::Then;
 use crate::world::wire::Response;
-use crate::world::{F, G, PROVIDER, U, World, access, connected};
+use crate::world::{F, G, PROVIDER, U, World, access, connected, wait};
 use serde_json::{Value, json};
 
 fn ask(world: &World, host: &str, headers: &str) -> Response {
@@ -319,6 +320,54 @@ fn no_name_of_ours_passes() {
     let seen = world.upstream.request("/page");
     assert!(seen.headers.iter().all(|(name, _)| !name.to_lowercase().starts_with("beian")), "{seen:?}");
     assert_eq!(ask(&world, G, "").status, 200);
+}
+
+/// A blocked name may still prove to a certificate authority that it is itself, where the operator says so.
+#[test]
+fn acme_passthrough() {
+    let challenge = format!("GET /.well-known/acme-challenge/token HTTP/1.1\r\nHost: {U}\r\n\r\n");
+    let world = World::start();
+    assert_eq!(world.send(&challenge).status, 451, "off by default");
+    let world = World::with(|setup| setup.toml("[enforcement]\nacme_passthrough = true"));
+    assert_eq!(world.send(&challenge).status, 200);
+    let tricks = [
+        "/.well-known/acme-challenge/../../x",
+        "/.well-known/acme-challenge/%2e%2e/x",
+        "/.well-known/acme-challenge/a/b",
+        "//.well-known/acme-challenge/x",
+        "/.well-known/acme-challenge",
+        "/x?/.well-known/acme-challenge/x",
+        "/.well-known/acme-challenge/..;/x",
+    ];
+    for path in tricks {
+        assert_eq!(world.get(U, path).status, 451, "{path}");
+    }
+    assert_eq!(world.upstream.requests().len(), 1);
+}
+
+/// A challenge under way is not cut when other names change.
+#[test]
+fn acme_passthrough_while_filings_change() {
+    let world = World::with(|setup| setup.toml("[enforcement]\nacme_passthrough = true"));
+    for path in ["/.well-known", "/held"] {
+        world.upstream.on(path, |exchange| {
+            while exchange.raw().is_some() {}
+            Then::Close
+        });
+    }
+    let open = |host: &str, path: &str| {
+        let mut wire = world.connect();
+        wire.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        world.upstream.arrived(path);
+        wire
+    };
+    let _challenge = open(U, "/.well-known/acme-challenge/token");
+    let mut of_f = open(F, "/held");
+    world.cancel(F, "京ICP备20000001号-1");
+    // Once F's request is cut, both were judged again.
+    assert_ne!(of_f.response().map_or(0, |one| one.status), 200);
+    wait("F's upstream to be let go", || (world.upstream.open() < 2).then_some(()));
+    assert_eq!(world.upstream.open(), 1, "the challenge goes on");
 }
 
 /// A load balancer in front says who the client is; from others, or where none is expected, it is refused.
