@@ -1,7 +1,7 @@
 //! The cache against a model, and its readers beside its writer.
 
 use super::*;
-use crate::feed::{EpochKey, Fingerprint};
+use crate::feed::{Digest, EpochKey, Fingerprint};
 use crate::filing::{FilingNumber, PackedRecord, Status};
 use proptest::prelude::*;
 use std::collections::HashMap;
