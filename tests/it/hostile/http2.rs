@@ -5,7 +5,8 @@
 use super::Expect::{self, Bad, Block, Forward, ForwardOrRefuse, Refuse};
 use super::{LANES, Lane, octets};
 use crate::world::h2::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, H2, HEADERS, Outcome, PRIORITY};
-use crate::world::{F, World};
+use crate::world::upstream::Then;
+use crate::world::{F, G, World, wait};
 
 const OK: Expect = Forward("filed.cn");
 const EITHER: Expect = ForwardOrRefuse("filed.cn");
@@ -319,4 +320,30 @@ fn broken_frames() {
     }
     assert_eq!(world.upstream.heads().len(), 0);
     world.assert_well();
+}
+
+/// Streams of a cancelled name are cut, those of another name on the same connection go on.
+#[test]
+fn cancelled_with_open_streams() {
+    let world = World::start();
+    world.upstream.on("/hang", |exchange| {
+        while exchange.raw().is_some() {}
+        Then::Close
+    });
+    let mut h2 = open(&world, Lane::Clear);
+    for (stream, host) in [(1, F), (3, G)] {
+        h2.request(
+            stream,
+            &fields(&format!(":method=GET|:scheme=http|:path=/hang-{host}|:authority={host}")),
+        );
+        world.upstream.arrived(&format!("/hang-{host}"));
+    }
+    world.cancel(F, "京ICP备20000001号-1");
+    let cut = h2.outcome(1);
+    assert!(matches!(cut, Outcome::Reset(_) | Outcome::Status(451 | 503)), "{cut:?}");
+    wait("the upstream of F to be let go", || (world.upstream.open() == 1).then_some(()));
+    h2.request(5, &fields(&format!("{{}}|:authority={G}")));
+    assert_eq!(h2.outcome(5), Outcome::Status(200), "the connection lives on");
+    h2.request(7, &fields("{}|:authority=filed.cn"));
+    assert_eq!(h2.outcome(7), Outcome::Status(451));
 }

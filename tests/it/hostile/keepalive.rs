@@ -147,3 +147,23 @@ fn cancelled_with_an_open_websocket() {
     assert!(matches!(end, Lost::Closed(_) | Lost::Broken(_)), "{end:?}");
     assert_eq!(of_g.send("still").exactly(5).unwrap(), b"still");
 }
+
+/// An upload under way is cut too: the rest of it goes nowhere.
+#[test]
+fn cancelled_with_an_open_upload() {
+    let world = World::start();
+    let upload = |host: &str| {
+        let mut wire = world.connect();
+        wire.send(format!("POST /up-{host} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 8\r\n\r\nhalf"));
+        world.upstream.arrived(&format!("/up-{host}"));
+        wire
+    };
+    let (mut of_f, mut of_g) = (upload(F), upload(G));
+    world.put(F, &access(NUMBER, "cancelled"));
+    wait("the upstream of F to be let go", || (world.upstream.open() == 1).then_some(()));
+    let answer = of_f.send("rest").response();
+    assert!(answer.as_ref().map_or(true, |one| matches!(one.status, 451 | 503)), "{answer:?}");
+    assert_eq!(of_g.send("rest").response().unwrap().status, 200);
+    assert_eq!(world.upstream.request(&format!("/up-{G}")).body, b"halfrest");
+    assert!(world.upstream.requests().iter().all(|one| one.host() == G));
+}

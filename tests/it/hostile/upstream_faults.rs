@@ -4,7 +4,9 @@
 use super::octets;
 use crate::world::upstream::Then;
 use crate::world::wire::{Lost, Response, Wire};
-use crate::world::{F, World};
+use crate::world::{F, World, wait};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What the client may see.
 #[derive(Debug, Clone, Copy)]
@@ -202,17 +204,22 @@ fn endless_heads() {
     }
 }
 
-/// Answers that nobody asked for, on a connection that rests in the pool.
+/// Answers that nobody asked for, on a connection that rests in the pool. (One that comes after the next request
+/// was sent is that request's answer: nobody could tell.)
 #[test]
 fn surplus_while_idle() {
     let world = World::start();
-    world.upstream.on("/then-more", |exchange| {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let of_script = Arc::clone(&sent);
+    world.upstream.on("/then-more", move |exchange| {
         exchange.answer("200 OK", "ok");
         exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+        of_script.fetch_add(1, Ordering::SeqCst);
         Then::Keep
     });
-    for _ in 0..20 {
+    for round in 1..=20 {
         assert_eq!(world.get(F, "/then-more").text(), "ok");
+        wait("the surplus to be sent", || (sent.load(Ordering::SeqCst) == round).then_some(()));
         assert_eq!(world.get(F, "/next").text(), "GET /next");
     }
     world.assert_well();
