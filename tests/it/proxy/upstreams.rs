@@ -106,7 +106,8 @@ fn stale_connections() {
     }
     let post = format!("POST /count HTTP/1.1\r\nHost: {F}\r\nContent-Length: 2\r\n\r\nhi");
     assert_eq!(world.send(&post).status, 502);
-    assert_eq!(count.load(Ordering::SeqCst), 1, "nothing non-idempotent is retried");
+    // Not at all where it went to a kept connection that was ending.
+    assert!(count.load(Ordering::SeqCst) <= 1, "nothing non-idempotent is retried");
 }
 
 #[test]
