@@ -199,10 +199,11 @@ fn bodies() {
         ("", &["hello"], OK),
         ("", &["{U}"], OK),
         ("|content-length=5", &["he", "llo"], OK),
-        ("|content-length=0", &["{U}"], Bad),
+        // The answer may come before the surplus is seen; the surplus goes nowhere.
+        ("|content-length=0", &["{U}"], EITHER),
         ("|content-length=4", &["hello"], Bad),
         ("|content-length=6", &["hello"], Bad),
-        ("|content-length=5", &["hello", "{U}"], Bad),
+        ("|content-length=5", &["hello", "{U}"], EITHER),
         ("|content-length=5|content-length=47", &["hello", "{U}"], Bad),
         ("|transfer-encoding=chunked", &["0⏎⏎{U}"], Bad),
         ("|expect=100-continue", &["{U}"], OK),
