@@ -208,8 +208,8 @@ def memory_mib(pid):
 
 
 def to_ms(text):
-    value, unit = re.match(r"([\d.]+)(us|ms|s)$", text).groups()
-    return float(value) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+    value, unit = re.match(r"([\d.]+)(us|ms|s|m)$", text).groups()
+    return float(value) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
 
 
 def load(work, row, proxy, seconds):
@@ -231,7 +231,7 @@ def load(work, row, proxy, seconds):
     else:
         done = int(re.search(r"(\d+) requests in", text).group(1))
         rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1))
-        p50, p99 = (to_ms(re.search(rf"{share}%\s+(\S+)", text).group(1)) for share in (50, 99))
+        p50, p99 = (to_ms(re.search(rf"^\s+{share}%\s+(\S+)\s*$", text, re.M).group(1)) for share in (50, 99))
         bad = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
         failed = int(bad.group(1)) if bad else 0
     return {"done": done, "failed": failed, "rate": rate, "p50_ms": p50, "p99_ms": p99, "raw": text}
