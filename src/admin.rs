@@ -204,13 +204,12 @@ async fn verdict(State(admin): State<Admin>, Query(asked): Query<Asked>) -> Resp
     };
     let rules = admin.0.shared.rules.load();
     let site = judge::site(&rules, &host);
-    let utc8 = jiff::tz::TimeZone::fixed(jiff::tz::offset(8));
     let question = Question {
         host: &host,
         scenario: asked.scenario.or(site.and_then(|it| it.scenario)).unwrap_or(rules.default_scenario),
         region: asked.region.or(site.and_then(|it| it.region)).unwrap_or(rules.default_region),
         origin_here: site.is_some_and(|it| it.target.origin_here),
-        today: utc8.to_datetime(jiff::Timestamp::now()).date(),
+        today: crate::verdict::day(jiff::Timestamp::now()),
     };
     let decision = crate::verdict::decide(&question, &rules.policy, &admin.cache().at(Instant::now()));
     Json(VerdictAnswer::new(&asked.host, &question, &decision, "gate", admin.cache().synced_at()))

@@ -168,7 +168,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 
 /// The day in UTC+8, by which the operator's lists run.
 fn today() -> jiff::civil::Date {
-    jiff::tz::Offset::constant(8).to_datetime(jiff::Timestamp::now()).date()
+    crate::verdict::day(jiff::Timestamp::now())
 }
 
 /// Runs a command's async part to its end.

@@ -10,6 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::civil::Date;
+use jiff::{Timestamp, tz};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{DomainName, HostForm};
@@ -123,6 +124,11 @@ impl FromStr for Verdict {
         let found = Self::ALL.into_iter().find(|it| it.as_str() == text);
         found.ok_or(VerdictError)
     }
+}
+
+/// The day that it is at `at` in UTC+8, by which the operator's lists run.
+pub fn day(at: Timestamp) -> Date {
+    tz::Offset::constant(8).to_datetime(at).date()
 }
 
 /// One question: may this host be served, here and as this product?

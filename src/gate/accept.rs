@@ -11,13 +11,11 @@ use crate::gate::watch::Watch;
 use crate::gate::worker::Worker;
 use crate::gate::{http1, http2, judge, passthrough};
 use bytes::Bytes;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -120,11 +118,8 @@ async fn client_address(
 /// # Errors
 /// The connection ended, or the wait lasted too long.
 pub(super) async fn fill(channel: &mut Channel, watch: &Watch, capacity: usize) -> io::Result<()> {
-    let octets = poll_fn(|cx| match watch.check(cx) {
-        Ok(()) => channel.poll_fill(cx, capacity),
-        Err(_) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-    })
-    .await?;
+    let filled = watch.bound(|cx| channel.poll_fill(cx, capacity)).await;
+    let octets = filled.map_err(|_| io::ErrorKind::TimedOut)??;
     if octets == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
@@ -147,11 +142,7 @@ pub(super) async fn client_hello(
 pub(super) async fn alert(channel: &mut Channel, watch: &Watch, alert: Alert) {
     channel.output.put(&alert.record());
     // Nobody is owed more than the try.
-    let _ = poll_fn(|cx| match watch.check(cx) {
-        Ok(()) => channel.poll_shutdown(cx),
-        Err(_) => Poll::Ready(Ok(())),
-    })
-    .await;
+    let _ = watch.bound(|cx| channel.poll_shutdown(cx)).await;
 }
 
 /// Ends with a reset: no octet, no alert.
@@ -187,11 +178,9 @@ async fn tls(worker: Rc<Worker>, mut client: Client, mut channel: Channel, watch
     let prefixed = Prefixed::new(Bytes::copy_from_slice(channel.input.data()), tcp);
     drop(channel.input);
     let mut accepting = pin!(tokio_rustls::TlsAcceptor::from(Arc::clone(&served.config)).accept(prefixed));
-    let accepted = poll_fn(|cx| match watch.check(cx) {
-        Ok(()) => accepting.as_mut().poll(cx),
-        Err(_) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-    });
-    let Ok(stream) = accepted.await else { return worker.counters.one(|c| &c.handshakes_failed) };
+    let Ok(Ok(stream)) = watch.bound(|cx| accepting.as_mut().poll(cx)).await else {
+        return worker.counters.one(|c| &c.handshakes_failed);
+    };
     worker.counters.one(|c| &c.handshakes);
     let session = stream.get_ref().1;
     let is_http2 = session.alpn_protocol() == Some(b"h2");

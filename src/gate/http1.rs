@@ -248,14 +248,10 @@ impl Connection {
         write_own(response, &self.head, keeps, &mut self.side.channel.output);
         record.bytes_out = response.body.len() as u64;
         watch.within(patience);
-        let flushed = poll_fn(|cx| match watch.check(cx) {
-            Ok(()) => self.side.channel.poll_flush(cx),
-            Err(_) => Poll::Ready(Err(std::io::ErrorKind::TimedOut.into())),
-        });
-        match flushed.await {
-            Ok(()) if keeps => Next::Request,
-            Ok(()) => Next::Linger,
-            Err(_) => Next::Close,
+        match watch.bound(|cx| self.side.channel.poll_flush(cx)).await {
+            Ok(Ok(())) if keeps => Next::Request,
+            Ok(Ok(())) => Next::Linger,
+            _ => Next::Close,
         }
     }
 
@@ -290,11 +286,8 @@ impl Connection {
 
     async fn close(mut self, watch: &Watch) {
         watch.within(LINGER_SILENCE);
-        poll_fn(|cx| match watch.check(cx) {
-            Ok(()) => self.side.channel.poll_shutdown(cx).map(drop),
-            Err(_) => Poll::Ready(()),
-        })
-        .await;
+        // Nobody is owed more than the try.
+        let _ = watch.bound(|cx| self.side.channel.poll_shutdown(cx)).await;
     }
 }
 

@@ -14,12 +14,8 @@ use crate::gate::stream::Channel;
 use crate::gate::watch::{Live, Watch};
 use crate::gate::worker::Worker;
 use crate::gate::{judge, tunnel};
-use std::future::poll_fn;
-use std::hash::BuildHasher;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 
 /// Serves a connection to its end.
 pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel, watch: &Watch) {
@@ -61,17 +57,12 @@ async fn tunnel(
     let host = HostForm::Name(name);
     record.host = Some(host.clone());
     let target = judge_name(worker, client, &host, record).map_err(|reject| (reject, blocked()))?;
-    let endpoint = target.pick(worker.shared.hash.hash_one(client.address.ip()), worker.next_number());
+    let endpoint = worker.pick(&target, client);
     record.upstream = Some(Arc::clone(&endpoint.label));
     let lease = pool::Lease::new(endpoint);
     watch.serve(Some(Live { host, listener: Arc::clone(&client.listener), is_acme_challenge: false }));
-    watch.within(target.timeouts.connect);
-    let mut connecting = pin!(pool::connect(endpoint));
-    let connected = poll_fn(|cx| match watch.check(cx) {
-        Ok(()) => connecting.as_mut().poll(cx),
-        Err(_) => Poll::Ready(Err(Reject::UpstreamTimeout)),
-    });
-    let upstream = connected.await.map_err(|reject| (reject, Ending::Close))?;
+    let connected = pool::connect_within(endpoint, target.timeouts.connect, watch).await;
+    let upstream = connected.map_err(|reject| (reject, Ending::Close))?;
     (record.bytes_in, record.bytes_out) = tunnel::run(channel, upstream, watch).await;
     drop(lease);
     Ok(())

@@ -6,9 +6,11 @@
 use crate::config::{Upstream, UpstreamScheme};
 use crate::gate::reject::Reject;
 use crate::gate::stream::{Channel, Stream};
+use crate::gate::watch::Watch;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -132,11 +134,21 @@ impl Pool {
     }
 }
 
+/// `connect`, as long as `limit` allows.
+///
+/// # Errors
+/// `UpstreamError`, or `UpstreamTimeout`.
+pub async fn connect_within(endpoint: &Endpoint, limit: Duration, watch: &Watch) -> Result<Channel, Reject> {
+    watch.within(limit);
+    let mut connecting = pin!(connect(endpoint));
+    watch.bound(|cx| connecting.as_mut().poll(cx)).await.map_err(|_| Reject::UpstreamTimeout)?
+}
+
 /// Opens a connection: the addresses in order, the first that answers.
 ///
 /// # Errors
 /// `UpstreamError` where none does.
-pub async fn connect(endpoint: &Endpoint) -> Result<Channel, Reject> {
+async fn connect(endpoint: &Endpoint) -> Result<Channel, Reject> {
     let mut failure = Reject::UpstreamError("no address");
     for address in &endpoint.addresses {
         match TcpStream::connect(address).await {

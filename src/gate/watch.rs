@@ -6,9 +6,10 @@
 use crate::domain::HostForm;
 use crate::gate::client::Listener;
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
@@ -202,6 +203,18 @@ impl Watch {
             *waker = Some(cx.waker().clone());
         }
         Ok(())
+    }
+
+    /// Waits for what `poll` waits for, as long as the deadline allows.
+    ///
+    /// # Errors
+    /// The wait is over.
+    pub async fn bound<T>(&self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Result<T, Expired> {
+        poll_fn(|cx| match self.check(cx) {
+            Ok(()) => poll(cx).map(Ok),
+            Err(expired) => Poll::Ready(Err(expired)),
+        })
+        .await
     }
 
     /// Whether the name that is being served may no longer be.

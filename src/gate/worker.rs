@@ -21,12 +21,12 @@ use crate::gate::stream::Channel;
 use crate::gate::tls::CertificateStore;
 use crate::gate::watch::{Clock, Expired, Live, TICK, Watch};
 use crate::telemetry::{AccessLogSink, LogBuffer, WorkerCounters};
+use crate::verdict;
 use arc_swap::ArcSwap;
 use jiff::civil::Date;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -109,10 +109,10 @@ impl Worker {
     /// Judges what is being forwarded again where filings, rules or the day have changed, and cuts what may not go on.
     fn judge_again(&self) {
         let rules = self.rules();
-        let held = self.shared.cache.status();
+        let position = self.shared.cache.position().unwrap_or_default();
         // Stale as of this tick's time, by which the judging goes: a later one would pass for judged already.
         let filings = self.filings();
-        let state = (held.position, filings.is_stale(), Arc::as_ptr(&rules) as usize, Some(self.today()));
+        let state = (position, filings.is_stale(), Arc::as_ptr(&rules) as usize, Some(self.today()));
         if self.judged_at.replace(state) == state {
             return;
         }
@@ -155,6 +155,11 @@ impl Worker {
         (mixed ^ (mixed >> 27)).max(1)
     }
 
+    /// The endpoint of the target that is next for this client.
+    pub fn pick<'t>(&self, target: &'t Target, client: &Client) -> &'t Arc<Endpoint> {
+        target.pick(self.shared.hash.hash_one(client.address.ip()), self.next_number())
+    }
+
     /// Tells log and counters of a finished request.
     pub fn tell(&self, record: &Record, client: &Client, head: &RequestHead) {
         record.tell(client, head, &self.counters, &mut self.log.borrow_mut());
@@ -177,7 +182,7 @@ impl Worker {
             is_acme_challenge: judge::is_acme_challenge(request.head),
         });
         request.watch.serve(live);
-        let endpoint = target.pick(self.shared.hash.hash_one(client.address.ip()), self.next_number());
+        let endpoint = self.pick(target, client);
         let mut kept = self.pool.take(endpoint, self.clock.now());
         loop {
             let is_reused = kept.is_some();
@@ -266,13 +271,7 @@ impl Worker {
             target.endpoints.iter().cycle().skip(start).take(target.endpoints.len().min(MAX_CONNECT_TRIES));
         let mut failure = Reject::UpstreamError("no endpoint");
         for endpoint in others {
-            watch.within(target.timeouts.connect);
-            let mut connecting = pin!(pool::connect(endpoint));
-            let connected = poll_fn(|cx| match watch.check(cx) {
-                Ok(()) => connecting.as_mut().poll(cx),
-                Err(_) => std::task::Poll::Ready(Err(Reject::UpstreamTimeout)),
-            });
-            match connected.await {
+            match pool::connect_within(endpoint, target.timeouts.connect, watch).await {
                 Ok(channel) => return Ok((channel, Arc::clone(endpoint))),
                 Err(reject) => failure = reject,
             }
@@ -282,6 +281,5 @@ impl Worker {
 }
 
 fn today() -> Date {
-    let utc8 = jiff::tz::TimeZone::fixed(jiff::tz::offset(8));
-    utc8.to_datetime(jiff::Timestamp::now()).date()
+    verdict::day(jiff::Timestamp::now())
 }
