@@ -1,6 +1,5 @@
 //! What a stranger reads where nothing is forwarded, and who is let through after all.
 
-use crate::world::upstream::Then;
 use crate::world::wire::Response;
 use crate::world::{F, G, PROVIDER, U, World, access, connected, wait};
 use serde_json::{Value, json};
@@ -350,10 +349,7 @@ fn acme_passthrough() {
 fn acme_passthrough_while_filings_change() {
     let world = World::with(|setup| setup.toml("[enforcement]\nacme_passthrough = true"));
     for path in ["/.well-known", "/held"] {
-        world.upstream.on(path, |exchange| {
-            while exchange.raw().is_some() {}
-            Then::Close
-        });
+        world.upstream.hangs(path);
     }
     let open = |host: &str, path: &str| {
         let mut wire = world.connect();

@@ -175,14 +175,20 @@ fn never_synced() {
     assert_eq!((status_of(&world, F), status_of(&world, U)), (200, 200));
 }
 
-#[test]
-fn stale() {
+/// A gate that blocks when its filings are 3 s old, and the registry that it follows.
+fn blocks_when_stale() -> (tempfile::TempDir, Registry, World) {
     let dir = tempfile::tempdir().unwrap();
     let registry = Registry::start(dir.path(), 0);
     put(registry.address, F, &connected(NUMBER));
     let block = "[enforcement]\nstale_after = \"3s\"\nwhen_stale = \"block\"";
     let world = follower(tempfile::tempdir().unwrap(), &registry.url(), |setup| setup.toml(block));
     world.in_force(F, "allow");
+    (dir, registry, world)
+}
+
+#[test]
+fn stale() {
+    let (dir, registry, world) = blocks_when_stale();
     assert_eq!(status_of(&world, F), 200);
     registry.process.kill();
     // The request that is under way at that moment may be cut instead.
@@ -197,12 +203,7 @@ fn stale() {
 /// What is under way ends as well.
 #[test]
 fn stale_with_an_open_download() {
-    let dir = tempfile::tempdir().unwrap();
-    let registry = Registry::start(dir.path(), 0);
-    put(registry.address, F, &connected(NUMBER));
-    let block = "[enforcement]\nstale_after = \"3s\"\nwhen_stale = \"block\"";
-    let world = follower(tempfile::tempdir().unwrap(), &registry.url(), |setup| setup.toml(block));
-    world.in_force(F, "allow");
+    let (_dir, registry, world) = blocks_when_stale();
     world.upstream.on("/endless", |exchange| {
         exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         while exchange.send("5\r\nhello\r\n") {

@@ -124,25 +124,3 @@ async fn a_sample_fills_an_empty_database_only() {
     assert_eq!(world.registry.load_sample(CSV).await.unwrap().unwrap().created, 4);
     assert_eq!(world.registry.load_sample(CSV).await.unwrap(), None);
 }
-
-/// `cargo test --release --lib import_a_million -- --ignored --nocapture`
-#[tokio::test]
-#[ignore = "a measurement, not a check"]
-async fn import_a_million() {
-    let world = World::start().await;
-    let mut text = String::from("domain,number,access,state,subject\n");
-    for n in 0..1_000_000_u32 {
-        let mixed = n.wrapping_mul(2_654_435_761);
-        text += &format!("d{mixed:08x}.com,京ICP备{:08}号-1,example-cloud=active,,甲{n}\n", n % 100_000_000);
-    }
-    let start = std::time::Instant::now();
-    let rows = rows(&text, Format::Csv);
-    println!("read in {:?}", start.elapsed());
-    let taken = import(&world.registry, rows, false).await.unwrap();
-    println!("imported in {:?}: {taken:?}", start.elapsed());
-    let start = std::time::Instant::now();
-    world.get("/v1/filings/a.com").await;
-    let snapshot =
-        world.request(Method::GET, "/v1/feed/snapshot?provider=example-cloud").send().await.unwrap();
-    println!("snapshot of {} octets in {:?}", snapshot.bytes().await.unwrap().len(), start.elapsed());
-}

@@ -5,7 +5,6 @@
 use super::Expect::{self, Bad, Block, Forward, ForwardOrRefuse, Refuse};
 use super::{LANES, Lane, octets};
 use crate::world::h2::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, H2, HEADERS, Outcome, PRIORITY};
-use crate::world::upstream::Then;
 use crate::world::{F, G, World, wait};
 
 const OK: Expect = Forward("filed.cn");
@@ -327,10 +326,7 @@ fn broken_frames() {
 #[test]
 fn cancelled_with_open_streams() {
     let world = World::start();
-    world.upstream.on("/hang", |exchange| {
-        while exchange.raw().is_some() {}
-        Then::Close
-    });
+    world.upstream.hangs("/hang");
     let mut h2 = open(&world, Lane::Clear);
     for (stream, host) in [(1, F), (3, G)] {
         h2.request(

@@ -106,10 +106,7 @@ fn cancelled_without_window() {
 #[test]
 fn reset_while_the_upstream_thinks() {
     let world = World::start();
-    world.upstream.on("/never", |exchange| {
-        while exchange.raw().is_some() {}
-        Then::Close
-    });
+    world.upstream.hangs("/never");
     for (lane, path) in LANES.into_iter().zip(["/never-1", "/never-2"]) {
         let mut h2 = open(&world, lane);
         ask(&mut h2, 1, path);
@@ -291,10 +288,7 @@ fn half_closed() {
 fn gone() {
     let world = World::start();
     endless(&world);
-    world.upstream.on("/never", |exchange| {
-        while exchange.raw().is_some() {}
-        Then::Close
-    });
+    world.upstream.hangs("/never");
     let mut wire = world.connect();
     wire.send(request(F, "/never"));
     world.upstream.arrived("/never");

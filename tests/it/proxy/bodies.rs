@@ -191,10 +191,7 @@ fn early_answer() {
 #[test]
 fn clients_that_leave() {
     let world = World::start();
-    world.upstream.on("/hang", |exchange| {
-        while exchange.raw().is_some() {}
-        Then::Close
-    });
+    world.upstream.hangs("/hang");
     let upload = format!("POST /up HTTP/1.1\r\nHost: {F}\r\nContent-Length: 1000\r\n\r\nhalf");
     let waiting = format!("GET /hang HTTP/1.1\r\nHost: {F}\r\n\r\n");
     for (request, target) in [(upload, "/up"), (waiting, "/hang")] {

@@ -145,10 +145,7 @@ async fn a_hundred_streams() {
 #[tokio::test]
 async fn cancelled_streams() {
     let world = World::start();
-    world.upstream.on("/hang", |exchange| {
-        while exchange.raw().is_some() {}
-        Then::Close
-    });
+    world.upstream.hangs("/hang");
     let mut client = clear(&world).await;
     let hanging = tokio::spawn(client.send_request(request("GET", "/hang", "")));
     until("the request upstream", || !world.upstream.heads().is_empty()).await;

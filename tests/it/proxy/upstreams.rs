@@ -75,10 +75,7 @@ fn one_of_two_refuses() {
 #[test]
 fn hangs() {
     let world = World::with(|setup| setup.site("[site.timeouts]\nresponse = \"300ms\""));
-    world.upstream.on("/hang", |exchange| {
-        while exchange.raw().is_some() {}
-        Then::Close
-    });
+    world.upstream.hangs("/hang");
     let since = Instant::now();
     let response = world.get(F, "/hang");
     assert_eq!((response.status, response.verdict()), (504, "upstream_timeout"));

@@ -97,6 +97,14 @@ impl Upstream {
         self.shared.scripts.lock().unwrap().push((prefix.to_owned(), Arc::new(script)));
     }
 
+    /// Never answers: reads until the gate goes away.
+    pub fn hangs(&self, prefix: &str) {
+        self.on(prefix, |exchange| {
+            while exchange.raw().is_some() {}
+            Then::Close
+        });
+    }
+
     /// Answers with these raw bytes, then keeps or closes the connection.
     pub fn answers(&self, prefix: &str, bytes: impl Into<Vec<u8>>, then: Then) {
         let bytes = bytes.into();
