@@ -18,7 +18,9 @@ mod rules;
 mod store;
 mod view;
 
-pub use import::{Format, ImportError, Imported, RefusedRow, Rows, export, export_to, import, import_via};
+pub use import::{
+    Event, Format, ImportError, Imported, Phase, RefusedRow, Source, export, export_to, import, import_via,
+};
 pub use model::{About, Access, Document, Outcome, Stored};
 pub use routes::Options;
 pub use rules::Refusal;
@@ -35,10 +37,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use store::{Author, Committed, Reach, Store, now_ms};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use view::{Collision, View};
 
-/// A bulk write of more changes than this begins a new epoch instead of flooding the log.
+/// A bulk write of more changes than this begins a new epoch instead of flooding the log; a file of more rows is
+/// imported by way of tables aside.
 const MAX_FED_CHANGES: usize = 50_000;
 /// How often a view is filled anew under a new key before its collisions are an error.
 const KEY_TRIES: usize = 3;
@@ -48,6 +51,8 @@ const KEY_TRIES: usize = 3;
 pub struct Registry {
     store: Arc<Store>,
     feed: Arc<Feed>,
+    /// `MAX_FED_CHANGES`, but for tests.
+    most_fed: usize,
 }
 
 /// The filing that covers a name, and where it was found.
@@ -85,7 +90,7 @@ impl Registry {
     pub async fn open(database: &Database, serving_at: Option<SocketAddr>) -> Result<Self, StoreError> {
         let Database::Sqlite(path) = database;
         let store = Store::open(path, serving_at).await?;
-        Ok(Self { store: Arc::new(store), feed: Arc::new(Feed::new()) })
+        Ok(Self { store: Arc::new(store), feed: Arc::new(Feed::new()), most_fed: MAX_FED_CHANGES })
     }
 
     /// Opens the database to read it, whether or not a registry is running for it.
@@ -95,7 +100,7 @@ impl Registry {
     pub async fn open_read_only(database: &Database) -> Result<Self, StoreError> {
         let Database::Sqlite(path) = database;
         let store = Store::open_read_only(path).await?;
-        Ok(Self { store: Arc::new(store), feed: Arc::new(Feed::new()) })
+        Ok(Self { store: Arc::new(store), feed: Arc::new(Feed::new()), most_fed: MAX_FED_CHANGES })
     }
 
     /// Whether nothing is filed.
@@ -114,8 +119,17 @@ impl Registry {
         if !self.is_empty().await? {
             return Ok(None);
         }
-        let rows = Rows::parse(csv.as_bytes(), Format::Csv, |_| ())?;
-        import::import_as(self, "sample", rows, false).await.map(Some)
+        let source = Source::of(std::io::Cursor::new(csv.to_owned()), Format::Csv);
+        let (events, mut heard) = mpsc::channel(1);
+        let import = import::import_as(self, "sample", source, false, events);
+        let hear = async {
+            while let Some(event) = heard.recv().await {
+                if let Event::Refused(RefusedRow { line, domain, rule, detail, .. }) = event {
+                    tracing::error!(line, domain, rule, detail, "a sample filing is refused");
+                }
+            }
+        };
+        tokio::join!(import, hear).0.map(Some)
     }
 
     /// The filing that covers `name`, as seen from `provider`.
@@ -177,7 +191,7 @@ impl Registry {
                 }
             };
             let Committed { value, changes, meta, at_ms } = committed;
-            let is_flood = size == Size::Bulk && changes.len() > MAX_FED_CHANGES;
+            let is_flood = size == Size::Bulk && changes.len() > registry.most_fed;
             if is_flood || registry.feed.publish(&changes, &meta, at_ms).is_err() {
                 registry.feed.reset();
                 store::new_epoch(&mut writer).await?;
@@ -213,6 +227,15 @@ impl Registry {
             store::new_epoch(&mut writer).await?;
         }
         Err(StoreError::Corrupt("names collide under every key: the database repeats itself".to_owned()))
+    }
+}
+
+#[cfg(test)]
+impl Registry {
+    /// Takes files of more rows than this by way of tables aside.
+    fn with_most_fed(mut self, changes: usize) -> Self {
+        self.most_fed = changes;
+        self
     }
 }
 

@@ -2,28 +2,33 @@
 
 use super::{ExportArguments, ExportFormat, FAILED, ImportArguments, block_on};
 use crate::config::{Database, EmbeddedRegistry};
-use crate::registry::{self, Format, ImportError, Imported, RefusedRow, Registry, Rows};
+use crate::registry::{self, Event, Format, ImportError, Imported, Phase, RefusedRow, Registry, Source};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 const TICK: Duration = Duration::from_millis(100);
+/// Events of an import that wait to be shown.
+const EVENTS_WAITING: usize = 64;
 
 pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load()?;
     let embedded = config.require_embedded_registry()?;
-    let bar = progress("reading 读取");
-    let imported = match Rows::read(&arguments.file, |rows| bar.set_position(rows)) {
-        Ok(rows) => {
-            bar.set_message("writing 写入");
-            block_on(async { Ok(write(embedded, rows, arguments.replace).await) })?
-        }
-        Err(error) => Err(error),
-    };
-    bar.finish_and_clear();
+    let failed = || format!("can't import {}", arguments.file.display());
+    let source = Source::open(&arguments.file).with_context(failed)?;
+    let (octets_read, octets) = (source.octets_read(), source.octets());
+    let imported = block_on(async {
+        let (sender, mut events) = mpsc::channel(EVENTS_WAITING);
+        let work = write(embedded, source, arguments.replace, sender);
+        let (imported, shown) = tokio::join!(work, show(&mut events, &octets_read, octets));
+        shown?;
+        Ok(imported)
+    })?;
     match imported {
         Ok(imported) => {
             let Imported { created, updated, unchanged, deleted } = imported;
@@ -35,21 +40,78 @@ pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Err(ImportError::Refused(rows)) => {
-            refused(&rows)?;
+            writeln!(
+                std::io::stderr(),
+                "{rows} 行被拒绝，未导入任何备案 / {rows} rows were refused, so nothing was imported"
+            )?;
             Ok(ExitCode::from(FAILED))
         }
-        Err(error) => Err(error).with_context(|| format!("can't import {}", arguments.file.display())),
+        Err(error) => Err(error).with_context(failed),
     }
 }
 
 /// Through the registry that is running for the database, so that its followers learn of it; else straight in.
-async fn write(embedded: &EmbeddedRegistry, rows: Rows, replace: bool) -> Result<Imported, ImportError> {
+async fn write(
+    embedded: &EmbeddedRegistry,
+    source: Source,
+    replace: bool,
+    events: mpsc::Sender<Event>,
+) -> Result<Imported, ImportError> {
     let Database::Sqlite(path) = &embedded.database;
     if let Some(address) = registry::running_at(path) {
-        return registry::import_via(reachable(address), embedded.token.as_deref(), rows, replace).await;
+        let token = embedded.token.as_deref();
+        return registry::import_via(reachable(address), token, source, replace, events).await;
     }
     let opened = Registry::open(&embedded.database, None).await?;
-    registry::import(&opened, rows, replace).await
+    registry::import(&opened, source, replace, events).await
+}
+
+/// Shows how far an import is, and each refused row on a line of its own, in both languages.
+async fn show(
+    events: &mut mpsc::Receiver<Event>,
+    octets_read: &AtomicU64,
+    octets: Option<u64>,
+) -> std::io::Result<()> {
+    let mut bar = octets_bar("reading 读取", octets);
+    let mut is_reading = true;
+    let mut ticks = tokio::time::interval(TICK);
+    let mut failed = Ok(());
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            _ = ticks.tick(), if is_reading => {
+                bar.set_position(octets_read.load(Ordering::Relaxed));
+                continue;
+            }
+        };
+        match event {
+            None => break,
+            Some(Event::Phase(phase)) => {
+                is_reading = false;
+                bar.finish_and_clear();
+                bar = spinner(phase_name(phase), "{spinner} {msg} ({elapsed})");
+            }
+            Some(Event::Refused(RefusedRow { line, domain, rule, detail, detail_zh })) => {
+                is_reading = false;
+                bar.finish_and_clear();
+                let mut out = std::io::stderr().lock();
+                failed = failed
+                    .and_then(|()| writeln!(out, "line {line}: {domain}: {rule}: {detail_zh} / {detail}"));
+            }
+        }
+    }
+    bar.finish_and_clear();
+    failed
+}
+
+fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Reading => "reading 读取",
+        Phase::Checking => "checking rows against each other 互相核对",
+        Phase::Comparing => "comparing with what is filed 与现有备案比对",
+        Phase::Swapping => "writing 写入",
+        Phase::Settling => "settling on disk 落盘",
+    }
 }
 
 /// An address that listens on every interface is called on loopback.
@@ -60,15 +122,6 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, address.port())
-}
-
-/// One line per row, in both languages.
-fn refused(rows: &[RefusedRow]) -> std::io::Result<()> {
-    let mut out = std::io::stderr().lock();
-    for RefusedRow { line, domain, rule, detail, detail_zh } in rows {
-        writeln!(out, "line {line}: {domain}: {rule}: {detail_zh} / {detail}")?;
-    }
-    writeln!(out, "{0} 行被拒绝，未导入任何备案 / {0} rows were refused, so nothing was imported", rows.len())
 }
 
 pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
@@ -98,11 +151,29 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Rows so far, drawn where standard error is a terminal and nowhere else.
+/// Rows so far.
 fn progress(what: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {msg}: {human_pos} ({per_sec}, {elapsed})")
-        .unwrap_or_else(|_| ProgressStyle::default_spinner());
-    let bar = ProgressBar::new_spinner().with_style(style).with_message(what);
+    spinner(what, "{spinner} {msg}: {human_pos} ({per_sec}, {elapsed})")
+}
+
+/// Octets so far, of as many as there are where that is known.
+fn octets_bar(what: &'static str, octets: Option<u64>) -> ProgressBar {
+    let Some(octets) = octets else {
+        return spinner(what, "{spinner} {msg}: {binary_bytes} ({binary_bytes_per_sec}, {elapsed})");
+    };
+    let bar = ProgressBar::new(octets).with_message(what);
+    let form = "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} ({binary_bytes_per_sec}, {eta})";
+    shown(bar, form, ProgressStyle::default_bar)
+}
+
+/// Something that takes its time.
+fn spinner(what: &'static str, form: &str) -> ProgressBar {
+    shown(ProgressBar::new_spinner().with_message(what), form, ProgressStyle::default_spinner)
+}
+
+/// Drawn where standard error is a terminal and nowhere else.
+fn shown(bar: ProgressBar, form: &str, or: impl FnOnce() -> ProgressStyle) -> ProgressBar {
+    let bar = bar.with_style(ProgressStyle::with_template(form).unwrap_or_else(|_| or()));
     if !bar.is_hidden() {
         bar.enable_steady_tick(TICK);
     }

@@ -167,7 +167,11 @@ fn write_result(out: &mut Vec<u8>, done: Done) {
             detail_zh: Some(refusal.detail_zh),
         },
     };
-    serde_json::to_writer(&mut *out, &result).expect("text and numbers are JSON, and memory takes it");
+    write_line(out, &result);
+}
+
+pub(super) fn write_line(out: &mut Vec<u8>, result: &ResultLine) {
+    serde_json::to_writer(&mut *out, result).expect("text and numbers are JSON, and memory takes it");
     out.push(b'\n');
 }
 

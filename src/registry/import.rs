@@ -1,22 +1,37 @@
 //! Filings from and to files: CSV and NDJSON, plain or `.zst`, all rows or none.
 //!
-//! Every row is checked before the first is written. What is exported is what an import reads back.
+//! A small file is one atomic batch, fed to followers change by change. A larger one is set aside row by row while it is
+//! read, checked there, and swapped in at once as a new epoch: memory does not grow with it. What is exported is what an
+//! import reads back.
 
+mod bulk;
 mod export;
 mod files;
+mod receive;
 mod rows;
+mod via;
 
 pub use export::{export, export_to};
-pub use rows::{RefusedRow, Rows};
+pub use files::Source;
+pub(super) use receive::post;
+pub use rows::RefusedRow;
+pub use via::import_via;
 
-use super::batch::{self, Mode, Read, ResultLine};
-use super::model::{Action, Line, Outcome};
+use super::batch::{self, Mode, Read};
+use super::model::Outcome;
 use super::{Registry, StoreError};
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Runs of rows that are read ahead of those that are being set aside.
+const RUNS_AHEAD: usize = 16;
 
 /// What a file is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Comma-separated, with a header.
     Csv,
@@ -25,7 +40,7 @@ pub enum Format {
 }
 
 /// What an import did, in rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Imported {
     /// Names that are new.
     pub created: u64,
@@ -40,9 +55,9 @@ pub struct Imported {
 /// Why nothing was imported, or not everything exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// These rows break rules.
-    #[error("{} rows were refused, so nothing was imported", .0.len())]
-    Refused(Vec<RefusedRow>),
+    /// So many rows break rules; each was an event.
+    #[error("{0} rows were refused, so nothing was imported")]
+    Refused(u64),
     /// The file as a whole is not what it should be.
     #[error("{0}")]
     File(String),
@@ -67,37 +82,88 @@ pub enum ImportError {
     },
 }
 
-/// Imports rows into an open registry; `replace` makes them its whole content.
+/// What an import is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Rows are read, and each is checked by the rules.
+    Reading,
+    /// Rows are held against each other.
+    Checking,
+    /// Rows are held against what is filed.
+    Comparing,
+    /// What differs is written; other writes wait.
+    Swapping,
+    /// What was written moves to its place in the database's file.
+    Settling,
+}
+
+/// What an import says while it runs.
+#[derive(Debug)]
+pub enum Event {
+    /// The next phase begins.
+    Phase(Phase),
+    /// A row is refused, so nothing will be imported.
+    Refused(RefusedRow),
+}
+
+/// Imports rows into an open registry; `is_whole` makes them its whole content. Waits for whoever takes `events`.
 ///
 /// # Errors
 /// `Refused` where a row is refused: nothing was imported then.
-pub async fn import(registry: &Registry, rows: Rows, replace: bool) -> Result<Imported, ImportError> {
-    import_as(registry, "import", rows, replace).await
+pub async fn import(
+    registry: &Registry,
+    source: Source,
+    is_whole: bool,
+    events: mpsc::Sender<Event>,
+) -> Result<Imported, ImportError> {
+    import_as(registry, "import", source, is_whole, events).await
 }
 
 /// `import`, with another author in the change log.
 pub(super) async fn import_as(
     registry: &Registry,
     who: &str,
-    rows: Rows,
-    replace: bool,
+    source: Source,
+    is_whole: bool,
+    events: mpsc::Sender<Event>,
 ) -> Result<Imported, ImportError> {
-    let mode = if replace { Mode::Replace } else { Mode::Atomic };
-    let read = |(line, edit): (u64, super::model::Edit)| Read {
-        line,
-        domain: edit.domain.to_string(),
-        edit: Ok(edit),
-    };
-    let lines: Vec<_> = rows.edits.into_iter().map(read).collect();
+    let mut rows = Rows::read(source);
+    let mut first = Vec::new();
+    while first.len() <= registry.most_fed
+        && let Some(run) = rows.next().await
+    {
+        first.extend(run);
+    }
+    let events = Events(events);
+    if first.len() > registry.most_fed {
+        return bulk::import(registry, who, first, rows, is_whole, events).await;
+    }
+    rows.end().await?;
+    match rows::checked(first) {
+        Ok(rows) => apply(registry, who, rows, is_whole, &events).await,
+        Err(refused) => events.refuse(refused).await,
+    }
+}
+
+/// Imports a few rows as one batch.
+async fn apply(
+    registry: &Registry,
+    who: &str,
+    rows: Vec<Read>,
+    is_whole: bool,
+    events: &Events,
+) -> Result<Imported, ImportError> {
+    events.phase(Phase::Swapping).await;
+    let mode = if is_whole { Mode::Replace } else { Mode::Atomic };
     let (mut imported, mut refused) = (Imported::default(), Vec::new());
-    for done in batch::run(registry, who, lines, mode).await? {
+    for done in batch::run(registry, who, rows, mode).await? {
         match done.outcome {
             Ok(outcome) => imported.add(outcome),
             Err(refusal) if refusal.rule == batch::BATCH_REFUSED => {}
             Err(refusal) => refused.push(RefusedRow::new(done.line, done.domain, refusal)),
         }
     }
-    if refused.is_empty() { Ok(imported) } else { Err(ImportError::Refused(refused)) }
+    if refused.is_empty() { Ok(imported) } else { events.refuse(refused).await }
 }
 
 impl Imported {
@@ -111,56 +177,51 @@ impl Imported {
     }
 }
 
-/// Imports rows through the registry that is running for the database, so that its followers learn of it.
-///
-/// # Errors
-/// As `import`, and where the registry can't be reached.
-pub async fn import_via(
-    address: SocketAddr,
-    token: Option<&str>,
-    rows: Rows,
-    replace: bool,
-) -> Result<Imported, ImportError> {
-    let remote = |problem: String| ImportError::Remote { address, problem };
-    let (body, numbers) = as_ndjson(rows)?;
-    let client = reqwest::Client::builder().no_proxy().build().map_err(|error| remote(error.to_string()))?;
-    let url = format!("http://{address}/v1/filings:batch?atomic=true&replace={replace}");
-    let mut request = client.post(url).header("content-type", "application/x-ndjson").body(body);
-    if let Some(token) = token {
-        request = request.bearer_auth(token);
-    }
-    let response = request.send().await.map_err(|error| remote(error.to_string()))?;
-    let status = response.status();
-    let is_result = response.headers().get("content-type").is_some_and(|it| it == "application/x-ndjson");
-    let answer = response.bytes().await.map_err(|error| remote(error.to_string()))?;
-    if !is_result {
-        return Err(remote(format!("{status} {}", String::from_utf8_lossy(&answer))));
-    }
-    let (mut imported, mut refused) = (Imported::default(), Vec::new());
-    for line in answer.split(|octet| *octet == b'\n').filter(|it| !it.is_empty()) {
-        let result: ResultLine = serde_json::from_slice(line).map_err(|error| remote(error.to_string()))?;
-        match (Outcome::parse(&result.status), result.rule.as_deref()) {
-            (Some(outcome), _) => imported.add(outcome),
-            (None, Some(batch::BATCH_REFUSED)) => {}
-            (None, _) => refused.push(RefusedRow::of_result(result, &numbers)),
-        }
-    }
-    if refused.is_empty() && status.is_success() { Ok(imported) } else { Err(ImportError::Refused(refused)) }
+/// Rows as a thread of their own reads and checks them.
+struct Rows {
+    runs: mpsc::Receiver<Vec<Read>>,
+    reading: JoinHandle<Result<(), ImportError>>,
 }
 
-/// The rows as a batch's body, and the file's line of each of its lines.
-fn as_ndjson(rows: Rows) -> Result<(Vec<u8>, Vec<u64>), ImportError> {
-    let (mut body, mut numbers) = (Vec::new(), Vec::with_capacity(rows.edits.len()));
-    for (number, edit) in rows.edits {
-        let deletion = Line { domain: edit.domain.to_string(), delete: true, ..Line::default() };
-        let line = match edit.action {
-            Action::Put(document) => Line::of(&edit.domain, &document),
-            Action::Deregister => deletion,
-            Action::Purge => Line { purge: true, ..deletion },
-        };
-        serde_json::to_writer(&mut body, &line).map_err(|error| ImportError::File(error.to_string()))?;
-        body.push(b'\n');
-        numbers.push(number);
+impl Rows {
+    fn read(source: Source) -> Self {
+        let (sender, runs) = mpsc::channel(RUNS_AHEAD);
+        let reading = tokio::task::spawn_blocking(move || {
+            rows::read(source, |run| run.is_empty() || sender.blocking_send(run).is_ok())
+        });
+        Self { runs, reading }
     }
-    Ok((body, numbers))
+
+    /// The next ones; `None` at the end, good or bad.
+    async fn next(&mut self) -> Option<Vec<Read>> {
+        self.runs.recv().await
+    }
+
+    /// Whether the end was a good one.
+    async fn end(self) -> Result<(), ImportError> {
+        let ended = self.reading.await;
+        ended.map_err(|error| ImportError::File(format!("the import was not read to its end: {error}")))?
+    }
+}
+
+/// Where events go; whether anyone takes them is not the import's concern.
+#[derive(Debug)]
+struct Events(mpsc::Sender<Event>);
+
+impl Events {
+    async fn phase(&self, phase: Phase) {
+        let _ = self.0.send(Event::Phase(phase)).await;
+    }
+
+    async fn refused(&self, row: RefusedRow) {
+        let _ = self.0.send(Event::Refused(row)).await;
+    }
+
+    async fn refuse(&self, rows: Vec<RefusedRow>) -> Result<Imported, ImportError> {
+        let count = rows.len() as u64;
+        for row in rows {
+            self.refused(row).await;
+        }
+        Err(ImportError::Refused(count))
+    }
 }

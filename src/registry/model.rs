@@ -148,13 +148,6 @@ impl Outcome {
             Self::Deleted => "deleted",
         }
     }
-
-    /// The reverse of `as_str`.
-    #[must_use]
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        let all = [Self::Created, Self::Updated, Self::Unchanged, Self::Deleted];
-        all.into_iter().find(|it| it.as_str() == name)
-    }
 }
 
 /// One committed change of one name.

@@ -5,6 +5,9 @@ use super::store::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+/// When a call that found the registry busy may come again, in seconds.
+const RETRY_AFTER_S: &str = "10";
+
 /// Why a call was not done.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Problem {
@@ -41,6 +44,10 @@ impl IntoResponse for Problem {
             Self::Store(StoreError::ReadOnly) => {
                 (StatusCode::CONFLICT, Refusal::new("read_only", "this registry only reads", "此注册库只读"))
             }
+            Self::Store(error @ StoreError::Busy(_)) => {
+                let refusal = Refusal::new("busy", error.to_string(), "注册库正在处理其他写入，请稍后重试");
+                (StatusCode::SERVICE_UNAVAILABLE, refusal)
+            }
             Self::Store(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the registry database failed");
                 let refusal = Refusal::new(
@@ -51,6 +58,7 @@ impl IntoResponse for Problem {
                 (StatusCode::SERVICE_UNAVAILABLE, refusal)
             }
         };
+        let is_busy = refusal.rule == "busy";
         let body = serde_json::json!({
             "type": format!("urn:beian-gate:problem:{}", refusal.rule),
             "title": status.canonical_reason().unwrap_or("Error"),
@@ -63,6 +71,9 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if is_busy {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

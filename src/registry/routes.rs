@@ -1,7 +1,7 @@
 //! Every route of the registry on one page, with what all of them share: token, request ids, errors.
 
 use super::problem::Problem;
-use super::{Registry, batch, feed_api, filings, openapi};
+use super::{Registry, batch, feed_api, filings, import, openapi};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -48,6 +48,7 @@ struct Requests {
 pub(super) const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/filings", &["get"]),
     ("/v1/filings:batch", &["post"]),
+    ("/v1/filings:import", &["post"]),
     ("/v1/filings/{domain}", &["get", "put", "delete"]),
     ("/v1/feed/snapshot", &["get"]),
     ("/v1/feed/changes", &["get"]),
@@ -59,6 +60,7 @@ fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/filings", get(filings::list))
         .route("/v1/filings:batch", post(batch::post))
+        .route("/v1/filings:import", post(import::post))
         .route("/v1/filings/{domain}", get(filings::get).put(filings::put).delete(filings::delete))
         .route("/v1/feed/snapshot", get(feed_api::snapshot))
         .route("/v1/feed/changes", get(feed_api::changes))

@@ -247,3 +247,23 @@ pub(super) fn not_filed(domain: &str) -> Refusal {
         format!("`{domain}` 本身没有备案记录"),
     )
 }
+
+/// Said of a name's second row in a file: the last one would win silently otherwise.
+#[must_use]
+pub(super) fn duplicate_domain(domain: &str, first_line: u64) -> Refusal {
+    Refusal::new(
+        "duplicate_domain",
+        format!("`{domain}` is on line {first_line} already; leave one of the two out"),
+        format!("`{domain}` 已在第 {first_line} 行出现，请去掉其中一行"),
+    )
+}
+
+/// Said of a row that gives a site other accesses than the site's first row in the file.
+#[must_use]
+pub(super) fn site_access_conflict(number: &str, first_line: u64) -> Refusal {
+    Refusal::new(
+        "site_access_conflict",
+        format!("access holds for the whole site: line {first_line} gives {number} other accesses"),
+        format!("接入信息对整个网站有效：第 {first_line} 行为 {number} 填写了不同的接入信息"),
+    )
+}

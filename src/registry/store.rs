@@ -5,6 +5,8 @@
 
 mod rows;
 mod schema;
+mod stage;
+mod swap;
 mod write;
 
 use super::lock::{Lock, LockError};
@@ -22,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::timeout;
 
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,8 +34,10 @@ const READERS: u32 = 4;
 const JOURNAL_SIZE_LIMIT: &str = "67108864";
 /// The most page cache of a connection that reads, in KiB (negative: SQLite's way to say KiB, not pages).
 const READER_CACHE: &str = "-16384";
-/// The same of the one that writes: a bulk import's trees stay in memory until it commits.
-const WRITER_CACHE: &str = "-262144";
+/// The same of the one that writes.
+const WRITER_CACHE: &str = "-65536";
+/// How long a write waits for those before it: an import's last step may take minutes.
+const WRITER_WAIT: Duration = Duration::from_secs(10);
 
 /// Why the database can't be used. The message names the file and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +66,9 @@ pub enum StoreError {
     /// It was opened to be read.
     #[error("the registry database was opened read-only")]
     ReadOnly,
+    /// Others write, and it takes them long.
+    #[error("the registry is busy with {0}; try again later")]
+    Busy(&'static str),
     /// What it holds is not what it was given.
     #[error("the registry database holds something invalid: {0}")]
     Corrupt(String),
@@ -85,6 +93,9 @@ pub(super) struct Meta {
 pub(super) struct Store {
     readers: SqlitePool,
     writer: Option<Mutex<SqliteConnection>>,
+    path: PathBuf,
+    /// Whose turn it is to have rows aside.
+    import: Arc<Mutex<()>>,
     _lock: Option<Lock>,
 }
 
@@ -110,6 +121,7 @@ impl Store {
             LockError::Held(at) => StoreError::InUse { path: path.to_owned(), at },
             LockError::Io(error) => open_error(path, &error),
         })?;
+        stage::clean(path);
         let options = options(path).create_if_missing(true);
         let mut writer = options
             .clone()
@@ -120,7 +132,8 @@ impl Store {
         schema::migrate(&mut writer).await.map_err(|error| schema_open_error(path, &error))?;
         write::ensure_meta(&mut writer).await?;
         let readers = readers(options.create_if_missing(false));
-        Ok(Self { readers, writer: Some(Mutex::new(writer)), _lock: Some(lock) })
+        let writer = Some(Mutex::new(writer));
+        Ok(Self { readers, writer, path: path.to_owned(), import: Arc::default(), _lock: Some(lock) })
     }
 
     /// Opens for reading, beside whoever writes.
@@ -135,12 +148,28 @@ impl Store {
                 remedy: "start the registry once, which brings it up to date",
             });
         }
-        Ok(Self { readers: readers(options), writer: None, _lock: None })
+        let readers = readers(options);
+        Ok(Self { readers, writer: None, path: path.to_owned(), import: Arc::default(), _lock: None })
     }
 
     /// The one connection that writes; who holds it decides what is committed next.
     pub(super) async fn writer(&self) -> Result<MutexGuard<'_, SqliteConnection>, StoreError> {
+        let writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?;
+        timeout(WRITER_WAIT, writer.lock()).await.map_err(|_| StoreError::Busy("other writes"))
+    }
+
+    /// The same, however long those before it take.
+    pub(super) async fn writer_at_last(&self) -> Result<MutexGuard<'_, SqliteConnection>, StoreError> {
         Ok(self.writer.as_ref().ok_or(StoreError::ReadOnly)?.lock().await)
+    }
+
+    /// A place for an import's rows; one import has it at a time.
+    pub(super) async fn stage(&self) -> Result<Stage, StoreError> {
+        if self.writer.is_none() {
+            return Err(StoreError::ReadOnly);
+        }
+        let turn = self.import.clone().try_lock_owned();
+        Stage::open(&self.path, turn.map_err(|_| StoreError::Busy("another import"))?).await
     }
 
     /// The documents of exactly these names.
@@ -200,6 +229,21 @@ impl Store {
         let count = sqlx::query_scalar("SELECT count(*) FROM changes").fetch_one(&self.readers).await;
         count.expect("the table is there")
     }
+
+    /// Everything that the database holds, as text; positions and times aside.
+    pub(super) async fn content(&self) -> Vec<String> {
+        let sql = "SELECT 'domain' || json_array(domain, site, state, former_number, own_access, subject, \
+                subject_type, site_name, public_security_number) AS it FROM domains \
+            UNION ALL SELECT 'site ' || number FROM sites \
+            UNION ALL SELECT 'access ' || json_array(site, provider, state) FROM accesses \
+            UNION ALL SELECT 'change ' || json_array(who, domain, before, after) FROM changes \
+            UNION ALL SELECT 'seq ' || (seq = (SELECT max(seq) FROM changes)) FROM meta WHERE seq > 0 \
+            UNION ALL SELECT 'stale ' || d.domain FROM domains d LEFT JOIN changes c USING (seq) \
+                WHERE c.domain IS NOT d.domain \
+            UNION ALL SELECT 'indexes ' || count(*) FROM sqlite_schema WHERE type = 'index' \
+            ORDER BY it";
+        sqlx::query_scalar(sql).fetch_all(&self.readers).await.expect("the tables are there")
+    }
 }
 
 /// Gives every document to `take`, by name.
@@ -217,6 +261,8 @@ pub(super) async fn scan(
     Ok(())
 }
 
+pub(super) use stage::{ROWS as STAGED_ROWS, RefusedRow, Stage};
+pub(super) use swap::{Differences, Swapped, Terms};
 pub(super) use write::{Author, Committed, Reach, new_epoch, now_ms, read_meta, write};
 
 fn options(path: &Path) -> SqliteConnectOptions {

@@ -2,16 +2,19 @@
 
 mod api;
 mod batch;
+mod bulk;
 mod feed;
 mod files;
 
-use super::{Options, Registry, running_at};
+use super::{
+    Event, Format, ImportError, Imported, Options, RefusedRow, Registry, Source, import, running_at,
+};
 use crate::config::Database;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// A registry that serves, and a client of it.
 struct World {
@@ -99,6 +102,32 @@ impl World {
     async fn change_count(&self) -> i64 {
         self.registry.store.change_count().await
     }
+}
+
+/// Drives an import to its end, with the rows that it refuses.
+async fn heard<F: Future<Output = Result<Imported, ImportError>>>(
+    work: impl FnOnce(mpsc::Sender<Event>) -> F,
+) -> (Result<Imported, ImportError>, Vec<RefusedRow>) {
+    let (sender, mut events) = mpsc::channel(1);
+    let hear = async {
+        let mut refused = Vec::new();
+        while let Some(event) = events.recv().await {
+            if let Event::Refused(row) = event {
+                refused.push(row);
+            }
+        }
+        refused
+    };
+    tokio::join!(work(sender), hear)
+}
+
+fn source(text: &str, format: Format) -> Source {
+    Source::of(std::io::Cursor::new(text.to_owned()), format)
+}
+
+async fn take(registry: &Registry, text: &str, format: Format, is_whole: bool) -> Imported {
+    let (imported, refused) = heard(|events| import(registry, source(text, format), is_whole, events)).await;
+    imported.unwrap_or_else(|error| panic!("{error}: {refused:?}"))
 }
 
 async fn answer(response: Response) -> (StatusCode, Value) {

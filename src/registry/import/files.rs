@@ -3,10 +3,14 @@
 use super::{Format, ImportError};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-const BUFFER_BYTES: usize = 1 << 20;
+const BUFFER_BYTES: usize = 256 << 10;
 const COMPRESSION_LEVEL: i32 = 3;
+/// What zstd's frames begin with.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// The format that a name's extension says, and whether it is compressed.
 fn kind_of(path: &Path) -> Result<(Format, bool), ImportError> {
@@ -36,29 +40,83 @@ pub(super) fn io_error(path: &Path) -> impl Fn(io::Error) -> ImportError + '_ {
     move |source| ImportError::Io { path: path.to_owned(), source }
 }
 
-/// Opens to read; standard input is NDJSON where it begins with `{`.
-pub(super) fn open(path: &Path) -> Result<(Box<dyn BufRead>, Format), ImportError> {
-    let failed = io_error(path);
-    if is_standard(path) {
-        let mut input = BufReader::with_capacity(BUFFER_BYTES, io::stdin());
-        let first = input.fill_buf().map_err(&failed)?;
-        let is_compressed = first.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
-        let mut input: Box<dyn BufRead> =
-            if is_compressed { decompressed(input).map_err(&failed)? } else { Box::new(input) };
-        let begins_object = input.fill_buf().map_err(&failed)?.trim_ascii_start().starts_with(b"{");
-        return Ok((input, if begins_object { Format::Ndjson } else { Format::Csv }));
-    }
-    let (format, is_compressed) = kind_of(path)?;
-    let file = File::open(path).map_err(&failed)?;
-    let reader: Box<dyn BufRead> = if is_compressed {
-        decompressed(file).map_err(&failed)?
-    } else {
-        Box::new(BufReader::with_capacity(BUFFER_BYTES, file))
-    };
-    Ok((reader, format))
+/// What an import reads.
+pub struct Source {
+    pub(super) reader: Box<dyn BufRead + Send>,
+    pub(super) format: Format,
+    /// For messages.
+    pub(super) path: PathBuf,
+    octets_read: Arc<AtomicU64>,
+    octets: Option<u64>,
 }
 
-fn decompressed(from: impl Read + 'static) -> io::Result<Box<dyn BufRead>> {
+impl Source {
+    /// Opens a file, or standard input for `-`, which is NDJSON where it begins with `{`.
+    ///
+    /// # Errors
+    /// Where the file can't be read, or its name does not say what it is.
+    pub fn open(path: &Path) -> Result<Self, ImportError> {
+        let failed = io_error(path);
+        let octets_read = Arc::<AtomicU64>::default();
+        let count = octets_read.clone();
+        let (reader, format, octets) = if is_standard(path) {
+            let mut input = BufReader::with_capacity(BUFFER_BYTES, Counted { reader: io::stdin(), count });
+            let is_compressed = input.fill_buf().map_err(&failed)?.starts_with(&ZSTD_MAGIC);
+            let mut input: Box<dyn BufRead + Send> =
+                if is_compressed { decompressed(input).map_err(&failed)? } else { Box::new(input) };
+            let begins_object = input.fill_buf().map_err(&failed)?.trim_ascii_start().starts_with(b"{");
+            (input, if begins_object { Format::Ndjson } else { Format::Csv }, None)
+        } else {
+            let (format, is_compressed) = kind_of(path)?;
+            let file = File::open(path).map_err(&failed)?;
+            let found = file.metadata().map_err(&failed)?;
+            let file = Counted { reader: file, count };
+            let reader: Box<dyn BufRead + Send> = if is_compressed {
+                decompressed(file).map_err(&failed)?
+            } else {
+                Box::new(BufReader::with_capacity(BUFFER_BYTES, file))
+            };
+            (reader, format, found.is_file().then(|| found.len()))
+        };
+        Ok(Self { reader, format, path: path.to_owned(), octets_read, octets })
+    }
+
+    /// Rows from somewhere else.
+    pub fn of(reader: impl Read + Send + 'static, format: Format) -> Self {
+        let octets_read = Arc::<AtomicU64>::default();
+        let reader = Counted { reader, count: octets_read.clone() };
+        let reader = Box::new(BufReader::with_capacity(BUFFER_BYTES, reader));
+        Self { reader, format, path: "the import".into(), octets_read, octets: None }
+    }
+
+    /// How many octets of the file were read so far.
+    #[must_use]
+    pub fn octets_read(&self) -> Arc<AtomicU64> {
+        self.octets_read.clone()
+    }
+
+    /// How many there are, where that is known.
+    #[must_use]
+    pub fn octets(&self) -> Option<u64> {
+        self.octets
+    }
+}
+
+/// Counts what is read through it.
+struct Counted<R> {
+    reader: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(into)?;
+        self.count.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+fn decompressed(from: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
     Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, zstd::Decoder::new(from)?)))
 }
 

@@ -1,9 +1,10 @@
 //! Rows of a file, read and checked: alone by the rules, and against each other.
 
-use super::{Format, ImportError, files};
+use super::{Format, ImportError, Source, files};
 use crate::registry::batch::{MAX_LINE_BYTES, Read as ReadLine, ResultLine, read_line};
 use crate::registry::model::{Access, Action, Edit, Line};
 use crate::registry::rules::{self, Refusal};
+use crate::registry::store::STAGED_ROWS;
 use std::collections::HashMap;
 use std::io::{BufRead, Read};
 use std::path::Path;
@@ -13,8 +14,6 @@ use std::sync::Arc;
 pub(super) const CSV_COLUMNS: [&str; 8] =
     ["domain", "number", "access", "state", "subject", "subject_type", "site_name", "public_security_number"];
 const REQUIRED_COLUMNS: usize = 2;
-/// Rows between two calls of `progress`.
-const PROGRESS_ROWS: u64 = 1000;
 /// Sets of accesses that are shared in memory: most files know a few.
 const MAX_SHARED: usize = 32;
 
@@ -39,11 +38,10 @@ impl RefusedRow {
         Self { line, domain, rule: rule.to_owned(), detail, detail_zh }
     }
 
-    /// From what a running registry said of a line of the batch; `numbers` has the file's lines.
-    pub(super) fn of_result(result: ResultLine, numbers: &[u64]) -> Self {
-        let at = usize::try_from(result.line.saturating_sub(1)).unwrap_or(usize::MAX);
+    /// From what a running registry said.
+    pub(super) fn of_result(result: ResultLine) -> Self {
         Self {
-            line: numbers.get(at).copied().unwrap_or(result.line),
+            line: result.line,
             domain: result.domain,
             rule: result.rule.unwrap_or_default(),
             detail: result.detail.unwrap_or_default(),
@@ -52,68 +50,47 @@ impl RefusedRow {
     }
 }
 
-/// The rows of a file, every one of them let through by the rules.
-#[derive(Debug)]
-pub struct Rows {
-    pub(super) edits: Vec<(u64, Edit)>,
+/// Reads rows and checks each by the rules; `take` is given some at a time, and says whether to go on.
+pub(super) fn read(source: Source, take: impl FnMut(Vec<ReadLine>) -> bool) -> Result<(), ImportError> {
+    let mut handed = Handed { rows: Vec::with_capacity(STAGED_ROWS), take };
+    match source.format {
+        Format::Csv => read_csv(source.reader, &mut |row| handed.add(row))?,
+        Format::Ndjson => read_ndjson(source.reader, &source.path, &mut |row| handed.add(row))?,
+    }
+    handed.flush();
+    Ok(())
 }
 
-impl Rows {
-    /// Reads a file (`-` is standard input); `progress` is told the rows read so far.
-    ///
-    /// # Errors
-    /// `Refused` with every row that breaks a rule.
-    pub fn read(path: &Path, progress: impl FnMut(u64)) -> Result<Self, ImportError> {
-        let (reader, format) = files::open(path)?;
-        Self::parse(reader, format, progress)
+/// Rows on their way.
+struct Handed<T> {
+    rows: Vec<ReadLine>,
+    take: T,
+}
+
+impl<T: FnMut(Vec<ReadLine>) -> bool> Handed<T> {
+    fn add(&mut self, row: ReadLine) -> bool {
+        self.rows.push(row);
+        self.rows.len() < STAGED_ROWS || self.flush()
     }
 
-    /// Reads rows in `format`.
-    ///
-    /// # Errors
-    /// `Refused` with every row that breaks a rule.
-    pub fn parse(
-        reader: impl BufRead,
-        format: Format,
-        mut progress: impl FnMut(u64),
-    ) -> Result<Self, ImportError> {
-        let mut checked = Checked::default();
-        let mut take = |row: ReadLine| {
-            checked.add(row);
-            if checked.rows % PROGRESS_ROWS == 0 {
-                progress(checked.rows);
-            }
-        };
-        match format {
-            Format::Csv => read_csv(reader, &mut take)?,
-            Format::Ndjson => read_ndjson(reader, &mut take)?,
-        }
-        progress(checked.rows);
-        if checked.refused.is_empty() {
-            Ok(Self { edits: checked.edits })
-        } else {
-            Err(ImportError::Refused(checked.refused))
-        }
+    fn flush(&mut self) -> bool {
+        (self.take)(std::mem::replace(&mut self.rows, Vec::with_capacity(STAGED_ROWS)))
     }
+}
 
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.edits.len()
+/// Holds the rows of a small file against each other: the ones to apply, or else every one that is refused.
+pub(super) fn checked(rows: Vec<ReadLine>) -> Result<Vec<ReadLine>, Vec<RefusedRow>> {
+    let mut checked = Checked::default();
+    for row in rows {
+        checked.add(row);
     }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.edits.is_empty()
-    }
+    if checked.refused.is_empty() { Ok(checked.rows) } else { Err(checked.refused) }
 }
 
 /// Rows so far, with what later ones are held against.
 #[derive(Default)]
 struct Checked {
-    rows: u64,
-    edits: Vec<(u64, Edit)>,
+    rows: Vec<ReadLine>,
     refused: Vec<RefusedRow>,
     names: HashMap<Arc<str>, u64>,
     sites: HashMap<Arc<str>, (Arc<Access>, u64)>,
@@ -122,36 +99,24 @@ struct Checked {
 
 impl Checked {
     fn add(&mut self, row: ReadLine) {
-        self.rows += 1;
         let ReadLine { line, domain, edit } = row;
         match edit.and_then(|edit| self.fit(line, edit)) {
-            Ok(edit) => self.edits.push((line, edit)),
+            Ok(edit) => self.rows.push(ReadLine { line, domain, edit: Ok(edit) }),
             Err(refusal) => self.refused.push(RefusedRow::new(line, domain, refusal)),
         }
     }
 
-    /// Holds an edit against those before it: the last one would win silently otherwise.
+    /// Holds an edit against those before it.
     fn fit(&mut self, line: u64, mut edit: Edit) -> Result<Edit, Refusal> {
         if let Some(first) = self.names.insert(edit.domain.clone(), line) {
-            return Err(Refusal::new(
-                "duplicate_domain",
-                format!("`{}` is on line {first} already; leave one of the two out", edit.domain),
-                format!("`{}` 已在第 {first} 行出现，请去掉其中一行", edit.domain),
-            ));
+            return Err(rules::duplicate_domain(&edit.domain, first));
         }
         let Action::Put(document) = &mut edit.action else { return Ok(edit) };
         document.access = self.share(&document.access);
         let Some(number) = document.site() else { return Ok(edit) };
         let (access, first) =
             self.sites.entry(number.clone()).or_insert_with(|| (document.access.clone(), line));
-        if *access == document.access {
-            return Ok(edit);
-        }
-        Err(Refusal::new(
-            "site_access_conflict",
-            format!("access holds for the whole site: line {first} gives {number} other accesses"),
-            format!("接入信息对整个网站有效：第 {first} 行为 {number} 填写了不同的接入信息"),
-        ))
+        if *access == document.access { Ok(edit) } else { Err(rules::site_access_conflict(number, *first)) }
     }
 
     fn share(&mut self, access: &Arc<Access>) -> Arc<Access> {
@@ -165,26 +130,30 @@ impl Checked {
     }
 }
 
-fn read_ndjson(mut reader: impl BufRead, take: &mut impl FnMut(ReadLine)) -> Result<(), ImportError> {
+fn read_ndjson(
+    mut reader: impl BufRead,
+    path: &Path,
+    take: &mut impl FnMut(ReadLine) -> bool,
+) -> Result<(), ImportError> {
     let (mut text, mut line) = (Vec::new(), 0);
     loop {
         text.clear();
         let most = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX) + 1;
         let length = reader.by_ref().take(most).read_until(b'\n', &mut text);
-        if length.map_err(files::io_error(Path::new("the import")))? == 0 {
+        if length.map_err(files::io_error(path))? == 0 {
             return Ok(());
         }
         line += 1;
         if text.len() > MAX_LINE_BYTES {
             return Err(ImportError::File(format!("line {line} is longer than {MAX_LINE_BYTES} octets")));
         }
-        if !text.trim_ascii().is_empty() {
-            take(read_line(line, &text));
+        if !text.trim_ascii().is_empty() && !take(read_line(line, &text)) {
+            return Ok(());
         }
     }
 }
 
-fn read_csv(reader: impl BufRead, take: &mut impl FnMut(ReadLine)) -> Result<(), ImportError> {
+fn read_csv(reader: impl BufRead, take: &mut impl FnMut(ReadLine) -> bool) -> Result<(), ImportError> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(reader);
     let broken = |error: csv::Error| ImportError::File(format!("not CSV as it should be: {error}"));
     let columns = columns(reader.byte_headers().map_err(broken)?)?;
@@ -193,7 +162,9 @@ fn read_csv(reader: impl BufRead, take: &mut impl FnMut(ReadLine)) -> Result<(),
         let line = record.position().map_or(0, csv::Position::line);
         let field = |column: usize| columns[column].and_then(|at| record.get(at)).unwrap_or_default();
         let domain = String::from_utf8_lossy(field(0)).into_owned();
-        take(ReadLine { line, domain, edit: csv_edit(&field) });
+        if !take(ReadLine { line, domain, edit: csv_edit(&field) }) {
+            break;
+        }
     }
     Ok(())
 }

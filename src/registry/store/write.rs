@@ -58,7 +58,7 @@ pub(in crate::registry) async fn read_meta(connection: &mut SqliteConnection) ->
     Ok(Meta { epoch, key: EpochKey::from_bytes(key), seq })
 }
 
-async fn put_meta(connection: &mut SqliteConnection, meta: &Meta) -> Result<(), StoreError> {
+pub(super) async fn put_meta(connection: &mut SqliteConnection, meta: &Meta) -> Result<(), StoreError> {
     sqlx::query("INSERT OR REPLACE INTO meta (id, epoch, key, seq) VALUES (1, ?1, ?2, ?3)")
         .bind(meta.epoch.cast_signed())
         .bind(meta.key.to_bytes().to_vec())
@@ -232,7 +232,10 @@ async fn put_sites(connection: &mut SqliteConnection, sites: &[SiteDifference]) 
 
 /// Drops the indexes of `domains` where making them anew is less work than keeping them through a bulk
 /// write; gives what makes them.
-async fn drop_indexes(connection: &mut SqliteConnection, changes: usize) -> Result<Vec<String>, StoreError> {
+pub(super) async fn drop_indexes(
+    connection: &mut SqliteConnection,
+    changes: usize,
+) -> Result<Vec<String>, StoreError> {
     if changes < BULK_ROWS {
         return Ok(Vec::new());
     }

@@ -1,0 +1,160 @@
+//! `POST /v1/filings:import`: a whole file as a body, set aside as it arrives.
+
+use super::{Event, Format, ImportError, RefusedRow, Source, import_as};
+use crate::registry::batch::{ResultLine, write_line};
+use crate::registry::filings::query;
+use crate::registry::problem::Problem;
+use crate::registry::routes::{Api, Who};
+use axum::body::{Body, BodyDataStream};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Extension, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::{Buf, Bytes};
+use futures_util::{StreamExt, stream};
+use serde::Deserialize;
+use std::io;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// The longest body, in octets.
+const MAX_BODY_BYTES: u64 = 64 << 30;
+/// Pieces of a body that wait to be read, and events that wait to be sent.
+const WAITING: usize = 16;
+
+/// `?replace=&format=`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::registry) struct ImportQuery {
+    #[serde(default)]
+    replace: bool,
+    format: Format,
+}
+
+/// `POST /v1/filings:import`
+pub(in crate::registry) async fn post(
+    State(api): State<Api>,
+    Extension(who): Extension<Who>,
+    params: Result<Query<ImportQuery>, QueryRejection>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let ImportQuery { replace, format } = query(params)?;
+    let (pieces, waiting) = mpsc::channel(WAITING);
+    tokio::spawn(receive(body.into_data_stream(), pieces));
+    let source = Source::of(Received { waiting, piece: Bytes::new() }, format);
+    let (sender, mut events) = mpsc::channel(WAITING);
+    let import = tokio::spawn(async move { import_as(&api.registry, who.0, source, replace, sender).await });
+    while let Some(event) = events.recv().await {
+        if let Event::Refused(row) = event {
+            return Ok(refused(row, events, import));
+        }
+    }
+    match import.await.map_err(|error| failed(error.to_string()))? {
+        Ok(imported) => Ok(axum::Json(imported).into_response()),
+        Err(error) => Err(problem(error)),
+    }
+}
+
+/// Hands a body on; one that nobody reads any longer is read to its end, so that its sender comes to read the answer.
+async fn receive(mut body: BodyDataStream, pieces: mpsc::Sender<io::Result<Bytes>>) {
+    let mut octets = 0;
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|error| io::Error::new(io::ErrorKind::UnexpectedEof, error));
+        octets += piece.as_ref().map_or(0, |it| it.len() as u64);
+        let is_over = octets > MAX_BODY_BYTES;
+        let piece = if is_over { Err(io::ErrorKind::FileTooLarge.into()) } else { piece };
+        let is_broken = piece.is_err();
+        let _ = pieces.send(piece).await;
+        if is_broken {
+            return;
+        }
+    }
+}
+
+/// A body as something that a thread reads.
+struct Received {
+    waiting: mpsc::Receiver<io::Result<Bytes>>,
+    piece: Bytes,
+}
+
+impl io::Read for Received {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.waiting.blocking_recv() {
+                Some(piece) => self.piece = piece?,
+                None => return Ok(0),
+            }
+        }
+        let length = into.len().min(self.piece.len());
+        self.piece.copy_to_slice(&mut into[..length]);
+        Ok(length)
+    }
+}
+
+/// The rows that are refused, as they come.
+fn refused(
+    first: RefusedRow,
+    events: mpsc::Receiver<Event>,
+    import: JoinHandle<Result<super::Imported, ImportError>>,
+) -> Response {
+    let lines =
+        stream::unfold((Some(first), events, Some(import)), async |(next, mut events, mut import)| {
+            let row = match next {
+                Some(row) => Some(row),
+                None => loop {
+                    match events.recv().await {
+                        Some(Event::Refused(row)) => break Some(row),
+                        Some(Event::Phase(_)) => {}
+                        None => break None,
+                    }
+                },
+            };
+            if let Some(row) = row {
+                return Some((Ok(line(row)), (None, events, import)));
+            }
+            // An answer that breaks off must not look like a whole one.
+            match import.take()?.await {
+                Ok(Ok(_) | Err(ImportError::Refused(_))) => None,
+                Ok(Err(error)) => Some((Err(io::Error::other(error)), (None, events, None))),
+                Err(error) => Some((Err(io::Error::other(error)), (None, events, None))),
+            }
+        });
+    let body = Body::from_stream(lines.boxed());
+    (StatusCode::UNPROCESSABLE_ENTITY, [(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+fn line(row: RefusedRow) -> Bytes {
+    let RefusedRow { line, domain, rule, detail, detail_zh } = row;
+    let mut octets = Vec::new();
+    let result = ResultLine {
+        line,
+        domain,
+        status: "refused".to_owned(),
+        rule: Some(rule),
+        detail: Some(detail),
+        detail_zh: Some(detail_zh),
+    };
+    write_line(&mut octets, &result);
+    octets.into()
+}
+
+fn problem(error: ImportError) -> Problem {
+    match error {
+        ImportError::Store(error) => Problem::Store(error),
+        ImportError::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("an import has at most {MAX_BODY_BYTES} octets"),
+            "导入内容过长",
+        ),
+        ImportError::Io { source, .. } => {
+            Problem::bad_request("truncated", format!("the body broke off: {source}"), "请求中断")
+        }
+        ImportError::File(detail) => Problem::bad_request("malformed_file", detail, "文件格式不正确"),
+        error @ (ImportError::Refused(_) | ImportError::Remote { .. }) => failed(error.to_string()),
+    }
+}
+
+fn failed(why: String) -> Problem {
+    Problem::Store(crate::registry::StoreError::Corrupt(why))
+}

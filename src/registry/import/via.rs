@@ -1,0 +1,111 @@
+//! An import through the registry that is running for the database, so that its followers learn of it.
+
+use super::{Event, Format, ImportError, Imported, RefusedRow, Source, files};
+use crate::registry::batch::ResultLine;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use std::io::Read;
+use std::net::SocketAddr;
+use tokio::sync::mpsc;
+
+/// Octets that are sent at once.
+const PIECE_BYTES: usize = 128 << 10;
+/// Pieces that are read ahead.
+const PIECES_AHEAD: usize = 4;
+/// The longest line of an answer, in octets.
+const MAX_RESULT_BYTES: usize = 1 << 20;
+
+/// Imports what `source` reads, sent as it is read.
+///
+/// # Errors
+/// As `import`, and where the registry can't be reached.
+pub async fn import_via(
+    address: SocketAddr,
+    token: Option<&str>,
+    source: Source,
+    is_whole: bool,
+    events: mpsc::Sender<Event>,
+) -> Result<Imported, ImportError> {
+    let remote = |problem: String| ImportError::Remote { address, problem };
+    let format = match source.format {
+        Format::Csv => "csv",
+        Format::Ndjson => "ndjson",
+    };
+    let client = reqwest::Client::builder().no_proxy().build().map_err(|error| remote(error.to_string()))?;
+    let url = format!("http://{address}/v1/filings:import?replace={is_whole}&format={format}");
+    let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+    let sending = tokio::task::spawn_blocking(move || send(source, &sender));
+    let body = stream::unfold(pieces, async |mut pieces: mpsc::Receiver<std::io::Result<Bytes>>| {
+        Some((pieces.recv().await?, pieces))
+    });
+    let mut request = client.post(url).body(reqwest::Body::wrap_stream(body));
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    let response = request.send().await;
+    // Where the file could not be read, the request failed for that.
+    sending.await.map_err(|error| remote(error.to_string()))??;
+    let response = response.map_err(|error| remote(described(&error)))?;
+    let is_result = response.headers().get("content-type").is_some_and(|it| it == "application/x-ndjson");
+    if is_result {
+        return Err(ImportError::Refused(refused(response, address, events).await?));
+    }
+    let status = response.status();
+    let answer = response.bytes().await.map_err(|error| remote(described(&error)))?;
+    if !status.is_success() {
+        return Err(remote(format!("{status} {}", String::from_utf8_lossy(&answer))));
+    }
+    serde_json::from_slice(&answer).map_err(|error| remote(error.to_string()))
+}
+
+/// The error and what it comes from: reqwest's own text leaves the causes out.
+fn described(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |it| it.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Reads the file to its end, or until nobody wants more.
+fn send(source: Source, pieces: &mpsc::Sender<std::io::Result<Bytes>>) -> Result<(), ImportError> {
+    let Source { mut reader, path, .. } = source;
+    loop {
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        match reader.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {
+                if pieces.blocking_send(Ok(piece.into())).is_err() {
+                    return Ok(());
+                }
+            }
+            Err(error) => {
+                // The body must break off, for what it has so far would else be imported.
+                let _ = pieces.blocking_send(Err(error.kind().into()));
+                return Err(files::io_error(&path)(error));
+            }
+        }
+    }
+}
+
+/// Makes events of refused rows; says how many.
+async fn refused(
+    mut response: reqwest::Response,
+    address: SocketAddr,
+    events: mpsc::Sender<Event>,
+) -> Result<u64, ImportError> {
+    let remote = |problem: String| ImportError::Remote { address, problem };
+    let (mut buffer, mut count) = (BytesMut::new(), 0);
+    while let Some(piece) = response.chunk().await.map_err(|error| remote(described(&error)))? {
+        buffer.extend_from_slice(&piece);
+        while let Some(end) = memchr::memchr(b'\n', &buffer) {
+            let line = buffer.split_to(end + 1);
+            let result: ResultLine =
+                serde_json::from_slice(&line).map_err(|error| remote(error.to_string()))?;
+            count += 1;
+            // Whether anyone takes it is not the import's concern.
+            let _ = events.send(Event::Refused(RefusedRow::of_result(result))).await;
+        }
+        if buffer.len() > MAX_RESULT_BYTES {
+            return Err(remote("a line of its answer is too long".to_owned()));
+        }
+    }
+    Ok(count)
+}
