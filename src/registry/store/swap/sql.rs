@@ -210,7 +210,11 @@ fn deregistered() -> String {
 
 /// A document as JSON, as `serde` writes one.
 fn document(number: &str, access: &str, of: &str) -> String {
-    let about = ABOUT.map(|column| format!("coalesce(',\"{column}\":' || json_quote({of}.{column}), '')"));
+    let about = ABOUT.map(|column| {
+        format!(
+            "CASE WHEN {of}.{column} IS NULL THEN '' ELSE ',\"{column}\":' || json_quote({of}.{column}) END"
+        )
+    });
     format!(
         "'{{\"number\":' || json_quote({number}) || ',\"state\":\"' || {of}.state || '\",\"access\":' || {access} || {} || '}}'",
         about.join(" || ")
