@@ -12,6 +12,7 @@ mod commands;
 mod docs;
 mod hostile;
 mod house;
+mod import;
 mod judge;
 mod proxy;
 mod sync;
