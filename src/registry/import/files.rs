@@ -76,7 +76,7 @@ impl Source {
             } else {
                 Box::new(BufReader::with_capacity(BUFFER_BYTES, file))
             };
-            (reader, format, found.is_file().then(|| found.len()))
+            (reader, format, found.is_file().then_some(found.len()))
         };
         Ok(Self { reader, format, path: path.to_owned(), octets_read, octets })
     }
