@@ -3,6 +3,8 @@
 //! Makes a CSV of each size, then runs the release binary on it as an operator would: into nothing, the same again, and out.
 //! Prints seconds, processor seconds, the most resident memory, and the database's size.
 
+#![allow(clippy::print_stdout, reason = "a table is what it is for")]
+
 #[allow(dead_code, reason = "the other benches ask for more of it")]
 mod domains;
 

@@ -18,13 +18,13 @@ use tokio::sync::OwnedMutexGuard;
 /// Rows that are handed over at once.
 pub(in crate::registry) const ROWS: usize = 250;
 /// The most page cache for the database itself, in KiB (negative: not pages), and the most that a sort holds.
-const CACHE: &str = "-49152";
+const CACHE: &str = "-32768";
 /// The same for what is aside.
 const ASIDE: &str = "
 PRAGMA aside.page_size = 16384;
 PRAGMA aside.journal_mode = OFF;
 PRAGMA aside.synchronous = OFF;
-PRAGMA aside.cache_size = -32768;
+PRAGMA aside.cache_size = -24576;
 PRAGMA aside.locking_mode = EXCLUSIVE;
 CREATE TABLE aside.rows (
     n INTEGER PRIMARY KEY,
