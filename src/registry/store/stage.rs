@@ -1,7 +1,7 @@
 //! Rows of an import aside: a scratch database beside the real one, checked there against each other.
 //!
 //! Nothing here is worth keeping: it has no journal and is never synced, and goes with the import, or at the next
-//! start after a crash. What is allocated does not grow with the rows beyond the page caches, two sorts' buffers and `ROWS`.
+//! start after a crash. Rows are held in memory `ROWS` at a time; what SQLite sorts with is not bounded well enough yet.
 
 use super::{StoreError, options};
 use crate::registry::batch::Read;
