@@ -233,7 +233,9 @@ impl Follower {
             match next.ok_or(Failure::Ended)? {
                 Frame::Batch { after, entries, summary } => self.take_batch(after, &entries, summary, now)?,
                 Frame::Heartbeat(summary) => self.take_heartbeat(&summary, now)?,
-                Frame::Snapshot { .. } | Frame::Entries(_) | Frame::End => return Err(Failure::Order),
+                Frame::Snapshot { .. } | Frame::Entries(_) | Frame::End | Frame::Ranges { .. } => {
+                    return Err(Failure::Order);
+                }
             }
             self.stats.set_connected(true);
             self.stats.set_error(None);
