@@ -8,16 +8,19 @@ mod assembly;
 mod odd;
 pub mod saved;
 mod segment;
+mod standing;
 mod status;
 mod table;
+mod update;
 
 pub use assembly::{Assembly, AssemblyError};
 pub use status::CacheStatus;
 pub use table::{Copied, Table};
+pub use update::{Batch, Effect, Refusal, Repaired};
 
 use crate::config::WhenStale;
 use crate::domain::DomainName;
-use crate::feed::{Entry, Position, Summary};
+use crate::feed::{Digest, Entry, Position, Summary};
 use crate::filing::{FilingRecord, covering};
 use crate::verdict::{Coverage, Filings};
 use arc_swap::{ArcSwapOption, Guard};
@@ -63,56 +66,6 @@ pub struct View<'a> {
     shown: Guard<Option<Arc<Shown>>>,
     is_stale: bool,
     cache: PhantomData<&'a FilingCache>,
-}
-
-/// Changes, as a registry sends them.
-#[derive(Debug, Clone, Copy)]
-pub struct Batch<'a> {
-    /// The position that they follow.
-    pub after: Position,
-    /// The changes, in order.
-    pub entries: &'a [Entry],
-    /// What the state is then.
-    pub summary: Summary,
-}
-
-/// What an update would do to traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Effect {
-    /// Filings that it would newly block for some product (or all).
-    pub newly_blocked: u64,
-    /// Filings held before it.
-    pub of: u64,
-}
-
-/// Why an update was not taken. Nothing of it shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Changes need a state to change.
-    #[error("no state is held that changes could apply to")]
-    NeverSynced,
-    /// Another history.
-    #[error("epoch {got} does not match the held epoch {held}")]
-    Epoch {
-        /** Of the update. */
-        got: u64,
-        /** Ours. */
-        held: u64,
-    },
-    /// A gap, a duplicate, or a step back.
-    #[error("position {got} does not follow the held position {held}")]
-    Position {
-        /** Of the update. */
-        got: u64,
-        /** Ours. */
-        held: u64,
-    },
-    /// The state would not be, or is not, what the registry says it is.
-    #[error("count or digest differs from the registry's")]
-    Digest,
-    /// Too much at once: an operator has to agree.
-    #[error("{} of {} filings would be newly blocked; held for an operator", .0.newly_blocked, .0.of)]
-    Held(Effect),
 }
 
 impl FilingCache {
@@ -201,22 +154,25 @@ impl FilingCache {
         if summary.position.seq <= ours.seq {
             return Err(Refusal::Position { got: summary.position.seq, held: ours.seq });
         }
-        let outcome = table.outcome(batch.entries);
-        if (outcome.count, outcome.digest) != (summary.count, summary.digest) {
-            return Err(Refusal::Digest);
-        }
-        let effect = Effect { newly_blocked: outcome.newly_blocked, of: table.count() };
-        if !permit(effect) {
-            return Err(Refusal::Held(effect));
-        }
-        for entry in batch.entries {
-            table.set(entry);
-        }
-        table.set_position(summary.position);
-        let shown = table.shown();
-        self.shown.store(Some(shown));
-        self.mark_synced(&mut held, summary, now);
-        Ok(())
+        self.change(&mut held, batch.entries, summary, now, permit)
+    }
+
+    /// Puts the ranges right whose digests differ: they hold exactly these entries then, all others what they
+    /// held. Verified before any of it shows; names change one by one for readers.
+    ///
+    /// # Errors
+    /// `Refusal`: nothing was changed. `Digest` also where the entries aren't what `Repaired` says.
+    pub fn repair(
+        &self,
+        repaired: &Repaired<'_>,
+        now: Instant,
+        permit: impl FnOnce(Effect) -> bool,
+    ) -> Result<(), Refusal> {
+        let mut held = self.lock();
+        let table = held.table.as_mut().ok_or(Refusal::NeverSynced)?;
+        check_forward(table.position(), repaired.summary.position)?;
+        let differences = table.differences(repaired.ranges, repaired.entries).ok_or(Refusal::Digest)?;
+        self.change(&mut held, &differences, &repaired.summary, now, permit)
     }
 
     /// Takes the registry's word that the state is still this: it is fresh as of `now`.
@@ -226,18 +182,12 @@ impl FilingCache {
     pub fn confirm(&self, summary: &Summary, now: Instant) -> Result<(), Refusal> {
         let mut held = self.lock();
         let table = held.table.as_mut().ok_or(Refusal::NeverSynced)?;
-        let (got, ours) = (summary.position, table.position());
-        if got.epoch != ours.epoch {
-            return Err(Refusal::Epoch { got: got.epoch, held: ours.epoch });
-        }
-        if got.seq < ours.seq {
-            return Err(Refusal::Position { got: got.seq, held: ours.seq });
-        }
+        check_forward(table.position(), summary.position)?;
         if (table.count(), table.digest()) != (summary.count, summary.digest) {
             return Err(Refusal::Digest);
         }
         // Changes that this provider does not see move the position all the same.
-        table.set_position(got);
+        table.set_position(summary.position);
         self.mark_synced(&mut held, summary, now);
         Ok(())
     }
@@ -260,6 +210,15 @@ impl FilingCache {
             lag_ms: held.lag_ms,
             memory_bytes: table.memory_bytes().try_into().unwrap_or(u64::MAX),
         }
+    }
+
+    /// What is held, range by range: where in the log, count and digest over all, and each range's digest.
+    #[must_use]
+    pub fn ranges(&self) -> Option<(Summary, Vec<Digest>)> {
+        let held = self.lock();
+        let table = held.table.as_ref()?;
+        let (position, count, digest) = (table.position(), table.count(), table.digest());
+        Some((Summary { position, count, digest, at_ms: 0 }, table.range_digests().to_vec()))
     }
 
     /// When the state was last known to be the registry's: Unix seconds.
@@ -287,6 +246,34 @@ impl FilingCache {
         let held = self.lock();
         let table = held.table.as_ref()?;
         Some((table.copy(), held.synced_at_ms.unwrap_or_default()))
+    }
+
+    /// Verifies that these entries lead to `summary`, then applies them.
+    fn change(
+        &self,
+        held: &mut Held,
+        entries: &[Entry],
+        summary: &Summary,
+        now: Instant,
+        permit: impl FnOnce(Effect) -> bool,
+    ) -> Result<(), Refusal> {
+        let table = held.table.as_mut().ok_or(Refusal::NeverSynced)?;
+        let outcome = table.outcome(entries);
+        if (outcome.count, outcome.digest) != (summary.count, summary.digest) {
+            return Err(Refusal::Digest);
+        }
+        let effect = Effect { newly_blocked: outcome.newly_blocked, of: table.count() };
+        if !permit(effect) {
+            return Err(Refusal::Held(effect));
+        }
+        for entry in entries {
+            table.set(entry);
+        }
+        table.set_position(summary.position);
+        let shown = table.shown();
+        self.shown.store(Some(shown));
+        self.mark_synced(held, summary, now);
+        Ok(())
     }
 
     fn replace(&self, table: Table, now: Instant, age: Duration, synced_at_ms: Option<i64>) {
@@ -372,6 +359,17 @@ fn drop_aside(table: Table, shown: Arc<Shown>) {
     };
     // Where no thread can be had, what was captured is dropped right here.
     let _ = std::thread::Builder::new().name("cache-drop".into()).spawn(drop_it);
+}
+
+/// Whether `got` is of the same history as `ours`, and not before it.
+fn check_forward(ours: Position, got: Position) -> Result<(), Refusal> {
+    if got.epoch != ours.epoch {
+        return Err(Refusal::Epoch { got: got.epoch, held: ours.epoch });
+    }
+    if got.seq < ours.seq {
+        return Err(Refusal::Position { got: got.seq, held: ours.seq });
+    }
+    Ok(())
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -5,8 +5,9 @@
 
 use super::odd::OddTexts;
 use super::segment::{Full, SEGMENT_BITS, Segment};
-use crate::feed::{Digest, Entry, EpochKey, Fingerprint, Position};
-use crate::filing::{FilingRecord, PackedRecord, Status};
+use super::standing::{Standing, standing};
+use crate::feed::{Digest, Entry, EpochKey, Fingerprint, Position, RANGE_BITS, RANGES, range_of};
+use crate::filing::{FilingRecord, PackedRecord};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -67,6 +68,20 @@ impl Shown {
         self.segments[segment_of(fingerprint)].lines_touched(fingerprint.0)
     }
 
+    /// A slot's filing as it travels.
+    fn entry(&self, fingerprint: u64, bits: u64) -> Entry {
+        let (record, odd) = self.resolve(bits);
+        Entry { fingerprint: Fingerprint(fingerprint), record, odd: odd.map(Into::into) }
+    }
+
+    /// What is held in a range of fingerprints.
+    fn pairs_in(&self, range: usize) -> impl Iterator<Item = (u64, u64)> {
+        let index = range >> (RANGE_BITS - SEGMENT_BITS);
+        let segment = self.segments.get(index).into_iter();
+        let pairs = segment.flat_map(move |segment| segment.iter(index));
+        pairs.filter(move |&(fingerprint, _)| range_of(Fingerprint(fingerprint)) == range)
+    }
+
     fn pairs(&self) -> impl Iterator<Item = (u64, u64)> {
         self.segments.iter().enumerate().flat_map(|(index, segment)| segment.iter(index))
     }
@@ -97,6 +112,8 @@ pub struct Table {
     odd_indexes: HashMap<Box<str>, usize>,
     count: u64,
     digest: Digest,
+    /// The digest over each range of fingerprints.
+    ranges: Box<[Digest]>,
     position: Position,
     /// Filings that each segment is to have room for from the start.
     room: usize,
@@ -123,6 +140,7 @@ impl Table {
             odd_indexes: HashMap::new(),
             count: 0,
             digest: Digest::default(),
+            ranges: vec![Digest::default(); RANGES].into(),
             position: Position::default(),
             room,
         }
@@ -157,6 +175,18 @@ impl Table {
         self.digest
     }
 
+    /// The digest over each range of fingerprints (`feed::range_of`), `feed::RANGES` of them.
+    #[must_use]
+    pub fn range_digests(&self) -> &[Digest] {
+        &self.ranges
+    }
+
+    /// The filings in a range of fingerprints, in no order; none in a range that there isn't.
+    #[must_use]
+    pub fn entries_in(&self, range: usize) -> Vec<Entry> {
+        self.shown.pairs_in(range).map(|(fingerprint, bits)| self.shown.entry(fingerprint, bits)).collect()
+    }
+
     /// The record of exactly this name (canonical form).
     #[must_use]
     pub fn find(&self, name: &str) -> Option<FilingRecord> {
@@ -173,13 +203,18 @@ impl Table {
     pub fn set(&mut self, entry: &Entry) -> bool {
         let bits = self.bits(entry);
         let before = self.write(entry.fingerprint, bits);
+        let range = &mut self.ranges[range_of(entry.fingerprint)];
         if before != 0 {
             let (record, odd) = self.shown.resolve(before);
-            self.digest.remove(self.shown.key.element(entry.fingerprint, record, odd));
+            let element = self.shown.key.element(entry.fingerprint, record, odd);
+            self.digest.remove(element);
+            range.remove(element);
             self.count -= 1;
         }
         if let Some((record, odd)) = travelling(entry) {
-            self.digest.add(self.shown.key.element(entry.fingerprint, record, odd));
+            let element = self.shown.key.element(entry.fingerprint, record, odd);
+            self.digest.add(element);
+            range.add(element);
             self.count += 1;
         }
         before != 0
@@ -212,6 +247,35 @@ impl Table {
             standing(self.shown.find_packed(entry.fingerprint)) > standing(travelling(entry))
         });
         Outcome { count, digest, newly_blocked: falls.count().try_into().unwrap_or(u64::MAX) }
+    }
+
+    /// The entries that make these ranges hold exactly `entries`. None where an entry is outside of them, comes
+    /// twice or deletes, or where there is no such range.
+    pub(super) fn differences(&self, ranges: &[usize], entries: &[Entry]) -> Option<Vec<Entry>> {
+        let mut is_named = [false; RANGES];
+        for &range in ranges {
+            *is_named.get_mut(range)? = true;
+        }
+        let mut wanted = HashMap::with_capacity(entries.len());
+        for entry in entries {
+            let is_in = is_named[range_of(entry.fingerprint)] && !entry.is_delete();
+            if !is_in || wanted.insert(entry.fingerprint, entry).is_some() {
+                return None;
+            }
+        }
+        let mut differences = Vec::new();
+        for (range, _) in is_named.iter().enumerate().filter(|(_, is_named)| **is_named) {
+            for (fingerprint, bits) in self.shown.pairs_in(range) {
+                let fingerprint = Fingerprint(fingerprint);
+                match wanted.remove(&fingerprint) {
+                    Some(entry) if travelling(entry) == Some(self.shown.resolve(bits)) => {}
+                    Some(entry) => differences.push(entry.clone()),
+                    None => differences.push(Entry { fingerprint, record: PackedRecord(0), odd: None }),
+                }
+            }
+        }
+        differences.extend(wanted.into_values().cloned());
+        Some(differences)
     }
 
     /// A copy of what is held, for writing it down elsewhere. 16 octets a filing; texts are shared.
@@ -301,36 +365,9 @@ impl Copied {
 
     /// The filings as they travel, in runs of at most `most`.
     pub fn runs(&self, most: usize) -> impl Iterator<Item = Vec<Entry>> {
-        self.pairs.chunks(most.max(1)).map(|run| {
-            let entry = |&(fingerprint, bits): &(u64, u64)| {
-                let (record, odd) = self.shown.resolve(bits);
-                Entry { fingerprint: Fingerprint(fingerprint), record, odd: odd.map(Into::into) }
-            };
-            run.iter().map(entry).collect()
-        })
-    }
-}
-
-/// What a filing is good for, in ascending order: nothing, products that need a number, all products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
-    None,
-    Number,
-    Access,
-}
-
-fn standing(found: Option<(PackedRecord, Option<&str>)>) -> Standing {
-    let Some((record, odd)) = found else {
-        return Standing::None;
-    };
-    match record.status() {
-        Some(Status::Connected) => Standing::Access,
-        Some(Status::NotConnected) => Standing::Number,
-        Some(Status::AccessCancelled) => match FilingRecord::unpack(record, odd) {
-            Some(record) if record.connected_elsewhere => Standing::Number,
-            _ => Standing::None,
-        },
-        _ => Standing::None,
+        self.pairs
+            .chunks(most.max(1))
+            .map(|run| run.iter().map(|&(fingerprint, bits)| self.shown.entry(fingerprint, bits)).collect())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The cache against a model, and its readers beside its writer.
 
 use super::*;
-use crate::feed::{Digest, EpochKey, Fingerprint};
+use crate::feed::{Digest, EpochKey, Fingerprint, RANGES, range_of};
 use crate::filing::{FilingNumber, PackedRecord, Status};
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -79,6 +79,14 @@ proptest! {
             prop_assert_eq!(was_there, before.is_some());
         }
         check_against(&table, &model, 3_000);
+        let mut ranges = vec![Digest::default(); RANGES];
+        for (range, digest) in ranges.iter_mut().enumerate() {
+            for entry in table.entries_in(range) {
+                prop_assert_eq!(range_of(entry.fingerprint), range);
+                digest.add(key().entry_element(&entry));
+            }
+        }
+        prop_assert_eq!(table.range_digests(), ranges);
         let copied: usize = table.copy().runs(7).map(|run| run.len()).sum();
         prop_assert_eq!(copied, model.len());
     }
@@ -100,6 +108,35 @@ proptest! {
             prop_assert!(held(&mut table, fingerprint, PackedRecord(0)));
         }
         prop_assert_eq!((table.count(), table.digest()), (0, Digest::default()));
+    }
+
+    #[test]
+    fn ranges_that_differ_are_repaired_in_place(
+        ours in proptest::collection::vec((0_u32..400, any::<u32>()), 0..200),
+        theirs in proptest::collection::vec((0_u32..400, proptest::option::of(any::<u32>())), 0..200),
+    ) {
+        let (mut table, mut registry) = (Table::new(key()), Table::new(key()));
+        for (seed, value) in ours {
+            table.put(&name(seed), &common(value));
+            registry.put(&name(seed), &common(value));
+        }
+        for (seed, value) in theirs {
+            let value = value.map(|value| if value % 7 == 0 { odd(value) } else { common(value) });
+            registry.set(&entry(&key(), &name(seed), value.as_ref()));
+        }
+        let (cache, now) = (cache(WhenStale::Serve), Instant::now());
+        cache.publish(table, now);
+        let (_, held) = cache.ranges().unwrap();
+        let ranges: Vec<_> =
+            (0..RANGES).filter(|&range| held[range] != registry.range_digests()[range]).collect();
+        let entries: Vec<_> = ranges.iter().flat_map(|&range| registry.entries_in(range)).collect();
+        let summary = Summary { position: Position::default(), ..summary(&registry, 0) };
+        let repaired = Repaired { ranges: &ranges, entries: &entries, summary };
+        cache.repair(&repaired, now, |_| true).unwrap();
+        prop_assert_eq!(cache.ranges(), Some((summary, registry.range_digests().to_vec())));
+        for seed in 0..400 {
+            prop_assert_eq!(cache.at(now).find(&name(seed)), registry.find(&name(seed)));
+        }
     }
 
     #[test]
@@ -263,6 +300,45 @@ fn a_batch_is_taken_whole_or_not_at_all() {
     assert_eq!((cache.at(now).find(&name(0)), cache.at(now).find(&name(1))), (None, Some(common(7))));
     let held = Refusal::Position { got: 5, held: 7 };
     assert_eq!(cache.apply(&good, now, |_| true), Err(held), "the same batch again");
+}
+
+#[test]
+fn a_repair_is_taken_whole_or_not_at_all() {
+    let (cache, now) = (cache(WhenStale::Serve), Instant::now());
+    let mut expected = table_at(5, 3);
+    expected.set(&entry(&key(), &name(0), None));
+    expected.put(&name(1), &common(7));
+    let mut ranges: Vec<_> = (0..2).map(|seed| range_of(key().fingerprint(&name(seed)))).collect();
+    let entries: Vec<_> = ranges.iter().flat_map(|&range| expected.entries_in(range)).collect();
+    let good = Repaired { ranges: &ranges, entries: &entries, summary: summary(&expected, 5) };
+    assert_eq!(cache.repair(&good, now, |_| true), Err(Refusal::NeverSynced));
+    cache.publish(table_at(5, 3), now);
+    let at = |epoch, seq| Summary { position: Position { epoch, seq }, ..good.summary };
+    let twice = [entries.clone(), entries.clone()].concat();
+    let gone = [entries.clone(), vec![entry(&key(), &name(0), None)]].concat();
+    let refused = [
+        (Repaired { summary: at(1, 4), ..good }, Refusal::Position { got: 4, held: 5 }),
+        (Repaired { summary: at(2, 5), ..good }, Refusal::Epoch { got: 2, held: 1 }),
+        (Repaired { summary: Summary { count: 3, ..good.summary }, ..good }, Refusal::Digest),
+        (Repaired { summary: Summary { digest: Digest(9), ..good.summary }, ..good }, Refusal::Digest),
+        (Repaired { entries: &[], ..good }, Refusal::Digest),
+        (Repaired { entries: &twice, ..good }, Refusal::Digest),
+        (Repaired { entries: &gone, ..good }, Refusal::Digest),
+        (Repaired { ranges: &ranges[..1], ..good }, Refusal::Digest),
+        (Repaired { ranges: &[RANGES], ..good }, Refusal::Digest),
+    ];
+    for (repaired, refusal) in refused {
+        assert_eq!(cache.repair(&repaired, now, |_| true), Err(refusal), "{repaired:?}");
+        assert_eq!(cache.ranges().unwrap().0, summary(&table_at(5, 3), 5));
+    }
+    let effect = Effect { newly_blocked: 2, of: 3 };
+    assert_eq!(cache.repair(&good, now, |it| it != effect), Err(Refusal::Held(effect)));
+    cache.repair(&good, now, |_| true).unwrap();
+    assert_eq!(cache.ranges(), Some((good.summary, expected.range_digests().to_vec())));
+    ranges.extend_from_within(..);
+    let again = Repaired { ranges: &ranges, entries: &entries, summary: at(1, 8) };
+    cache.repair(&again, now, |effect| effect.newly_blocked == 0).unwrap();
+    assert_eq!(cache.position(), Some(Position { epoch: 1, seq: 8 }));
 }
 
 #[test]
