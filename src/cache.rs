@@ -5,6 +5,8 @@
 //! clock; wall-clock times are for people. Knows no socket; files are `saved`'s.
 
 mod assembly;
+mod batch;
+mod code;
 mod odd;
 pub mod saved;
 mod segment;
@@ -259,16 +261,15 @@ impl FilingCache {
     ) -> Result<(), Refusal> {
         let table = held.table.as_mut().ok_or(Refusal::NeverSynced)?;
         let outcome = table.outcome(entries);
-        if (outcome.count, outcome.digest) != (summary.count, summary.digest) {
+        // Odd records that were replaced stay until the table is; a whole new state makes room.
+        if (outcome.count, outcome.digest) != (summary.count, summary.digest) || !outcome.has_room {
             return Err(Refusal::Digest);
         }
         let effect = Effect { newly_blocked: outcome.newly_blocked, of: table.count() };
         if !permit(effect) {
             return Err(Refusal::Held(effect));
         }
-        for entry in entries {
-            table.set(entry);
-        }
+        table.apply(&outcome);
         table.set_position(summary.position);
         let shown = table.shown();
         self.shown.store(Some(shown));

@@ -1,59 +1,79 @@
-//! The table of filings: segments by the top bits of the fingerprint, odd numbers beside them, count and digest.
+//! The table of filings: segments by the top bits of the fingerprint, odd records beside them, count and digests.
 //!
 //! `Shown` is what readers share; `Table` is the one writer's hold on it. Values change in place; a segment
-//! that fills up is rebuilt aside, one fifth larger at most, and shown by publishing a new directory.
+//! that fills up is rebuilt aside, a twentieth larger, or as two, and shown by publishing a new directory.
 
-use super::odd::OddTexts;
-use super::segment::{Full, SEGMENT_BITS, Segment};
+use super::code;
+use super::odd::{OddIndex, OddRecords};
+use super::segment::{Full, Segment, Tally};
 use super::standing::{Standing, standing};
-use crate::feed::{Digest, Entry, EpochKey, Fingerprint, Position, RANGE_BITS, RANGES, range_of};
+use crate::feed::{
+    Digest, Entry, EpochKey, Fingerprint, MAX_BATCH_ENTRIES, Position, RANGE_BITS, RANGES, range_of,
+};
 use crate::filing::{FilingRecord, PackedRecord};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-const SEGMENTS: usize = 1 << SEGMENT_BITS;
-/// The low bits of an odd record: free for the index of its text (`FilingRecord::pack`).
-const ODD_INDEX_MASK: u64 = PackedRecord::NUMBER;
+/// Names beyond which a segment becomes two: it is rebuilt whole, and that should take well below a millisecond.
+const MOST_NAMES_OF_A_SEGMENT: usize = 1 << 14;
+const MOST_DEPTH: u32 = 16;
 /// What a snapshot's announced count may reserve at most; beyond it segments grow as entries come.
 const MAX_RESERVED_FILINGS: u64 = 1 << 26;
+/// One in so many records, at most, may be kept aside for six slots to a line.
+const ASIDE_SHARE: usize = 16;
 
-/// What readers see: the directory of segments and the odd numbers, under one key.
+/// What readers see: the directory of segments and the odd records, under one key.
 #[derive(Debug, Clone)]
 pub(super) struct Shown {
     key: EpochKey,
+    /// Bits of a fingerprint that choose a place in the directory. A segment of lower depth has several places.
+    depth: u32,
     segments: Box<[Segment]>,
-    odd: Arc<OddTexts>,
+    odd: Arc<OddRecords>,
 }
 
 impl Shown {
     /// The record of exactly this name. No lock, no shared write; what it allocates is the record's own.
     pub(super) fn find(&self, name: &str) -> Option<FilingRecord> {
-        let (record, odd) = self.find_packed(self.key.fingerprint(name))?;
-        FilingRecord::unpack(record, odd)
+        let code = self.code_of(self.key.fingerprint(name));
+        (code != code::FREE).then(|| self.with_record(code, FilingRecord::unpack)).flatten()
     }
 
-    /// The record as it travels, and the odd number's text.
-    fn find_packed(&self, fingerprint: Fingerprint) -> Option<(PackedRecord, Option<&str>)> {
-        let bits = self.segments[segment_of(fingerprint)].find(fingerprint.0);
-        (bits != 0).then(|| self.resolve(bits))
+    pub(super) fn code_of(&self, fingerprint: Fingerprint) -> u64 {
+        self.segment_of(fingerprint).find(fingerprint.0)
     }
 
-    /// A slot's bits as they travel: an odd record's index replaced by its text.
-    fn resolve(&self, bits: u64) -> (PackedRecord, Option<&str>) {
-        if PackedRecord(bits).is_odd() {
-            let index = usize::try_from(bits & ODD_INDEX_MASK).unwrap_or(usize::MAX);
-            (PackedRecord(bits & !ODD_INDEX_MASK), self.odd.text(index))
-        } else {
-            (PackedRecord(bits), None)
+    /// Brings what a look-up of this fingerprint touches into the cache. What it returns means nothing.
+    pub(super) fn touch(&self, fingerprint: Fingerprint) -> u64 {
+        self.segment_of(fingerprint).touch(fingerprint.0)
+    }
+
+    /// Calls `use_record` with a code's record as it travels, and its text where it is odd.
+    pub(super) fn with_record<T>(
+        &self,
+        code: u64,
+        use_record: impl FnOnce(PackedRecord, Option<&str>) -> T,
+    ) -> T {
+        if code & code::ODD == 0 {
+            return use_record(code::expand(code), None);
         }
+        self.odd.read(usize::try_from(code & !code::ODD).unwrap_or(usize::MAX), use_record)
+    }
+
+    pub(super) fn standing_of(&self, code: u64) -> Standing {
+        if code == code::FREE {
+            return Standing::None;
+        }
+        self.with_record(code, |record, odd| standing(Some((record, odd))))
     }
 
     /// How many of these filings `next` would newly block. Under another key names can't be matched; then it is
     /// by how many fewer are in good standing.
     pub(super) fn newly_blocked_by(&self, next: &Self) -> u64 {
         if self.key == next.key {
-            let falls = self.pairs().filter(|&(fingerprint, bits)| {
-                standing(Some(self.resolve(bits))) > standing(next.find_packed(Fingerprint(fingerprint)))
+            let falls = self.pairs().filter(|&(fingerprint, code)| {
+                self.standing_of(code) > next.standing_of(next.code_of(Fingerprint(fingerprint)))
             });
             return falls.count().try_into().unwrap_or(u64::MAX);
         }
@@ -62,35 +82,61 @@ impl Shown {
         fewer.max().unwrap_or_default()
     }
 
-    #[cfg(test)]
-    pub(super) fn lines_touched(&self, name: &str) -> usize {
-        let fingerprint = self.key.fingerprint(name);
-        self.segments[segment_of(fingerprint)].lines_touched(fingerprint.0)
+    fn segment_of(&self, fingerprint: Fingerprint) -> &Segment {
+        &self.segments[self.place_of(fingerprint)]
     }
 
-    /// A slot's filing as it travels.
-    fn entry(&self, fingerprint: u64, bits: u64) -> Entry {
-        let (record, odd) = self.resolve(bits);
-        Entry { fingerprint: Fingerprint(fingerprint), record, odd: odd.map(Into::into) }
+    fn place_of(&self, fingerprint: Fingerprint) -> usize {
+        // In two steps: at depth 0 the shift is by all 64 bits.
+        usize::try_from(fingerprint.0 >> 1 >> (u64::BITS - 1 - self.depth)).unwrap_or_default()
+    }
+
+    /// The places of the segment that has this place: one at full depth, else two, four and so on.
+    fn run_of(&self, place: usize) -> Range<usize> {
+        let shared = self.depth - self.segments[place].depth();
+        let first = place >> shared << shared;
+        first..first + (1 << shared)
+    }
+
+    /// A code's filing as it travels.
+    fn entry(&self, fingerprint: u64, code: u64) -> Entry {
+        let fingerprint = Fingerprint(fingerprint);
+        self.with_record(code, |record, odd| Entry { fingerprint, record, odd: odd.map(Into::into) })
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.pairs_at(0..self.segments.len())
+    }
+
+    /// What is held in the segments that begin at these places.
+    fn pairs_at(&self, places: Range<usize>) -> impl Iterator<Item = (u64, u64)> {
+        let firsts = places.filter(|&place| self.run_of(place).start == place);
+        firsts.flat_map(|place| {
+            let segment = &self.segments[place];
+            let prefix = place >> (self.depth - segment.depth());
+            segment.iter(u64::try_from(prefix).unwrap_or_default())
+        })
     }
 
     /// What is held in a range of fingerprints.
     fn pairs_in(&self, range: usize) -> impl Iterator<Item = (u64, u64)> {
-        let index = range >> (RANGE_BITS - SEGMENT_BITS);
-        let segment = self.segments.get(index).into_iter();
-        let pairs = segment.flat_map(move |segment| segment.iter(index));
-        pairs.filter(move |&(fingerprint, _)| range_of(Fingerprint(fingerprint)) == range)
-    }
-
-    fn pairs(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.segments.iter().enumerate().flat_map(|(index, segment)| segment.iter(index))
+        let places = if range >= RANGES {
+            0..0
+        } else if self.depth > RANGE_BITS {
+            let finer = self.depth - RANGE_BITS;
+            let first = self.run_of(range << finer).start;
+            first..(range + 1) << finer
+        } else {
+            self.run_of(range >> (RANGE_BITS - self.depth))
+        };
+        self.pairs_at(places).filter(move |&(fingerprint, _)| range_of(Fingerprint(fingerprint)) == range)
     }
 
     /// Filings of at least each standing above the lowest.
     fn standings(&self) -> [u64; 2] {
         let mut counts = [0; 2];
-        for (_, bits) in self.pairs() {
-            match standing(Some(self.resolve(bits))) {
+        for (_, code) in self.pairs() {
+            match self.standing_of(code) {
                 Standing::None => {}
                 Standing::Number => counts[0] += 1,
                 Standing::Access => {
@@ -107,15 +153,15 @@ impl Shown {
 #[derive(Debug)]
 pub struct Table {
     shown: Arc<Shown>,
-    /// Tags in each segment, deleted ones included.
-    tags: Box<[usize]>,
-    odd_indexes: HashMap<Box<str>, usize>,
+    /// Of the segment that begins at each place of the directory.
+    tallies: Vec<Tally>,
+    odd_index: OddIndex,
     count: u64,
     digest: Digest,
     /// The digest over each range of fingerprints.
     ranges: Box<[Digest]>,
     position: Position,
-    /// Filings that each segment is to have room for from the start.
+    /// Filings that each of the first segments is to have room for from the start.
     room: usize,
 }
 
@@ -129,20 +175,23 @@ impl Table {
     /// An empty table that will hold about `filings`.
     #[must_use]
     pub fn with_room_for(key: EpochKey, filings: u64) -> Self {
-        let room = usize::try_from(filings.min(MAX_RESERVED_FILINGS)).unwrap_or_default() / SEGMENTS;
+        let filings = usize::try_from(filings.min(MAX_RESERVED_FILINGS)).unwrap_or_default();
+        let segments = (filings / MOST_NAMES_OF_A_SEGMENT + 1).next_power_of_two();
+        let depth = segments.ilog2();
         Self {
             shown: Arc::new(Shown {
                 key,
-                segments: vec![Segment::empty(); SEGMENTS].into(),
+                depth,
+                segments: vec![Segment::empty(depth); segments].into(),
                 odd: Arc::default(),
             }),
-            tags: vec![0; SEGMENTS].into(),
-            odd_indexes: HashMap::new(),
+            tallies: vec![Tally::default(); segments],
+            odd_index: OddIndex::default(),
             count: 0,
             digest: Digest::default(),
             ranges: vec![Digest::default(); RANGES].into(),
             position: Position::default(),
-            room,
+            room: filings / segments,
         }
     }
 
@@ -184,7 +233,7 @@ impl Table {
     /// The filings in a range of fingerprints, in no order; none in a range that there isn't.
     #[must_use]
     pub fn entries_in(&self, range: usize) -> Vec<Entry> {
-        self.shown.pairs_in(range).map(|(fingerprint, bits)| self.shown.entry(fingerprint, bits)).collect()
+        self.shown.pairs_in(range).map(|(fingerprint, code)| self.shown.entry(fingerprint, code)).collect()
     }
 
     /// The record of exactly this name (canonical form).
@@ -199,25 +248,26 @@ impl Table {
         self.set(&Entry { fingerprint: self.shown.key.fingerprint(name), record, odd });
     }
 
-    /// Applies one entry; says whether the fingerprint had a record before.
+    /// Applies one entry; says whether the fingerprint had a record before. An entry for which there is no room
+    /// (2^26 words of odd records, a text of more than 255 octets) is left out, and so missing from count and
+    /// digests.
     pub fn set(&mut self, entry: &Entry) -> bool {
-        let bits = self.bits(entry);
-        let before = self.write(entry.fingerprint, bits);
-        let range = &mut self.ranges[range_of(entry.fingerprint)];
-        if before != 0 {
-            let (record, odd) = self.shown.resolve(before);
-            let element = self.shown.key.element(entry.fingerprint, record, odd);
-            self.digest.remove(element);
-            range.remove(element);
+        let Some(before) = self.write(entry) else {
+            return false;
+        };
+        let (shown, fingerprint) = (&self.shown, entry.fingerprint);
+        let mut delta = Digest::default();
+        if before != code::FREE {
+            delta
+                .remove(shown.with_record(before, |record, odd| shown.key.element(fingerprint, record, odd)));
             self.count -= 1;
         }
         if let Some((record, odd)) = travelling(entry) {
-            let element = self.shown.key.element(entry.fingerprint, record, odd);
-            self.digest.add(element);
-            range.add(element);
+            delta.add(shown.key.element(fingerprint, record, odd));
             self.count += 1;
         }
-        before != 0
+        self.add_to_digests(fingerprint, delta);
+        before != code::FREE
     }
 
     /// What readers are to share. Call it again after changes: a segment may have been rebuilt.
@@ -225,28 +275,23 @@ impl Table {
         Arc::clone(&self.shown)
     }
 
-    /// What count and digest would be after these entries, and whom they would newly block. Changes nothing.
-    pub(super) fn outcome(&self, entries: &[Entry]) -> Outcome {
-        let (key, mut count, mut digest) = (&self.shown.key, self.count, self.digest);
-        let mut newest: HashMap<Fingerprint, &Entry> = HashMap::with_capacity(entries.len());
-        for entry in entries {
-            let before = match newest.insert(entry.fingerprint, entry) {
-                Some(earlier) => travelling(earlier),
-                None => self.shown.find_packed(entry.fingerprint),
-            };
-            if let Some((record, odd)) = before {
-                digest.remove(key.element(entry.fingerprint, record, odd));
-                count -= 1;
-            }
-            if let Some((record, odd)) = travelling(entry) {
-                digest.add(key.element(entry.fingerprint, record, odd));
-                count += 1;
-            }
-        }
-        let falls = newest.values().filter(|entry| {
-            standing(self.shown.find_packed(entry.fingerprint)) > standing(travelling(entry))
-        });
-        Outcome { count, digest, newly_blocked: falls.count().try_into().unwrap_or(u64::MAX) }
+    /// What readers share, for who holds the table.
+    pub(super) fn peek(&self) -> &Shown {
+        &self.shown
+    }
+
+    /// Whether so many odd records more are sure to have room.
+    pub(super) fn has_room_for_odd(&self, records: usize) -> bool {
+        self.odd_index.has_room_for(records)
+    }
+
+    pub(super) fn set_count(&mut self, count: u64) {
+        self.count = count;
+    }
+
+    pub(super) fn add_to_digests(&mut self, fingerprint: Fingerprint, delta: Digest) {
+        self.digest.add(delta.0);
+        self.ranges[range_of(fingerprint)].add(delta.0);
     }
 
     /// The entries that make these ranges hold exactly `entries`. None where an entry is outside of them, comes
@@ -265,12 +310,16 @@ impl Table {
         }
         let mut differences = Vec::new();
         for (range, _) in is_named.iter().enumerate().filter(|(_, is_named)| **is_named) {
-            for (fingerprint, bits) in self.shown.pairs_in(range) {
+            for (fingerprint, code) in self.shown.pairs_in(range) {
                 let fingerprint = Fingerprint(fingerprint);
-                match wanted.remove(&fingerprint) {
-                    Some(entry) if travelling(entry) == Some(self.shown.resolve(bits)) => {}
-                    Some(entry) => differences.push(entry.clone()),
-                    None => differences.push(Entry { fingerprint, record: PackedRecord(0), odd: None }),
+                let Some(entry) = wanted.remove(&fingerprint) else {
+                    differences.push(Entry { fingerprint, record: PackedRecord(0), odd: None });
+                    continue;
+                };
+                let is_held =
+                    self.shown.with_record(code, |record, odd| travelling(entry) == Some((record, odd)));
+                if !is_held {
+                    differences.push(entry.clone());
                 }
             }
         }
@@ -286,61 +335,110 @@ impl Table {
         Copied { shown: self.shown(), pairs, position: self.position, count: self.count, digest: self.digest }
     }
 
-    /// Octets in slots, used or not.
+    /// Octets that grow with the filings: lines, used or not, directory, and odd records. The digests by range,
+    /// which an empty table has too, are not among them.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.shown.segments.iter().map(|segment| segment.slots() * 16).sum()
+        let firsts = (0..self.tallies.len()).filter(|&place| self.shown.run_of(place).start == place);
+        let segments: usize = firsts.map(|place| self.shown.segments[place].memory_bytes()).sum();
+        let directory = size_of_val(&*self.shown.segments) + size_of_val(&*self.tallies);
+        segments + directory + self.odd_index.memory_bytes(&self.shown.odd)
     }
 
-    /// The bits for an entry's slot.
-    fn bits(&mut self, entry: &Entry) -> u64 {
-        if entry.is_delete() || !entry.record.is_odd() {
-            return entry.record.0;
-        }
-        let text = entry.odd.as_deref().unwrap_or_default();
-        let index = self.odd_indexes.get(text).copied().unwrap_or_else(|| {
-            let index = self.odd_indexes.len();
-            self.shown.odd.append(index, text);
-            self.odd_indexes.insert(text.into(), index);
-            index
-        });
-        entry.record.0 & !ODD_INDEX_MASK | u64::try_from(index).unwrap_or_default() & ODD_INDEX_MASK
+    /// How many cache lines of segments a look-up of this name touches.
+    #[must_use]
+    pub fn lines_touched(&self, name: &str) -> usize {
+        let fingerprint = self.shown.key.fingerprint(name);
+        self.shown.segment_of(fingerprint).lines_touched(fingerprint.0)
     }
 
-    fn write(&mut self, fingerprint: Fingerprint, bits: u64) -> u64 {
-        let index = segment_of(fingerprint);
-        match self.shown.segments[index].set(fingerprint.0, bits, &mut self.tags[index]) {
-            Ok(before) => before,
-            Err(Full) => {
-                self.rebuild(index);
-                // A rebuilt segment has room for more than one.
-                self.shown.segments[index].set(fingerprint.0, bits, &mut self.tags[index]).unwrap_or_default()
+    /// Writes an entry and returns the code before; none where there is no room for it.
+    pub(super) fn write(&mut self, entry: &Entry) -> Option<u64> {
+        // A rebuilt segment has room, so this ends at the second turn.
+        loop {
+            let place = self.shown.place_of(entry.fingerprint);
+            let first = self.shown.run_of(place).start;
+            let code = match travelling(entry) {
+                None => code::FREE,
+                Some((record, odd)) => self.code_for(place, record, odd)?,
+            };
+            let tally = &mut self.tallies[first];
+            match self.shown.segments[place].set(entry.fingerprint.0, code, tally) {
+                Ok(before) => {
+                    if code == code::FREE && tally.is_sparse() {
+                        self.rebuild(place);
+                    }
+                    return Some(before);
+                }
+                Err(Full) => self.rebuild(place),
             }
         }
     }
 
-    /// Rebuilds a segment with room to spare and without the tags of what was deleted.
-    fn rebuild(&mut self, index: usize) {
-        let old = self.shown.segments[index].clone();
-        let live = old.iter(index).count();
-        let new = Segment::with_room_for(live.max(self.room));
-        let mut tags = 0;
-        for (fingerprint, bits) in old.iter(index) {
-            let added = new.set(fingerprint, bits, &mut tags);
-            debug_assert!(added.is_ok(), "it was made larger than what it takes");
+    /// The code that stands for a record in the segment at this place; none where there is no room.
+    fn code_for(&mut self, place: usize, record: PackedRecord, odd: Option<&str>) -> Option<u64> {
+        match code::compact(record) {
+            Some(code) if self.shown.segments[place].has_room_for(code) => Some(code),
+            _ => self.aside(record, odd),
+        }
+    }
+
+    /// The code of a record that is kept among the odd ones.
+    fn aside(&mut self, record: PackedRecord, odd: Option<&str>) -> Option<u64> {
+        let index = self.odd_index.index_of(&self.shown.odd, record, odd)?;
+        Some(code::ODD | u64::try_from(index).unwrap_or_default())
+    }
+
+    /// Rebuilds a segment with room to spare and without what was deleted: as two where it has become too large.
+    fn rebuild(&mut self, place: usize) {
+        let run = self.shown.run_of(place);
+        let old = self.shown.segments[place].clone();
+        let prefix = run.start >> (self.shown.depth - old.depth());
+        let pairs: Vec<_> = old.iter(u64::try_from(prefix).unwrap_or_default()).collect();
+        if pairs.len() <= MOST_NAMES_OF_A_SEGMENT || old.depth() == MOST_DEPTH {
+            let room = if pairs.is_empty() { self.room } else { pairs.len() };
+            self.build(run, old.depth(), room, &pairs);
+            return;
+        }
+        let run = if run.len() == 1 { self.deepen(run.start) } else { run };
+        let depth = old.depth() + 1;
+        let is_low = |pair: &(u64, u64)| pair.0 >> (u64::BITS - depth) & 1 == 0;
+        let (low, high): (Vec<_>, Vec<_>) = pairs.into_iter().partition(is_low);
+        let middle = run.start + run.len() / 2;
+        self.build(run.start..middle, depth, low.len(), &low);
+        self.build(middle..run.end, depth, high.len(), &high);
+    }
+
+    /// Builds a segment of these names and puts it at these places.
+    fn build(&mut self, run: Range<usize>, depth: u32, room: usize, pairs: &[(u64, u64)]) {
+        let fingerprints = || pairs.iter().map(|pair| pair.0);
+        let mut new = Segment::with_room_for(depth, fingerprints(), room, true);
+        // Dense lines hold fewer records' codes. What a batch may bring must find room still.
+        let aside = pairs.iter().filter(|pair| !new.has_room_for(pair.1)).count();
+        if aside > pairs.len() / ASIDE_SHARE || !self.has_room_for_odd(aside + MAX_BATCH_ENTRIES) {
+            new = Segment::with_room_for(depth, fingerprints(), room, false);
+        }
+        let mut tally = Tally::default();
+        for &(fingerprint, code) in pairs {
+            let fitting =
+                if new.has_room_for(code) { Some(code) } else { self.aside(code::expand(code), None) };
+            let added = fitting.is_some_and(|code| new.set(fingerprint, code, &mut tally).is_ok());
+            debug_assert!(added, "it was made larger than what it takes");
         }
         // Copies the directory only if readers have it; a batch copies it once.
-        Arc::make_mut(&mut self.shown).segments[index] = new;
-        self.tags[index] = tags;
+        Arc::make_mut(&mut self.shown).segments[run.clone()].fill(new);
+        self.tallies[run.start] = tally;
     }
-}
 
-/// What entries would lead to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Outcome {
-    pub(super) count: u64,
-    pub(super) digest: Digest,
-    pub(super) newly_blocked: u64,
+    /// Gives every place of the directory two; returns those of the segment that had this one.
+    fn deepen(&mut self, place: usize) -> Range<usize> {
+        let shown = Arc::make_mut(&mut self.shown);
+        shown.depth += 1;
+        shown.segments =
+            shown.segments.iter().flat_map(|segment| [segment.clone(), segment.clone()]).collect();
+        self.tallies = self.tallies.iter().flat_map(|&tally| [tally, Tally::default()]).collect();
+        2 * place..2 * place + 2
+    }
 }
 
 /// A table's content at one position, apart from the table.
@@ -367,22 +465,18 @@ impl Copied {
     pub fn runs(&self, most: usize) -> impl Iterator<Item = Vec<Entry>> {
         self.pairs
             .chunks(most.max(1))
-            .map(|run| run.iter().map(|&(fingerprint, bits)| self.shown.entry(fingerprint, bits)).collect())
+            .map(|run| run.iter().map(|&(fingerprint, code)| self.shown.entry(fingerprint, code)).collect())
     }
 }
 
 /// The record and text that an entry leaves behind; none where it deletes. An odd record's low bits are not its.
-fn travelling(entry: &Entry) -> Option<(PackedRecord, Option<&str>)> {
+pub(super) fn travelling(entry: &Entry) -> Option<(PackedRecord, Option<&str>)> {
     if entry.is_delete() {
         None
     } else if entry.record.is_odd() {
         let text = entry.odd.as_deref().unwrap_or_default();
-        Some((PackedRecord(entry.record.0 & !ODD_INDEX_MASK), Some(text)))
+        Some((PackedRecord(entry.record.0 & !PackedRecord::NUMBER), Some(text)))
     } else {
         Some((entry.record, None))
     }
-}
-
-fn segment_of(fingerprint: Fingerprint) -> usize {
-    usize::try_from(fingerprint.0 >> (u64::BITS - SEGMENT_BITS)).unwrap_or_default()
 }
