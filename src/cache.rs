@@ -6,6 +6,7 @@
 
 mod assembly;
 mod batch;
+mod changed;
 mod code;
 mod odd;
 pub mod saved;
@@ -14,18 +15,18 @@ mod standing;
 mod status;
 mod table;
 mod update;
+mod view;
 
 pub use assembly::{Assembly, AssemblyError};
+pub use changed::{Changed, REMEMBERED_CHANGES, Seen, Since};
 pub use status::CacheStatus;
 pub use table::{Copied, Table};
 pub use update::{Batch, Effect, Refusal, Repaired};
+pub use view::View;
 
 use crate::config::WhenStale;
-use crate::domain::DomainName;
 use crate::feed::{Digest, Entry, Position, Summary};
-use crate::filing::{FilingRecord, covering};
-use crate::verdict::{Coverage, Filings};
-use arc_swap::{ArcSwapOption, Guard};
+use arc_swap::ArcSwapOption;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,6 +52,7 @@ pub struct FilingCache {
     /// When the held state was last known to be the registry's: milliseconds from `base`, maybe negative.
     synced_ms: AtomicI64,
     held: Mutex<Held>,
+    changed: Changed,
 }
 
 /// The writer's side.
@@ -60,14 +62,6 @@ struct Held {
     /// Unix milliseconds of the last sync on this machine's clock.
     synced_at_ms: Option<i64>,
     lag_ms: i64,
-}
-
-/// The filings as one request sees them.
-#[derive(Debug)]
-pub struct View<'a> {
-    shown: Guard<Option<Arc<Shown>>>,
-    is_stale: bool,
-    cache: PhantomData<&'a FilingCache>,
 }
 
 impl FilingCache {
@@ -80,6 +74,7 @@ impl FilingCache {
             base: Instant::now(),
             synced_ms: AtomicI64::new(0),
             held: Mutex::default(),
+            changed: Changed::default(),
         }
     }
 
@@ -229,6 +224,12 @@ impl FilingCache {
         self.lock().synced_at_ms.map(|ms| ms.div_euclid(1000))
     }
 
+    /// Which fingerprints have changed lately.
+    #[must_use]
+    pub fn changed(&self) -> &Changed {
+        &self.changed
+    }
+
     /// The held position; none before the first sync.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
@@ -273,6 +274,7 @@ impl FilingCache {
         table.set_position(summary.position);
         let shown = table.shown();
         self.shown.store(Some(shown));
+        self.changed.tell(entries.iter().map(|entry| entry.fingerprint));
         self.mark_synced(held, summary, now);
         Ok(())
     }
@@ -282,6 +284,7 @@ impl FilingCache {
         let shown = table.shown();
         let old_table = held.table.replace(table);
         let old_shown = self.shown.swap(Some(shown));
+        self.changed.tell_replaced();
         held.synced_at_ms = synced_at_ms;
         self.set_synced(now, age);
         drop(held);
@@ -310,38 +313,6 @@ impl FilingCache {
 
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl View<'_> {
-    /// Whether it is older than the operator allows, and is not to be served then.
-    #[must_use]
-    pub fn is_stale(&self) -> bool {
-        self.is_stale
-    }
-
-    /// The record of exactly this name (canonical form), whatever its age. Allocates only for odd numbers.
-    #[must_use]
-    pub fn find(&self, name: &str) -> Option<FilingRecord> {
-        self.shown.as_ref()?.find(name)
-    }
-
-    /// Whether there is a state at all.
-    #[must_use]
-    pub fn is_synced(&self) -> bool {
-        self.shown.is_some()
-    }
-}
-
-impl Filings for View<'_> {
-    fn coverage(&self, name: &DomainName) -> Coverage {
-        let Some(shown) = self.shown.as_ref() else {
-            return Coverage::NeverSynced;
-        };
-        if self.is_stale {
-            return Coverage::Stale;
-        }
-        covering(name, |name| shown.find(name)).map_or(Coverage::Unfiled, Coverage::Filed)
     }
 }
 

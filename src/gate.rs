@@ -24,6 +24,7 @@ pub mod reject;
 pub mod request;
 pub mod route;
 pub mod rules;
+pub mod sessions;
 pub mod stream;
 pub mod tls;
 pub mod tunnel;
@@ -100,6 +101,6 @@ fn judge(
     let host = judge::name(head, &worker.shared.via, record)?;
     judge::connection(client, &host, &filings)?;
     let site = judge::site(&rules, &host);
-    let decision = judge::decide(&rules, &client.listener, (&host, site), &filings, worker.today());
+    let decision = judge::decide(&rules, client.listener.defaults(), (&host, site), &filings, worker.today());
     judge::pass(&rules, &decision, site, head, record)
 }

@@ -40,6 +40,11 @@ impl Shown {
         (code != code::FREE).then(|| self.with_record(code, FilingRecord::unpack)).flatten()
     }
 
+    /// The fingerprint of a name (canonical form).
+    pub(super) fn fingerprint(&self, name: &str) -> Fingerprint {
+        self.key.fingerprint(name)
+    }
+
     pub(super) fn code_of(&self, fingerprint: Fingerprint) -> u64 {
         self.segment_of(fingerprint).find(fingerprint.0)
     }

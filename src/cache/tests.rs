@@ -1,8 +1,10 @@
 //! The cache against a model, and its readers beside its writer.
 
 use super::*;
+use crate::domain::DomainName;
 use crate::feed::{Digest, EpochKey, Fingerprint, RANGES, range_of};
-use crate::filing::{FilingNumber, PackedRecord, Status};
+use crate::filing::{FilingNumber, FilingRecord, PackedRecord, Status};
+use crate::verdict::{Coverage, Filings};
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;

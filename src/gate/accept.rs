@@ -215,6 +215,7 @@ fn may_shake_hands(worker: &Worker, client: &Client, name: Option<&DomainName>) 
     let Some(name) = name else { return true };
     let host = HostForm::Name(*name);
     let site = judge::site(&rules, &host);
-    let decision = judge::decide(&rules, &client.listener, (&host, site), &worker.filings(), worker.today());
+    let decision =
+        judge::decide(&rules, client.listener.defaults(), (&host, site), &worker.filings(), worker.today());
     !decision.verdict.is_blocked() || judge::mode(&rules, site) == crate::config::Mode::Monitor
 }

@@ -2,8 +2,6 @@
 //! shares nothing but the rules and the filing table, both read-only to it.
 
 use crate::cache::{FilingCache, View};
-use crate::config::Mode;
-use crate::feed::Position;
 use crate::gate::Incoming;
 use crate::gate::body::BodySource;
 use crate::gate::client::Client;
@@ -17,9 +15,10 @@ use crate::gate::reject::Reject;
 use crate::gate::request::RequestHead;
 use crate::gate::route::Target;
 use crate::gate::rules::Rules;
+use crate::gate::sessions::cut;
 use crate::gate::stream::Channel;
 use crate::gate::tls::CertificateStore;
-use crate::gate::watch::{Clock, Expired, Live, TICK, Watch};
+use crate::gate::watch::{Clock, Expired, Serving, TICK, Watch};
 use crate::telemetry::{AccessLogSink, LogBuffer, WorkerCounters};
 use crate::verdict;
 use arc_swap::ArcSwap;
@@ -69,7 +68,6 @@ pub struct Worker {
     pub counters: Arc<WorkerCounters>,
     log: RefCell<LogBuffer>,
     today: Cell<Date>,
-    judged_at: Cell<(Position, bool, usize, Option<Date>)>,
     random: Cell<u64>,
 }
 
@@ -84,46 +82,29 @@ impl Worker {
             counters,
             log: RefCell::new(LogBuffer::new(log)),
             today: Cell::new(today()),
-            judged_at: Cell::default(),
             random: Cell::new(RandomState::new().hash_one(0)),
         })
     }
 
-    /// Moves the clock, hands the log over, sweeps the pool; for as long as the worker lives.
-    pub async fn tick(&self) {
+    /// Keeps time, and ends what may no longer be served; for as long as the worker lives.
+    pub async fn run(&self) {
+        tokio::join!(self.tick(), cut::run(self));
+    }
+
+    /// Moves the clock, hands the log over, sweeps the pool.
+    async fn tick(&self) {
         let mut interval = tokio::time::interval(TICK);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for ticks in 0_u64.. {
             interval.tick().await;
             let now = Instant::now();
             self.clock.tick(now);
-            self.judge_again();
             self.hand_over_log();
             if ticks % SWEEP_TICKS == 0 {
                 self.today.set(today());
                 self.pool.sweep(now);
             }
         }
-    }
-
-    /// Judges what is being forwarded again where filings, rules or the day have changed, and cuts what may not go on.
-    fn judge_again(&self) {
-        let rules = self.rules();
-        let position = self.shared.cache.position().unwrap_or_default();
-        // Stale as of this tick's time, by which the judging goes: a later one would pass for judged already.
-        let filings = self.filings();
-        let state = (position, filings.is_stale(), Arc::as_ptr(&rules) as usize, Some(self.today()));
-        if self.judged_at.replace(state) == state {
-            return;
-        }
-        let cut = self.clock.cut(|live| {
-            let site = judge::site(&rules, &live.host);
-            let decision = judge::decide(&rules, &live.listener, (&live.host, site), &filings, self.today());
-            decision.verdict.is_forwarded()
-                || judge::mode(&rules, site) == Mode::Monitor
-                || (rules.acme_passthrough && live.is_acme_challenge)
-        });
-        self.counters.several(|c| &c.cut, cut);
     }
 
     /// Hands over what the log holds.
@@ -176,12 +157,11 @@ impl Worker {
         target: &Target,
         record: &mut Record,
     ) -> Result<Box<Exchange>, Reject> {
-        let live = record.host.clone().map(|host| Live {
+        request.watch.serve(record.host.as_ref().map(|host| Serving {
             host,
-            listener: Arc::clone(&client.listener),
+            defaults: client.listener.defaults(),
             is_acme_challenge: judge::is_acme_challenge(request.head),
-        });
-        request.watch.serve(live);
+        }));
         let endpoint = self.pick(target, client);
         let mut kept = self.pool.take(endpoint, self.clock.now());
         loop {
