@@ -74,7 +74,8 @@ pub async fn handle(
     if client.listener.is_health_check(request.head) {
         return Answer::Healthy;
     }
-    let walked = match judge(worker, client, request.head, record) {
+    let (head, watch) = (request.head, request.watch);
+    let walked = match judge(worker, client, head, record) {
         Ok(target) => {
             worker.exchange(client, request, &target, record).await.map(|exchange| (exchange, target))
         }
@@ -83,9 +84,26 @@ pub async fn handle(
     match walked {
         Ok((exchange, target)) => Answer::Forward(exchange, target),
         Err(reject) => {
+            watch.serve(None);
+            let reject = unless_cut(reject, worker, client, head, record);
             record.reject(&reject);
             Answer::Own(reject)
         }
+    }
+}
+
+/// What a request is told whose name stopped being allowed before its answer began: what is true of the name by now.
+/// Where that is nothing (it is allowed again), the request may be sent again.
+fn unless_cut(
+    reject: Reject,
+    worker: &Worker,
+    client: &Client,
+    head: &RequestHead,
+    record: &mut Record,
+) -> Reject {
+    match reject {
+        Reject::Cut => judge(worker, client, head, record).err().unwrap_or(reject),
+        other => other,
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::config::{Upstream, UpstreamScheme};
 use crate::gate::reject::Reject;
 use crate::gate::stream::{Channel, Stream};
-use crate::gate::watch::Watch;
+use crate::gate::watch::{Expired, Watch};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -137,11 +137,12 @@ impl Pool {
 /// `connect`, as long as `limit` allows.
 ///
 /// # Errors
-/// `UpstreamError`, or `UpstreamTimeout`.
+/// `UpstreamError`, `UpstreamTimeout`, or `Cut`.
 pub async fn connect_within(endpoint: &Endpoint, limit: Duration, watch: &Watch) -> Result<Channel, Reject> {
     watch.within(limit);
     let mut connecting = pin!(connect(endpoint));
-    watch.bound(|cx| connecting.as_mut().poll(cx)).await.map_err(|_| Reject::UpstreamTimeout)?
+    let late = |expired| if expired == Expired::Cut { Reject::Cut } else { Reject::UpstreamTimeout };
+    watch.bound(|cx| connecting.as_mut().poll(cx)).await.map_err(late)?
 }
 
 /// Opens a connection: the addresses in order, the first that answers.
