@@ -9,6 +9,7 @@
 mod admin;
 mod block;
 mod commands;
+mod cut;
 mod docs;
 mod hostile;
 mod house;

@@ -21,6 +21,8 @@ pub struct H2 {
     outcomes: BTreeMap<u32, Outcome>,
     /// How streams came to their ends: with a status where they are whole.
     ends: BTreeMap<u32, Outcome>,
+    /// DATA frames that came on each stream.
+    data: BTreeMap<u32, usize>,
     /// The connection's end, once it was seen.
     ended: Option<Outcome>,
 }
@@ -37,7 +39,13 @@ pub enum Outcome {
 impl H2 {
     /// Preface, settings without a dynamic table (so that a status can be read), a wide window.
     pub fn start(wire: Wire) -> Self {
-        let mut h2 = Self { wire, outcomes: BTreeMap::new(), ends: BTreeMap::new(), ended: None };
+        let mut h2 = Self {
+            wire,
+            outcomes: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            data: BTreeMap::new(),
+            ended: None,
+        };
         h2.wire.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         h2.frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]);
         h2.frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes());
@@ -68,6 +76,16 @@ impl H2 {
         self.until(|h2| h2.ends.get(&stream).cloned())
     }
 
+    /// Whether more of the stream's body comes, and not its end.
+    pub fn more(&mut self, stream: u32) -> bool {
+        let before = self.data.get(&stream).copied();
+        let next = self.until(|h2| {
+            let is_more = h2.data.get(&stream).copied() > before;
+            h2.ends.get(&stream).cloned().or_else(|| is_more.then_some(Outcome::Status(200)))
+        });
+        next == Outcome::Status(200) && !self.ends.contains_key(&stream)
+    }
+
     fn until(&mut self, found: impl Fn(&Self) -> Option<Outcome>) -> Outcome {
         loop {
             if let Some(outcome) = found(self) {
@@ -91,6 +109,7 @@ impl H2 {
             |at: usize| u32::from_be_bytes([payload[at], payload[at + 1], payload[at + 2], payload[at + 3]]);
         match head[3] {
             SETTINGS if head[4] & 1 == 0 => self.frame(SETTINGS, 1, 0, &[]),
+            DATA => *self.data.entry(stream).or_default() += 1,
             PING if head[4] & 1 == 0 => self.frame(PING, 1, 0, &payload),
             HEADERS => {
                 if let Some(status) = status(&payload).filter(|status| *status >= 200) {
