@@ -228,7 +228,7 @@ fn check(world: &World, expected: &Expected, reason: impl FnOnce(&World)) {
     streams.assert_cut(status);
     of_neighbour.assert_well(world);
     let hang = format!("/hang-{subject}");
-    let line = wait("the log", || world.log().into_iter().find(|line| line["path"] == hang.as_str()));
+    let line = wait("the log", || world.log().into_iter().find(|line| line["target"] == hang.as_str()));
     assert_eq!((&line["verdict"], &line["status"]), (&verdict.into(), &status.into()), "{line}");
     world.process.assert_running();
 }
@@ -391,7 +391,7 @@ fn cut_while_connecting() {
         })
         .collect();
     let site = format!(
-        "[[site]]\nhosts = [\"slow.filed.cn\"]\nupstreams = [\"http://{address}\"]\nconnect_timeout = \"60s\""
+        "[[site]]\nhosts = [\"slow.filed.cn\"]\nupstreams = [\"http://{address}\"]\n[site.timeouts]\nconnect = \"60s\""
     );
     let world = World::with(|setup| setup.toml(&site));
     let mut wire = world.connect();
