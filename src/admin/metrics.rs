@@ -95,6 +95,12 @@ fn connections(text: &mut Text, totals: &Totals) {
         "Connections closed at once because a limit was reached.",
         totals.refused,
     );
+    text.one(
+        "http2_floods_total",
+        "counter",
+        "HTTP/2 connections ended because their client sent more frames of a kind than it may.",
+        totals.floods,
+    );
     text.one("tls_handshakes_total", "counter", "TLS handshakes finished.", totals.handshakes);
     text.one(
         "tls_handshakes_failed_total",

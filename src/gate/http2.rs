@@ -1,20 +1,23 @@
 //! HTTP/2 towards clients, by hyper: how heads and bodies arrive and leave; everything between is `handle`'s.
 
 mod answer;
+mod frames;
 mod head;
 mod upload;
 
+use crate::gate::body::BodySource as _;
 use crate::gate::client::Client;
 use crate::gate::own;
 use crate::gate::record::{Outcome, Record};
 use crate::gate::reject::Reject;
-use crate::gate::request::RequestHead;
+use crate::gate::request::{BodyLength, RequestHead};
 use crate::gate::stream::Channel;
-use crate::gate::watch::{Expired, WatchGuard};
+use crate::gate::watch::{Expired, Watch, WatchGuard};
 use crate::gate::worker::Worker;
 use crate::gate::{Answer, Incoming, handle};
 use answer::{AnswerBody, Download};
 use bytes::Bytes;
+use frames::{Beneath, Frames};
 use http::{Request, Response, StatusCode};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -125,6 +128,8 @@ pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel) {
     channel.input.consume(prefix.len());
     let io = upload::Replay::new(prefix, channel.stream);
     let header_bytes = u32::try_from(worker.rules().limits.header_bytes).unwrap_or(u32::MAX);
+    let beneath = Beneath::new(&worker.clock, worker.rules().limits.header_timeout, header_bytes);
+    let io = Frames::new(io, Rc::clone(&beneath));
     let watch = worker.clock.watch();
     watch.idle_within(worker.rules().limits.idle_timeout);
     let connection =
@@ -147,6 +152,10 @@ pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel) {
     let mut serving = pin!(builder.serve_connection(hyper_util::rt::TokioIo::new(io), service));
     let mut is_ending = false;
     poll_fn(|cx| {
+        // A field block that never ends, or a flood whose sender doesn't listen: nothing is worth waiting for.
+        if beneath.watch.check(cx).is_err() {
+            return Poll::Ready(());
+        }
         if let Err(expired) = connection.watch.check(cx) {
             if is_ending && expired == Expired::Deadline {
                 return Poll::Ready(());
@@ -160,6 +169,9 @@ pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel) {
         serving.as_mut().poll(cx).map(drop)
     })
     .await;
+    if beneath.is_flooded() {
+        connection.worker.counters.one(|c| &c.floods);
+    }
 }
 
 /// What log and counters will be told of a stream, however it ends.
@@ -194,7 +206,12 @@ async fn stream(
     let mut told = Told { stream: OpenStream::new(connection), record, head: RequestHead::default() };
     let mut upload = Upload::new(body);
     let read = head::read(&parts, upload.is_ended(), &worker.rules().limits, &mut told.head);
-    let answer = match read {
+    upload.expect(told.head.body);
+    let whole = match read {
+        Ok(()) if told.head.body == BodyLength::None => nothing_more(&worker, &mut upload, &watch).await,
+        other => other,
+    };
+    let answer = match whole {
         Ok(()) => {
             let request = Incoming { head: &told.head, body: &mut upload, watch: &watch };
             handle(&worker, &told.stream.client, request, &mut told.record).await
@@ -222,6 +239,19 @@ async fn stream(
     };
     told.record.bytes_out = own.as_ref().map_or(0, |own| own.body.len() as u64);
     Ok(answer::own(own, told.head.is_head()))
+}
+
+/// Waits for the end of a stream that has no body: what it may still send is no part of a request.
+async fn nothing_more(worker: &Worker, upload: &mut Upload, watch: &Watch) -> Result<(), Reject> {
+    if upload.is_ended() {
+        return Ok(());
+    }
+    watch.within(worker.rules().limits.body_timeout);
+    match watch.bound(|cx| upload.poll_data(cx)).await {
+        Ok(Ok(false)) => Ok(()),
+        Ok(Ok(true) | Err(_)) => Err(Reject::MalformedRequest("a body where there is none")),
+        Err(_) => Err(Reject::RequestTimeout),
+    }
 }
 
 /// A status that is surely one: ours and parsed ones are all in range.

@@ -2,6 +2,7 @@
 
 use crate::gate::body::BodySource;
 use crate::gate::reject::Reject;
+use crate::gate::request::BodyLength;
 use crate::gate::stream::Stream;
 use bytes::{Buf, Bytes};
 use http_body::Body;
@@ -15,11 +16,35 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(super) struct Upload {
     body: hyper::body::Incoming,
     current: Bytes,
+    /// Octets that `content-length` still promises.
+    left: Option<u64>,
+    /// The last of them, while the stream has not ended: with them an upstream would take the request for whole.
+    withheld: Bytes,
 }
 
 impl Upload {
     pub(super) fn new(body: hyper::body::Incoming) -> Self {
-        Self { body, current: Bytes::new() }
+        Self { body, current: Bytes::new(), left: None, withheld: Bytes::new() }
+    }
+
+    /// What the head says of the body's length.
+    pub(super) fn expect(&mut self, body: BodyLength) {
+        self.left = match body {
+            BodyLength::None => Some(0),
+            BodyLength::Exactly(octets) => Some(octets),
+            BodyLength::Unknown => None,
+        };
+    }
+
+    /// Withholds what would make the body whole while more may come.
+    fn take(&mut self, data: Bytes) {
+        let Some(left) = &mut self.left else { return self.current = data };
+        *left = left.saturating_sub(data.len() as u64);
+        if *left == 0 && !self.body.is_end_stream() {
+            self.withheld = data;
+        } else {
+            self.current = data;
+        }
     }
 
     /// Whether the stream ended with its head.
@@ -33,9 +58,17 @@ impl BodySource for Upload {
         while self.current.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 // Trailers are dropped: they may name anything (attacks, section 3).
-                Some(Ok(frame)) => self.current = frame.into_data().unwrap_or_default(),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data()
+                        && !data.is_empty()
+                    {
+                        self.take(data);
+                    }
+                }
+                // Also a length that is not the one that was promised: h2 holds them against each other.
                 Some(Err(_)) => return Poll::Ready(Err(Reject::ClientGone)),
-                None => return Poll::Ready(Ok(false)),
+                None if self.withheld.is_empty() => return Poll::Ready(Ok(false)),
+                None => self.current = std::mem::take(&mut self.withheld),
             }
         }
         Poll::Ready(Ok(true))

@@ -53,12 +53,17 @@ impl H2 {
     }
 
     pub fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut bytes = length[1..].to_vec();
-        bytes.extend([kind, flags]);
-        bytes.extend(stream.to_be_bytes());
-        bytes.extend(payload);
-        self.wire.send(bytes);
+        self.frames(kind, flags, stream, payload, 1);
+    }
+
+    /// The same frame so many times, at once.
+    pub fn frames(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8], count: usize) {
+        self.wire.send(octets(kind, flags, stream, payload).repeat(count));
+    }
+
+    /// The first octets of a frame.
+    pub fn begin(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8], length: usize) {
+        self.wire.send(&octets(kind, flags, stream, payload)[..length]);
     }
 
     /// A request without a body.
@@ -132,6 +137,11 @@ impl H2 {
         }
         Ok(())
     }
+}
+
+fn octets(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// A header block of literals that are never indexed and not compressed.
