@@ -4,6 +4,7 @@
 //! connections. Both directions advance in every poll, so neither side can stall the other.
 
 use crate::gate::body::BodySource;
+use crate::gate::buffer::BUFFER_BYTES;
 use crate::gate::headers;
 use crate::gate::http1::body::{BodyDecoder, Step};
 use crate::gate::http1::framing::Framing;
@@ -64,6 +65,8 @@ pub struct Exchange {
     body_octets: u64,
     /// Octets at the front of the input that the decoder has found to be body.
     found: usize,
+    /// Octets of the response that one read may bring.
+    pub room: usize,
     /// The upstream has switched protocols: what follows is a tunnel.
     pub is_switched: bool,
 }
@@ -88,6 +91,7 @@ impl Exchange {
             decoder: BodyDecoder::default(),
             body_octets: 0,
             found: 0,
+            room: BUFFER_BYTES,
             is_switched: false,
         }
     }
@@ -209,7 +213,8 @@ impl Exchange {
             if self.take_head(request)? {
                 return Poll::Ready(Ok(()));
             }
-            match self.channel.poll_fill(cx, RESPONSE_LIMITS.bytes) {
+            self.room = body.room();
+            match self.channel.poll_fill_some(cx, RESPONSE_LIMITS.bytes, self.room) {
                 Poll::Ready(Ok(octets)) if octets > 0 => {}
                 Poll::Ready(_) if self.is_reused && self.interim == 0 && self.channel.input.is_empty() => {
                     return Poll::Ready(Err(Failure::Stale));
@@ -310,14 +315,16 @@ impl Exchange {
                 Step::Done => return Poll::Ready(Ok(false)),
                 Step::Data(octets) => self.found = octets,
                 Step::Skip(octets) => self.channel.input.consume(octets),
-                Step::NeedInput => match ready!(self.channel.poll_fill(cx, RESPONSE_LIMITS.bytes)) {
-                    Ok(octets) if octets > 0 => {}
-                    Ok(_) if self.decoder.may_end() => {
-                        self.decoder = BodyDecoder::default();
-                        return Poll::Ready(Ok(false));
+                Step::NeedInput => {
+                    match ready!(self.channel.poll_fill_some(cx, RESPONSE_LIMITS.bytes, self.room)) {
+                        Ok(octets) if octets > 0 => {}
+                        Ok(_) if self.decoder.may_end() => {
+                            self.decoder = BodyDecoder::default();
+                            return Poll::Ready(Ok(false));
+                        }
+                        _ => return Poll::Ready(Err(Reject::UpstreamError("its response broke off"))),
                     }
-                    _ => return Poll::Ready(Err(Reject::UpstreamError("its response broke off"))),
-                },
+                }
             }
         }
     }
@@ -332,6 +339,15 @@ impl Exchange {
     pub fn consume(&mut self, octets: usize) {
         self.channel.input.consume(octets);
         self.found -= octets;
+    }
+
+    /// Gives buffers back that hold nothing: the next octets may be wanted much later.
+    pub fn release(&mut self) {
+        self.channel.input.release();
+        // What is over goes back to the pool at once, where the small buffer is of use.
+        if !self.is_done() {
+            self.channel.output.release();
+        }
     }
 
     /// Puts the connection back if nothing is left over on it.

@@ -3,6 +3,7 @@
 mod answer;
 mod frames;
 mod head;
+mod held;
 mod upload;
 
 use crate::gate::body::BodySource as _;
@@ -18,6 +19,8 @@ use crate::gate::{Answer, Incoming, handle};
 use answer::{AnswerBody, Download};
 use bytes::Bytes;
 use frames::{Beneath, Frames};
+use futures_util::FutureExt as _;
+use held::Held;
 use http::{Request, Response, StatusCode};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -33,13 +36,13 @@ use tokio::task::{self, AbortHandle};
 use upload::Upload;
 
 /// Streams that a client may have open at once.
-const MAX_STREAMS: u32 = 128;
+const MAX_STREAMS: u32 = 100;
 /// Octets that a client may send on a stream before they are passed on.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all streams of a connection.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Octets buffered for sending per stream.
-const SEND_BUFFER: usize = 16 * 1024;
+const CONNECTION_WINDOW: u32 = 384 * 1024;
+/// Octets of a stream that h2 may hold before it takes the next piece: the pieces themselves are bounded (`held`).
+const SEND_BUFFER: usize = 1;
 /// Streams reset by the client that may wait to be noticed (rapid reset).
 const MAX_PENDING_RESETS: usize = 20;
 /// Streams that we reset for errors of the client's before the connection ends.
@@ -54,6 +57,7 @@ struct Connection {
     watch: WatchGuard,
     streams: Cell<usize>,
     tasks: Streams,
+    held: Rc<Held>,
 }
 
 /// A stream of a connection, open until it is dropped.
@@ -113,10 +117,8 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, future: F) {
         let id = Rc::new(Cell::new(None));
         let entry = Entry { streams: self.clone(), id: Rc::clone(&id) };
-        let task = task::spawn_local(async move {
-            let _entry = entry;
-            future.await;
-        });
+        // An async block around it would hold the future twice.
+        let task = task::spawn_local(future.map(move |_| drop(entry)));
         id.set(Some(task.id()));
         self.0.borrow_mut().insert(task.id(), task.abort_handle());
     }
@@ -132,8 +134,14 @@ pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel) {
     let io = Frames::new(io, Rc::clone(&beneath));
     let watch = worker.clock.watch();
     watch.idle_within(worker.rules().limits.idle_timeout);
-    let connection =
-        Rc::new(Connection { worker, client, watch, streams: Cell::new(0), tasks: Streams::default() });
+    let connection = Rc::new(Connection {
+        worker,
+        client,
+        watch,
+        streams: Cell::new(0),
+        tasks: Streams::default(),
+        held: Rc::default(),
+    });
     let mut builder = http2::Builder::new(connection.tasks.clone());
     builder
         .timer(hyper_util::rt::TokioTimer::new())
@@ -147,7 +155,8 @@ pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel) {
         .max_local_error_reset_streams(MAX_LOCAL_RESETS);
     let service = {
         let connection = Rc::clone(&connection);
-        service_fn(move |request| stream(Rc::clone(&connection), request))
+        // In a box, hyper lets go of it once the answer's head is there, and not only when the stream ends.
+        service_fn(move |request| Box::pin(stream(Rc::clone(&connection), request)))
     };
     let mut serving = pin!(builder.serve_connection(hyper_util::rt::TokioIo::new(io), service));
     let mut is_ending = false;
@@ -204,7 +213,7 @@ async fn stream(
     }
     let record = Record::begin(worker.next_number());
     let mut told = Told { stream: OpenStream::new(connection), record, head: RequestHead::default() };
-    let mut upload = Upload::new(body);
+    let mut upload = Upload::new(body, Rc::clone(&told.stream.held));
     let read = head::read(&parts, upload.is_ended(), &worker.rules().limits, &mut told.head);
     upload.expect(told.head.body);
     let whole = match read {
@@ -224,6 +233,8 @@ async fn stream(
     let own = match answer {
         Answer::Forward(exchange, target) => {
             let idle_timeout = target.timeouts.idle;
+            // What is still needed of the request is in `told`.
+            drop(parts);
             return Ok(
                 Download { exchange: Some(exchange), upload, watch, idle_timeout, told }.into_response()
             );

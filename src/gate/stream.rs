@@ -146,6 +146,16 @@ impl Channel {
 
     /// Reads once; `capacity` bounds what may be held. Gives the octets read: 0 at the end of the stream.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, capacity: usize) -> Poll<io::Result<usize>> {
+        self.poll_fill_some(cx, capacity, usize::MAX)
+    }
+
+    /// As `poll_fill`, `most` octets at most.
+    pub fn poll_fill_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        capacity: usize,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
         if self.is_input_closed {
             return Poll::Ready(Ok(0));
         }
@@ -157,7 +167,9 @@ impl Channel {
             self.input.release();
             return Poll::Pending;
         }
-        let mut space = ReadBuf::new(self.input.space(capacity));
+        let space = self.input.space(capacity);
+        let octets = space.len().min(most);
+        let mut space = ReadBuf::new(&mut space[..octets]);
         if space.remaining() == 0 {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::OutOfMemory, "the read buffer is full")));
         }

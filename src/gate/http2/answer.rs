@@ -1,5 +1,6 @@
 //! A stream's answer: the upstream's response as its client reads it, or the gate's own.
 
+use super::held::Piece;
 use super::upload::Upload;
 use super::{Told, status};
 use crate::gate::exchange::Exchange;
@@ -14,9 +15,6 @@ use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-
-/// Octets of one DATA frame at most.
-const FRAME_BYTES: usize = 32 * 1024;
 
 /// A stream's answer body.
 pub(super) enum AnswerBody {
@@ -72,7 +70,7 @@ impl Download {
         response
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Reject>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Reject>>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         if let Err(expired) = self.watch.check(cx) {
             let reject = if expired == Expired::Cut { Reject::Cut } else { Reject::UpstreamTimeout };
@@ -87,14 +85,18 @@ impl Download {
         if exchange.body_octets() != before {
             self.watch.within(self.idle_timeout);
         }
+        let held = &self.told.stream.held;
+        exchange.room = held.room();
         match exchange.poll_data(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(reject)) => Poll::Ready(Some(Err(reject))),
             Poll::Ready(Ok(false)) => Poll::Ready(None),
             Poll::Ready(Ok(true)) => {
-                let octets = exchange.data().len().min(FRAME_BYTES);
-                let data = Bytes::copy_from_slice(&exchange.data()[..octets]);
+                let octets = exchange.data().len().min(exchange.room);
+                let data = held.hold(&exchange.data()[..octets]);
                 exchange.consume(octets);
+                // The client may take this piece much later.
+                exchange.release();
                 self.told.record.bytes_out += octets as u64;
                 self.watch.within(self.idle_timeout);
                 Poll::Ready(Some(Ok(data)))
@@ -123,16 +125,16 @@ impl Drop for Download {
 }
 
 impl Body for AnswerBody {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = BrokenOff;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, BrokenOff>>> {
         let download = match self.get_mut() {
             Self::Ready(octets) if octets.is_empty() => return Poll::Ready(None),
-            Self::Ready(octets) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(octets))))),
+            Self::Ready(octets) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(octets).into())))),
             Self::Download(download) => download,
         };
         download.poll(cx).map(|polled| match polled {

@@ -1,5 +1,6 @@
 //! A stream's request body as a `BodySource`, and a connection's first octets put back in front.
 
+use super::held::Held;
 use crate::gate::body::BodySource;
 use crate::gate::reject::Reject;
 use crate::gate::request::BodyLength;
@@ -8,6 +9,7 @@ use bytes::{Buf, Bytes};
 use http_body::Body;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -20,11 +22,12 @@ pub(super) struct Upload {
     left: Option<u64>,
     /// The last of them, while the stream has not ended: with them an upstream would take the request for whole.
     withheld: Bytes,
+    held: Rc<Held>,
 }
 
 impl Upload {
-    pub(super) fn new(body: hyper::body::Incoming) -> Self {
-        Self { body, current: Bytes::new(), left: None, withheld: Bytes::new() }
+    pub(super) fn new(body: hyper::body::Incoming, held: Rc<Held>) -> Self {
+        Self { body, current: Bytes::new(), left: None, withheld: Bytes::new(), held }
     }
 
     /// What the head says of the body's length.
@@ -80,6 +83,10 @@ impl BodySource for Upload {
 
     fn consume(&mut self, octets: usize) {
         self.current.advance(octets);
+    }
+
+    fn room(&self) -> usize {
+        self.held.room()
     }
 
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Result<(), Reject> {

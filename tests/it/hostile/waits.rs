@@ -121,6 +121,46 @@ fn reset_while_the_upstream_thinks() {
     world.assert_well();
 }
 
+/// Clients that read nothing, each with as many streams as it may have, whether the gate may send or not.
+#[test]
+fn a_client_that_reads_nothing_costs_little() {
+    const MORE: usize = 5;
+    const MOST_BYTES: usize = 1 << 20;
+    for window in [0, u32::MAX >> 1] {
+        let world = World::with(|setup| setup.toml("[limits]\nheader_timeout = \"60s\""));
+        endless(&world);
+        let mut clients = Vec::new();
+        let mut begin = || {
+            let mut h2 = open(&world, Lane::Clear);
+            h2.frame(SETTINGS, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat());
+            for stream in 0..100 {
+                ask(&mut h2, stream * 2 + 1, "/endless");
+            }
+            clients.push(h2);
+            wait("it to be under way", || (world.upstream.open() == clients.len() * 100).then_some(()));
+            settled(|| world.process.memory())
+        };
+        // The first is for what a worker keeps from then on.
+        let before = begin();
+        let after = (0..MORE).map(|_| begin()).max().unwrap();
+        let each = after.saturating_sub(before) / MORE;
+        assert!(each < MOST_BYTES, "window {window}: {each} octets for one connection");
+        drop(clients);
+        assert_let_go(&world, 0);
+        world.assert_well();
+    }
+}
+
+/// A number once it has stopped growing for a while.
+fn settled(number: impl Fn() -> usize) -> usize {
+    let mut last = (number(), 0);
+    wait("memory to settle", || {
+        let now = number();
+        last = if now > last.0 { (now, 0) } else { (last.0, last.1 + 1) };
+        (last.1 >= 200).then_some(now)
+    })
+}
+
 /// What is no request has nothing of the request before it.
 #[test]
 fn garbage_after_head() {
