@@ -9,6 +9,7 @@ use crate::domain::HostForm;
 use crate::follow::FollowStats;
 use crate::gate::judge;
 use crate::gate::worker::Shared;
+use crate::serve::{self, Guard, Shown};
 use crate::telemetry::Counters;
 use crate::verdict::{Question, Region, Scenario};
 use answer::VerdictAnswer;
@@ -61,7 +62,7 @@ struct Inner {
     counters: Arc<Counters>,
     stats: Arc<FollowStats>,
     addresses: Addresses,
-    token: Option<String>,
+    guard: Guard,
     started: Instant,
 }
 
@@ -75,18 +76,21 @@ impl Admin {
         addresses: Addresses,
         token: Option<String>,
     ) -> Self {
-        Self(Arc::new(Inner { shared, counters, stats, addresses, token, started: Instant::now() }))
+        Self(Arc::new(Inner {
+            shared,
+            counters,
+            stats,
+            addresses,
+            guard: Guard::new(token),
+            started: Instant::now(),
+        }))
     }
 
     /// Serves until told to stop.
     ///
     /// # Errors
     /// Where the listener fails.
-    pub async fn serve(
-        self,
-        socket: TcpListener,
-        mut stopping: watch::Receiver<bool>,
-    ) -> std::io::Result<()> {
+    pub async fn serve(self, socket: TcpListener, stopping: watch::Receiver<bool>) -> std::io::Result<()> {
         let guarded = Router::new()
             .route("/", get(console))
             .route("/metrics", get(metrics))
@@ -105,10 +109,7 @@ impl Admin {
                 )
             })
             .with_state(self);
-        let stopped = async move {
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-        };
-        axum::serve(tokio::net::TcpListener::from_std(socket)?, router).with_graceful_shutdown(stopped).await
+        serve::run(socket, router, stopping).await
     }
 
     fn cache(&self) -> &FilingCache {
@@ -126,17 +127,15 @@ impl Admin {
 }
 
 async fn authorize(State(admin): State<Admin>, request: Request, next: Next) -> Response {
-    let Some(token) = &admin.0.token else { return next.run(request).await };
-    let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
-    let wanted = format!("Bearer {token}");
-    let is_right = given.is_some_and(|given| {
-        aws_lc_rs::constant_time::verify_slices_are_equal(given, wanted.as_bytes()).is_ok()
-    });
-    if is_right {
-        return next.run(request).await;
-    }
-    let mut response =
-        problem(StatusCode::UNAUTHORIZED, "bring the admin token: `Authorization: Bearer TOKEN`");
+    let mut response = match admin.0.guard.look(&request) {
+        Shown::Right => return next.run(request).await,
+        Shown::Wrong => {
+            problem(StatusCode::UNAUTHORIZED, "bring the admin token: `Authorization: Bearer TOKEN`")
+        }
+        Shown::TooOften => {
+            problem(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens came from there; wait a minute")
+        }
+    };
     response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
     response
 }

@@ -346,6 +346,9 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// The longest pause between octets of a request body; default 30s.
     pub body_timeout: Duration,
+    /// Octets a second that a client must send of its body or take of its answer while it is waited for, over
+    /// `body_timeout`; 0: any.
+    pub min_rate: usize,
 }
 
 /// `[log]`

@@ -16,6 +16,7 @@ pub mod http2;
 pub mod judge;
 pub mod listen;
 pub mod own;
+pub mod pace;
 pub mod passthrough;
 pub mod pool;
 pub mod proxy_header;

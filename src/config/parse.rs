@@ -122,6 +122,7 @@ fn limits(section: Option<Section<'_>>) -> Limits {
         idle_timeout: Duration::from_secs(75),
         drain_timeout: Duration::from_secs(30),
         body_timeout: Duration::from_secs(30),
+        min_rate: 240,
     };
     let Some(mut section) = section else { return limits };
     let counts: [(_, &mut usize, _); 3] = [
@@ -136,6 +137,9 @@ fn limits(section: Option<Section<'_>>) -> Limits {
     }
     if let Some(octets) = optional(&mut section, "header_bytes", |value| value.size(1024..=16 << 20)) {
         limits.header_bytes = octets;
+    }
+    if let Some(octets) = optional(&mut section, "min_rate", |value| value.size(0..=1 << 30)) {
+        limits.min_rate = octets;
     }
     let timeouts = [
         ("header_timeout", &mut limits.header_timeout),

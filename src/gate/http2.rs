@@ -235,9 +235,15 @@ async fn stream(
             let idle_timeout = target.timeouts.idle;
             // What is still needed of the request is in `told`.
             drop(parts);
-            return Ok(
-                Download { exchange: Some(exchange), upload, watch, idle_timeout, told }.into_response()
-            );
+            return Ok(Download {
+                exchange: Some(exchange),
+                upload,
+                watch,
+                idle_timeout,
+                pace: worker.pace(),
+                told,
+            }
+            .into_response());
         }
         Answer::Healthy => {
             (told.record.outcome, told.record.status) = (Outcome::Health, 200);

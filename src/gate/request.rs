@@ -238,6 +238,16 @@ impl RequestHead {
         self.method() == b"HEAD"
     }
 
+    /// Whether its body is messages that come as they may: it says that it is gRPC.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        self.fields.iter().any(|field| {
+            field.known == Known::Other
+                && field.name.of(&self.text).eq_ignore_ascii_case(b"content-type")
+                && field.value.of(&self.text).starts_with(b"application/grpc")
+        })
+    }
+
     /// Whether sending it twice does no harm (RFC 9110, 9.2.1) and there is no body to send again.
     #[must_use]
     pub fn is_replayable(&self) -> bool {

@@ -9,10 +9,11 @@ use crate::gate::exchange::{Exchange, Failure};
 use crate::gate::headers;
 use crate::gate::judge;
 use crate::gate::listen::Admission;
+use crate::gate::pace::Pace;
 use crate::gate::pool::{self, Endpoint, Pool};
 use crate::gate::record::Record;
 use crate::gate::reject::Reject;
-use crate::gate::request::RequestHead;
+use crate::gate::request::{BodyLength, RequestHead};
 use crate::gate::route::Target;
 use crate::gate::rules::Rules;
 use crate::gate::sessions::cut;
@@ -123,6 +124,12 @@ impl Worker {
         self.shared.cache.at(self.clock.now())
     }
 
+    /// The pace that a client must keep in taking an answer.
+    pub fn pace(&self) -> Pace {
+        let limits = &self.rules().limits;
+        Pace::new(limits.min_rate, limits.body_timeout)
+    }
+
     /// Today in UTC+8.
     pub fn today(&self) -> Date {
         self.today.get()
@@ -202,7 +209,13 @@ impl Worker {
         body: &mut impl BodySource,
         (watch, target): (&Watch, &Target),
     ) -> Result<(), Failure> {
-        let body_timeout = self.rules().limits.body_timeout;
+        let (body_timeout, mut pace) = {
+            let limits = &self.rules().limits;
+            // What comes message by message has no pace.
+            let has_none = head.body == BodyLength::None || head.is_grpc();
+            let rate = if has_none { 0 } else { limits.min_rate };
+            (limits.body_timeout, Pace::new(rate, limits.body_timeout))
+        };
         watch.within(target.timeouts.response);
         let (mut seen, mut has_hung_up) = (0, false);
         poll_fn(|cx| {
@@ -223,6 +236,9 @@ impl Worker {
             let polled = exchange.poll_head(cx, head, body);
             if polled.is_pending() && exchange.body_octets() != seen {
                 seen = exchange.body_octets();
+                if !pace.keeps(self.clock.now(), exchange.waits_for_client(), seen) {
+                    return std::task::Poll::Ready(Err(Reject::RequestTimeout.into()));
+                }
                 watch.within(if exchange.waits_for_client() {
                     body_timeout
                 } else {

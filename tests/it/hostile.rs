@@ -9,6 +9,7 @@ mod http2;
 mod keepalive;
 mod names;
 mod request_line;
+mod slow;
 mod tls;
 mod upstream_faults;
 mod waits;

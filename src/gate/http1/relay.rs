@@ -8,11 +8,12 @@ use super::framing::Framing;
 use super::side::ClientSide;
 use crate::gate::exchange::{self, Exchange};
 use crate::gate::headers::{self, Delivery};
+use crate::gate::pace::Pace;
 use crate::gate::record::Record;
 use crate::gate::reject::Reject;
 use crate::gate::request::{RequestHead, Version};
 use crate::gate::route::Target;
-use crate::gate::watch::{Expired, Watch};
+use crate::gate::watch::{Clock, Expired, Watch};
 use crate::gate::worker::Worker;
 use std::future::poll_fn;
 use std::task::{self, Poll, ready};
@@ -26,8 +27,10 @@ pub(super) struct Context<'a> {
     head: &'a RequestHead,
     watch: &'a Watch,
     idle_timeout: Duration,
+    pace: Pace,
     may_keep_alive: bool,
     via: &'a str,
+    clock: &'a Clock,
 }
 
 impl<'a> Context<'a> {
@@ -36,8 +39,10 @@ impl<'a> Context<'a> {
             head,
             watch,
             idle_timeout: target.timeouts.idle,
+            pace: worker.pace(),
             may_keep_alive: head.keep_alive && !worker.clock.is_draining(),
             via: &worker.shared.via,
+            clock: &worker.clock,
         }
     }
 }
@@ -58,7 +63,7 @@ pub(super) enum Broken {
 pub(super) async fn run(
     side: &mut ClientSide,
     exchange: &mut Exchange,
-    context: Context<'_>,
+    mut context: Context<'_>,
     record: &mut Record,
 ) -> Result<Next, Broken> {
     if context.watch.is_cut() {
@@ -93,6 +98,11 @@ pub(super) async fn run(
         let polled = relay.poll(cx, side, exchange);
         if (relay.moved, exchange.body_octets(), side.channel.output.len()) != before {
             context.watch.within(context.idle_timeout);
+            // What was written and not taken stands in the one or the other place.
+            let is_waiting = !side.channel.output.is_empty() || !exchange.data().is_empty();
+            if !context.pace.keeps(context.clock.now(), polled.is_pending() && is_waiting, relay.moved) {
+                return Poll::Ready(Err(Reject::ClientGone));
+            }
         }
         polled
     })

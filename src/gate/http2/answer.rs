@@ -6,6 +6,7 @@ use super::{Told, status};
 use crate::gate::exchange::Exchange;
 use crate::gate::headers;
 use crate::gate::own::OwnResponse;
+use crate::gate::pace::Pace;
 use crate::gate::record::Outcome;
 use crate::gate::reject::Reject;
 use crate::gate::watch::{Expired, WatchGuard};
@@ -36,6 +37,7 @@ pub(super) struct Download {
     pub(super) upload: Upload,
     pub(super) watch: WatchGuard,
     pub(super) idle_timeout: Duration,
+    pub(super) pace: Pace,
     pub(super) told: Told,
 }
 
@@ -76,6 +78,11 @@ impl Download {
             let reject = if expired == Expired::Cut { Reject::Cut } else { Reject::UpstreamTimeout };
             return Poll::Ready(Some(Err(reject)));
         }
+        // Between two polls it is the client that is waited for, unless the last one found nothing to give.
+        let (now, taken) = (self.told.stream.worker.clock.now(), self.told.record.bytes_out);
+        if !self.pace.keeps(now, false, taken) {
+            return Poll::Ready(Some(Err(Reject::ClientGone)));
+        }
         let before = exchange.body_octets();
         if !exchange.is_sent()
             && let Poll::Ready(Err(reject)) = exchange.poll_send(cx, &mut self.upload)
@@ -99,6 +106,7 @@ impl Download {
                 exchange.release();
                 self.told.record.bytes_out += octets as u64;
                 self.watch.within(self.idle_timeout);
+                self.pace.keeps(now, true, self.told.record.bytes_out);
                 Poll::Ready(Some(Ok(data)))
             }
         }

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 const NUMBER: &str = "京ICP备20000001号-1";
 /// `SETTINGS_INITIAL_WINDOW_SIZE` = 0.
-const NO_WINDOW: &[u8] = &[0, 4, 0, 0, 0, 0];
+pub(super) const NO_WINDOW: &[u8] = &[0, 4, 0, 0, 0, 0];
 
 fn request(host: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/plain\r\n\r\n")
@@ -38,7 +38,7 @@ fn assert_let_go(world: &World, still_open: usize) {
     wait("the upstream to be let go", || (world.upstream.open() == still_open).then_some(()));
 }
 
-fn endless(world: &World) {
+pub(super) fn endless(world: &World) {
     world.upstream.on("/endless", |exchange| {
         exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n");
         while exchange.send([b'x'; 64 * 1024]) {}
@@ -203,7 +203,7 @@ fn blocked_by_the_thousand_and_read_late() {
 }
 
 /// A client that takes little at once: what it was not given yet stays with the gate.
-fn narrow(world: &World) -> Wire {
+pub(super) fn narrow(world: &World) -> Wire {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(8 * 1024).unwrap();
     socket.connect(&world.http().into()).unwrap();
