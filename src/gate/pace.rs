@@ -30,7 +30,7 @@ impl Pace {
         if self.waited < self.stretch {
             return true;
         }
-        let enough = self.rate.saturating_mul(self.stretch.as_millis().try_into().unwrap_or(u64::MAX)) / 1000;
+        let enough = self.rate.saturating_mul(self.waited.as_millis().try_into().unwrap_or(u64::MAX)) / 1000;
         let came = moved.saturating_sub(self.moved);
         (self.waited, self.moved) = (Duration::ZERO, moved);
         came >= enough
@@ -57,6 +57,8 @@ mod tests {
         check(&[(0, true, 0), (5, true, 10), (9, true, 20), (10, true, 30)], 3);
         check(&[(0, true, 0), (5, true, 500), (10, true, 1000), (20, true, 1999)], 3);
         check(&[(0, true, 0), (5, true, 500), (10, true, 1000), (20, true, 2000)], 4);
+        // A step may be longer than the stretch.
+        check(&[(0, true, 0), (5, true, 900), (50, true, 1000)], 2);
         // An hour in which the other side had nothing to say.
         check(&[(0, false, 0), (3600, true, 1), (3601, false, 2), (7200, true, 3), (7208, true, 4)], 5);
         check(&[(0, false, 0), (3600, true, 1), (3601, false, 2), (7200, true, 3), (7209, true, 4)], 4);

@@ -9,6 +9,7 @@ mod http2;
 mod keepalive;
 mod names;
 mod request_line;
+mod resources;
 mod slow;
 mod tls;
 mod upstream_faults;
