@@ -1,7 +1,7 @@
 //! Every route of the registry on one page, with what all of them share: token, request ids, errors.
 
 use super::problem::Problem;
-use super::{Registry, batch, feed_api, filings, openapi};
+use super::{Registry, batch, feed_api, filings, followers, openapi};
 use crate::serve::{self, Guard, Shown};
 use axum::Router;
 use axum::extract::{Request, State};
@@ -49,8 +49,12 @@ pub(super) const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/filings", &["get"]),
     ("/v1/filings:batch", &["post"]),
     ("/v1/filings/{domain}", &["get", "put", "delete"]),
+    ("/v1/filings/{domain}/in-force", &["get"]),
     ("/v1/feed/snapshot", &["get"]),
     ("/v1/feed/changes", &["get"]),
+    ("/v1/feed/repair", &["post"]),
+    ("/v1/feed/acknowledgements", &["post"]),
+    ("/v1/feed/followers", &["get"]),
     ("/openapi.json", &["get"]),
     ("/healthz", &["get"]),
 ];
@@ -60,8 +64,12 @@ fn router(api: Api) -> Router {
         .route("/v1/filings", get(filings::list))
         .route("/v1/filings:batch", post(batch::post))
         .route("/v1/filings/{domain}", get(filings::get).put(filings::put).delete(filings::delete))
+        .route("/v1/filings/{domain}/in-force", get(followers::in_force))
         .route("/v1/feed/snapshot", get(feed_api::snapshot))
         .route("/v1/feed/changes", get(feed_api::changes))
+        .route("/v1/feed/repair", post(feed_api::repair))
+        .route("/v1/feed/acknowledgements", post(followers::acknowledge))
+        .route("/v1/feed/followers", get(followers::list))
         .route("/openapi.json", get(openapi::get))
         .route("/healthz", get(healthz))
         .fallback(no_such_path)

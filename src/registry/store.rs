@@ -3,6 +3,7 @@
 //! Refuses to know rules, feeds and HTTP. A commit's durability is SQLite's (`synchronous = FULL`): what
 //! was answered is on disk.
 
+mod log;
 mod rows;
 mod schema;
 mod write;
@@ -16,7 +17,7 @@ use schema::SchemaError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Sqlite, SqliteConnection, Transaction};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,6 +68,9 @@ pub enum StoreError {
     /// A statement failed.
     #[error("the registry database failed")]
     Sql(#[from] sqlx::Error),
+    /// The files that followers are served from can't be made or read.
+    #[error("the feed failed: {0}")]
+    Feed(String),
     /// The system has no randomness for a key.
     #[error("no randomness for a new epoch's key")]
     Randomness(#[from] getrandom::Error),
@@ -143,6 +147,11 @@ impl Store {
         Ok(self.writer.as_ref().ok_or(StoreError::ReadOnly)?.lock().await)
     }
 
+    /// The history that the database is in.
+    pub(super) async fn meta(&self) -> Result<Meta, StoreError> {
+        read_meta(&mut *self.readers.acquire().await?).await
+    }
+
     /// The documents of exactly these names.
     pub(super) async fn documents(&self, domains: &[&str]) -> Result<Vec<(Arc<str>, Stored)>, StoreError> {
         let names = serde_json::Value::from(domains).to_string();
@@ -183,6 +192,11 @@ impl Store {
         Ok(found == 0)
     }
 
+    /// A connection whose reads are all of one state, while others write.
+    pub(super) async fn reading(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.readers.begin().await?)
+    }
+
     /// Gives every document to `take`, by name, as one consistent state.
     pub(super) async fn scan(
         &self,
@@ -217,6 +231,7 @@ pub(super) async fn scan(
     Ok(())
 }
 
+pub(super) use log::{changes_after, scan_runs};
 pub(super) use write::{Author, Committed, Reach, new_epoch, now_ms, read_meta, write};
 
 fn options(path: &Path) -> SqliteConnectOptions {

@@ -4,6 +4,7 @@ mod api;
 mod batch;
 mod feed;
 mod files;
+mod repair;
 
 use super::{Options, Registry, running_at};
 use crate::config::Database;
