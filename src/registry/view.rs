@@ -160,7 +160,7 @@ impl View {
             let before = seen(&self.provider, fingerprint, &change.domain, change.before.as_ref());
             let after = seen(&self.provider, fingerprint, &change.domain, change.after.as_ref());
             if before != after {
-                self.put(before, after, change.seq, at_ms);
+                self.put(&before, after, change.seq, at_ms);
                 has_changed = true;
             }
         }
@@ -176,10 +176,10 @@ impl View {
         Ok(has_changed)
     }
 
-    fn put(&mut self, before: Entry, after: Entry, seq: u64, at_ms: i64) {
+    fn put(&mut self, before: &Entry, after: Entry, seq: u64, at_ms: i64) {
         let range = &mut self.ranges[range_of(after.fingerprint)];
         if !before.is_delete() {
-            let element = self.key.entry_element(&before);
+            let element = self.key.entry_element(before);
             self.digest.remove(element);
             range.remove(element);
             self.count = self.count.wrapping_sub(1);

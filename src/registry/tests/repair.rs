@@ -249,7 +249,7 @@ fn a_sorter_gives_what_it_was_given_in_order() {
     let directory = Directory::beside(&beside.path().join("registry.db"), 0).unwrap();
     let mut sorter = Sorter::new(&directory, HERE, EpochKey::from_bytes([1; 32]));
     let entry = |n: u64| {
-        let odd = (n % 30 == 0).then(|| "京ICP证000001号".into());
+        let odd = n.is_multiple_of(30).then(|| "京ICP证000001号".into());
         let record = if odd.is_some() { 1 << 63 | 1 << 58 } else { 1 << 58 | n };
         // All in one bucket, which does not fit in memory.
         Entry {
@@ -262,7 +262,12 @@ fn a_sorter_gives_what_it_was_given_in_order() {
     let mut expected: Vec<_> = (0..100_000).map(entry).collect();
     expected.sort_by_key(|it| it.fingerprint);
     let mut given = Vec::new();
-    sorter.sorted(|it| Ok(given.push(it))).unwrap();
+    sorter
+        .sorted(|it| {
+            given.push(it);
+            Ok(())
+        })
+        .unwrap();
     assert!(given == expected);
     assert_eq!(std::fs::read_dir(beside.path().join("registry.db.feed")).unwrap().count(), 0);
 }
