@@ -32,7 +32,7 @@ pub(super) enum BaseError {
     #[error("two names have one fingerprint")]
     Collision,
     /// The disk's fault.
-    #[error("can't read or write {}", path.display())]
+    #[error("can't read or write {}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     /// The file is not what it says it is.
     #[error("{} is damaged: {problem}", path.display())]

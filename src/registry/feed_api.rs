@@ -138,7 +138,7 @@ pub(super) async fn repair(
     };
     let (send, frames) = mpsc::channel(QUEUED_FRAMES);
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = write_repair(summary, ranges, &layers, &send) {
+        if let Err(error) = write_repair(summary, ranges, &layers.sorted(), &send) {
             tracing::error!(%error, "a repair broke off");
             // The body ends as one that is not whole.
             let _ = send.blocking_send(Err(io::Error::other(error)));

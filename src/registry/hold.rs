@@ -202,7 +202,7 @@ impl Registry {
                 let directory = directory.clone();
                 let written = blocking(move || {
                     let mut writer = BaseWriter::create(&directory, head)?;
-                    layers.each(0..RANGES, |entry| writer.push(entry))?;
+                    layers.sorted().each(0..RANGES, |entry| writer.push(entry))?;
                     writer.finish()
                 });
                 match written.await {

@@ -105,7 +105,6 @@ pub(super) struct Repair {
 #[derive(Debug)]
 pub(super) struct Layers {
     base: Arc<Base>,
-    /// Sorted.
     changed: Vec<(Fingerprint, Since)>,
 }
 
@@ -287,8 +286,7 @@ impl View {
 
     fn layers(&self, is_wanted: impl Fn(Fingerprint) -> bool) -> Layers {
         let changed = self.overlay.iter().filter(|(it, _)| is_wanted(**it));
-        let mut changed: Vec<_> = changed.map(|(it, since)| (*it, since.clone())).collect();
-        changed.sort_unstable_by_key(|(it, _)| *it);
+        let changed = changed.map(|(it, since)| (*it, since.clone())).collect();
         Layers { base: self.base.clone(), changed }
     }
 
@@ -345,6 +343,12 @@ pub(super) fn seen(
 }
 
 impl Layers {
+    /// As `each` needs it: not done where the view is locked.
+    pub(super) fn sorted(mut self) -> Self {
+        self.changed.sort_unstable_by_key(|(it, _)| *it);
+        self
+    }
+
     /// Gives all entries of these ranges, sorted where the ranges are. Blocks.
     pub(super) fn each<E: From<super::base::BaseError>>(
         &self,

@@ -361,7 +361,7 @@ fn two_names_with_one_fingerprint_are_found() {
     let base = {
         let (head, layers) = view.whole(0);
         let mut writer = BaseWriter::create(&directory, head).unwrap();
-        layers.each(0..crate::feed::RANGES, |entry| writer.push(entry)).unwrap();
+        layers.sorted().each(0..crate::feed::RANGES, |entry| writer.push(entry)).unwrap();
         std::sync::Arc::new(writer.finish().unwrap())
     };
     view.rebase(base);
