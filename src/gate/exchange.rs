@@ -5,7 +5,7 @@
 
 use crate::gate::body::BodySource;
 use crate::gate::buffer::BUFFER_BYTES;
-use crate::gate::headers;
+use crate::gate::headers::{self, Onward};
 use crate::gate::http1::body::{BodyDecoder, Step};
 use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head::{self, HeadLimits, ResponseHead};
@@ -72,19 +72,14 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Begins: the request head stands in `channel.output`, the body (if any) follows.
+    /// Over a fresh connection.
     #[must_use]
-    pub fn new(channel: Channel, endpoint: &Arc<Endpoint>, body: BodyLength, is_reused: bool) -> Self {
-        let sending = match body {
-            BodyLength::None => Sending::Done,
-            BodyLength::Exactly(_) => Sending::Plain,
-            BodyLength::Unknown => Sending::Chunked,
-        };
+    pub fn new(channel: Channel, endpoint: &Arc<Endpoint>) -> Self {
         Self {
             channel,
             lease: Lease::new(endpoint),
-            sending,
-            is_reused,
+            sending: Sending::Done,
+            is_reused: false,
             interim: 0,
             scanned: 0,
             head: ResponseHead::default(),
@@ -96,10 +91,39 @@ impl Exchange {
         }
     }
 
-    /// Where it goes, for the log.
+    /// Begins: writes the request head; the body (if any) follows.
+    pub fn begin(&mut self, request: &RequestHead, onward: &Onward<'_>) {
+        headers::write_request(request, onward, &mut self.channel.output);
+        self.sending = match request.body {
+            BodyLength::None => Sending::Done,
+            BodyLength::Exactly(_) => Sending::Plain,
+            BodyLength::Unknown => Sending::Chunked,
+        };
+    }
+
+    /// Once more, over a connection that was kept: all that is left of the last exchange is storage.
+    pub fn renew(&mut self, endpoint: &Arc<Endpoint>) {
+        self.lease.begin(endpoint);
+        self.is_reused = true;
+        (self.interim, self.scanned, self.body_octets, self.found) = (0, 0, 0, 0);
+    }
+
+    /// Whether the connection is silent, as it must be while nothing is asked on it.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.channel.is_quiet()
+    }
+
+    /// The same as of the reactor's last turn. `false`: not known.
+    #[must_use]
+    pub fn is_known_quiet(&self) -> bool {
+        self.channel.is_known_quiet()
+    }
+
+    /// Where it goes.
     #[must_use]
     pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.lease.0
+        self.lease.endpoint()
     }
 
     /// Whether the request has been passed on whole, or the upstream wants no more of it.
@@ -258,12 +282,7 @@ impl Exchange {
 
     fn switch(&mut self, request: &RequestHead) -> Result<(), Reject> {
         let asked = request.upgrade.map(|span| span.of(&request.text));
-        let mut answers = self
-            .head
-            .fields
-            .iter()
-            .filter(|f| f.known == Known::Upgrade)
-            .map(|f| f.value.of(&self.head.text));
+        let mut answers = self.head.fields.of(Known::Upgrade).map(|f| f.value.of(&self.head.text));
         match (asked, answers.next(), answers.next()) {
             (Some(asked), Some(answer), None) if asked.eq_ignore_ascii_case(answer) => {
                 self.is_switched = true;
@@ -351,10 +370,17 @@ impl Exchange {
     }
 
     /// Puts the connection back if nothing is left over on it.
-    pub fn finish(self, pool: &Pool, now: Instant) {
-        let is_clean = self.is_done() && self.sending == Sending::Done && self.channel.is_flushed();
-        if is_clean && self.head.keep_alive && !self.is_switched && self.channel.is_quiet() {
-            pool.put(&self.lease.0, self.channel, now);
+    pub fn finish(mut self: Box<Self>, pool: &Pool, now: Instant) {
+        let is_clean = self.is_done()
+            && self.sending == Sending::Done
+            && self.channel.is_flushed()
+            && self.channel.input.is_empty()
+            && !self.channel.is_input_closed;
+        if is_clean && self.head.keep_alive && !self.is_switched {
+            self.lease.end();
+            self.channel.input.release();
+            self.channel.output.release();
+            pool.put(self, now);
         }
     }
 

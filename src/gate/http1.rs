@@ -296,7 +296,9 @@ fn write_own(response: &OwnResponse, head: &RequestHead, keeps: bool, out: &mut 
     for (name, value) in &response.fields {
         headers::put_field(out, name.as_bytes(), value);
     }
-    headers::put_field(out, b"content-length", response.body.len().to_string().as_bytes());
+    out.put(b"content-length: ");
+    headers::put_decimal(out, response.body.len() as u64);
+    out.put(b"\r\n");
     if !keeps {
         headers::put_field(out, b"connection", b"close");
     } else if head.version == Version::Http10 {

@@ -5,6 +5,7 @@ mod frames;
 mod head;
 mod held;
 mod upload;
+mod wire;
 
 use crate::gate::body::BodySource as _;
 use crate::gate::client::Client;
@@ -128,7 +129,7 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
 pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel) {
     let prefix = Bytes::copy_from_slice(channel.input.data());
     channel.input.consume(prefix.len());
-    let io = upload::Replay::new(prefix, channel.stream);
+    let io = wire::Wire::new(prefix, channel.stream);
     let header_bytes = u32::try_from(worker.rules().limits.header_bytes).unwrap_or(u32::MAX);
     let beneath = Beneath::new(&worker.clock, worker.rules().limits.header_timeout, header_bytes);
     let io = Frames::new(io, Rc::clone(&beneath));

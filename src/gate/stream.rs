@@ -4,9 +4,10 @@
 
 use crate::gate::buffer::{ReadBuffer, WriteBuffer};
 use bytes::{Buf, Bytes};
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -85,6 +86,17 @@ pub enum Stream {
     TlsServer(Box<tokio_rustls::server::TlsStream<Prefixed>>),
     /// TLS, to an upstream.
     TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// The TCP stream beneath.
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(tcp) => tcp,
+            Self::TlsServer(tls) => tls.get_ref().0.tcp(),
+            Self::TlsClient(tls) => tls.get_ref().0,
+        }
+    }
 }
 
 macro_rules! each {
@@ -230,19 +242,24 @@ impl Channel {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
-    /// Whether octets or an end have arrived that nobody waits for: an idle upstream connection must be silent.
+    /// Whether no octet and no end has arrived that nobody waits for: an idle upstream connection must be silent.
+    /// Asks the kernel.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let tcp = match &self.stream {
-            Stream::Tcp(tcp) => tcp,
-            Stream::TlsServer(tls) => tls.get_ref().0.tcp(),
-            Stream::TlsClient(tls) => tls.get_ref().0,
-        };
-        // The kernel is asked: what the reactor knows is as old as its last turn, and an octet that came since
-        // would be taken for the next client's answer.
-        let peeked = socket2::SockRef::from(tcp).peek(&mut [std::mem::MaybeUninit::uninit()]);
+        let peeked = socket2::SockRef::from(self.stream.tcp()).peek(&mut [std::mem::MaybeUninit::uninit()]);
         self.input.is_empty()
             && !self.is_input_closed
             && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The same as of the reactor's last turn, without a call. `false`: the kernel has to be asked.
+    #[must_use]
+    pub fn is_known_quiet(&self) -> bool {
+        let tcp = self.stream.tcp();
+        // Out of budget a socket that has news would seem to have none.
+        let ready = pin!(tokio::task::unconstrained(poll_fn(|cx| tcp.poll_read_ready(cx))));
+        self.input.is_empty()
+            && !self.is_input_closed
+            && ready.poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 }

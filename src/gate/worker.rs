@@ -6,7 +6,6 @@ use crate::gate::Incoming;
 use crate::gate::body::BodySource;
 use crate::gate::client::Client;
 use crate::gate::exchange::{Exchange, Failure};
-use crate::gate::headers;
 use crate::gate::judge;
 use crate::gate::listen::Admission;
 use crate::gate::pace::Pace;
@@ -172,19 +171,20 @@ impl Worker {
         let endpoint = self.pick(target, client);
         let mut kept = self.pool.take(endpoint, self.clock.now());
         loop {
-            let is_reused = kept.is_some();
-            let (mut channel, endpoint) = match kept.take() {
-                Some(channel) => (channel, Arc::clone(endpoint)),
-                None => self.connect(target, endpoint, request.watch).await?,
+            let mut exchange = match kept.take() {
+                Some(mut exchange) => {
+                    exchange.renew(endpoint);
+                    exchange
+                }
+                None => {
+                    let (channel, endpoint) = self.connect(target, endpoint, request.watch).await?;
+                    Box::new(Exchange::new(channel, &endpoint))
+                }
             };
-            record.upstream = Some(Arc::clone(&endpoint.label));
-            let host = record.host_text();
-            headers::write_request(
-                request.head,
-                &client.onward(&host, &self.shared.via),
-                &mut channel.output,
-            );
-            let mut exchange = Box::new(Exchange::new(channel, &endpoint, request.head.body, is_reused));
+            if self.log.borrow().is_on() {
+                record.upstream = Some(Arc::clone(&exchange.endpoint().label));
+            }
+            exchange.begin(request.head, &client.onward(&record.host_text(), &self.shared.via));
             match self
                 .response_head(&mut exchange, request.head, &mut *request.body, (request.watch, target))
                 .await

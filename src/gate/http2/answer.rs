@@ -107,6 +107,10 @@ impl Download {
                 self.told.record.bytes_out += octets as u64;
                 self.watch.within(self.idle_timeout);
                 self.pace.keeps(now, true, self.told.record.bytes_out);
+                // The last octets end the stream in their own frame.
+                if exchange.is_done() && exchange.is_sent() {
+                    self.finish();
+                }
                 Poll::Ready(Some(Ok(data)))
             }
         }
@@ -122,8 +126,13 @@ impl Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        let Some(exchange) = &self.exchange else { return };
         let record = &mut self.told.record;
+        let Some(exchange) = &self.exchange else {
+            if self.watch.is_cut() {
+                record.reject(&Reject::Cut);
+            }
+            return;
+        };
         record.bytes_in = exchange.body_octets();
         // Dropped on its way, as a stream is that was reset or took nothing for too long.
         if matches!(record.outcome, Outcome::Forwarded(_)) {
@@ -161,7 +170,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Ready(octets) => octets.is_empty(),
-            Self::Download(_) => false,
+            Self::Download(download) => download.exchange.is_none(),
         }
     }
 

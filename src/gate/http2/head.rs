@@ -42,7 +42,11 @@ pub(super) fn read(
     head.path = head.target;
     for (name, value) in &parts.headers {
         check_value(value.as_bytes())?;
-        let (name, value) = (head.append(name.as_str().as_bytes()), head.append(value.as_bytes()));
+        // As a line, so that it goes on as one.
+        let name = head.append(name.as_str().as_bytes());
+        head.append(b": ");
+        let value = head.append(value.as_bytes());
+        head.append(b"\r\n");
         head.fields.push(Field::new(&head.text, name, value));
     }
     if head.values(Known::TransferEncoding).next().is_some()

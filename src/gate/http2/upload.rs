@@ -1,17 +1,14 @@
-//! A stream's request body as a `BodySource`, and a connection's first octets put back in front.
+//! A stream's request body as a `BodySource`.
 
 use super::held::Held;
 use crate::gate::body::BodySource;
 use crate::gate::reject::Reject;
 use crate::gate::request::BodyLength;
-use crate::gate::stream::Stream;
 use bytes::{Buf, Bytes};
 use http_body::Body;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A request body on its way in.
 #[derive(Debug)]
@@ -92,47 +89,5 @@ impl BodySource for Upload {
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Result<(), Reject> {
         // hyper drops the stream's task when the client resets it.
         Ok(())
-    }
-}
-
-/// A stream with octets in front that were read already.
-#[derive(Debug)]
-pub(super) struct Replay {
-    prefix: Bytes,
-    stream: Stream,
-}
-
-impl Replay {
-    pub(super) fn new(prefix: Bytes, stream: Stream) -> Self {
-        Self { prefix, stream }
-    }
-}
-
-impl AsyncRead for Replay {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.prefix.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, into);
-        }
-        let octets = self.prefix.len().min(into.remaining());
-        into.put_slice(&self.prefix.split_to(octets));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Replay {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, octets)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
