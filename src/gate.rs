@@ -26,6 +26,7 @@ pub mod request;
 pub mod route;
 pub mod rules;
 pub mod sessions;
+pub mod splice;
 pub mod stream;
 pub mod tls;
 pub mod tunnel;

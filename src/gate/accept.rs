@@ -57,8 +57,6 @@ async fn connection(
     worker.counters.one(|c| &c.connections);
     worker.counters.one(|c| &c.open);
     let _open = Open(Rc::clone(&worker));
-    // An error only means that the peer is gone already.
-    let _ = tcp.set_nodelay(true);
     let is_trusted = listener.trusts(peer.ip());
     let mut channel = Channel::new(Stream::Tcp(tcp));
     let watch = worker.clock.watch();

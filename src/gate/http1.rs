@@ -285,6 +285,9 @@ impl Connection {
     }
 
     async fn close(mut self, watch: &Watch) {
+        if self.side.channel.ends_by_closing() {
+            return;
+        }
         watch.within(LINGER_SILENCE);
         // Nobody is owed more than the try.
         let _ = watch.bound(|cx| self.side.channel.poll_shutdown(cx)).await;

@@ -89,6 +89,15 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// The TCP stream, where it carries the octets themselves.
+    #[must_use]
+    pub fn clear(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(tcp) => Some(tcp),
+            Self::TlsServer(_) | Self::TlsClient(_) => None,
+        }
+    }
+
     /// The TCP stream beneath.
     fn tcp(&self) -> &TcpStream {
         match self {
@@ -234,6 +243,12 @@ impl Channel {
         } else {
             Poll::Ready(Ok(written))
         }
+    }
+
+    /// Whether closing the socket says all that `poll_shutdown` would.
+    #[must_use]
+    pub fn ends_by_closing(&self) -> bool {
+        matches!(self.stream, Stream::Tcp(_)) && self.is_flushed()
     }
 
     /// Says that nothing more will be sent.

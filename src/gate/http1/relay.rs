@@ -13,6 +13,7 @@ use crate::gate::record::Record;
 use crate::gate::reject::Reject;
 use crate::gate::request::{RequestHead, Version};
 use crate::gate::route::Target;
+use crate::gate::splice::{self, Splice};
 use crate::gate::watch::{Clock, Expired, Watch};
 use crate::gate::worker::Worker;
 use std::future::poll_fn;
@@ -82,7 +83,7 @@ pub(super) async fn run(
     let to = (context.head.version, context.via);
     headers::write_response(&exchange.head, delivery, keeps, to, &mut side.channel.output);
     context.watch.within(context.idle_timeout);
-    let mut relay = Relay { delivery, has_ended: false, moved: 0 };
+    let mut relay = Relay { delivery, has_ended: false, moved: 0, splice: Splice::default() };
     let result = poll_fn(|cx| {
         if let Err(expired) = context.watch.check(cx) {
             if expired == Expired::Cut {
@@ -94,34 +95,66 @@ pub(super) async fn run(
                 Reject::ClientGone
             }));
         }
-        let before = (relay.moved, exchange.body_octets(), side.channel.output.len());
+        let progress = |relay: &Relay, exchange: &Exchange, side: &ClientSide| {
+            (relay.octets(), exchange.body_octets(), side.channel.output.len())
+        };
+        let before = progress(&relay, exchange, side);
         let polled = relay.poll(cx, side, exchange);
-        if (relay.moved, exchange.body_octets(), side.channel.output.len()) != before {
+        if progress(&relay, exchange, side) != before {
             context.watch.within(context.idle_timeout);
             // What was written and not taken stands in the one or the other place.
-            let is_waiting = !side.channel.output.is_empty() || !exchange.data().is_empty();
-            if !context.pace.keeps(context.clock.now(), polled.is_pending() && is_waiting, relay.moved) {
+            let is_waiting = !side.channel.output.is_empty()
+                || !exchange.data().is_empty()
+                || relay.splice.holds_octets();
+            if !context.pace.keeps(context.clock.now(), polled.is_pending() && is_waiting, relay.octets()) {
                 return Poll::Ready(Err(Reject::ClientGone));
             }
         }
         polled
     })
     .await;
-    record.bytes_out = relay.moved;
+    record.bytes_out = relay.octets();
     result.map_err(Broken::Amid)?;
-    Ok(match keeps && exchange.is_body_read() && side.is_body_done() {
-        true => Next::Request,
-        false => Next::Linger,
+    let is_whole = exchange.is_body_read() && side.is_body_done();
+    Ok(match (keeps, context.head.keep_alive) {
+        (true, _) if is_whole => Next::Request,
+        // Its last request by its own word, and nothing unread: no reset can take the answer back.
+        (false, false) if is_whole && side.channel.input.is_empty() => Next::Close,
+        _ => Next::Linger,
     })
 }
 
 struct Relay {
     delivery: Delivery,
     has_ended: bool,
+    /// Octets of body passed on through this process.
     moved: u64,
+    splice: Splice,
 }
 
 impl Relay {
+    fn octets(&self) -> u64 {
+        self.moved + self.splice.moved
+    }
+
+    /// Moves a large clear body unseen, where that is possible; else nothing.
+    fn poll_splice(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        side: &mut ClientSide,
+        exchange: &mut Exchange,
+    ) -> Poll<Result<(), Reject>> {
+        let is_worth_it = self.splice.holds_octets() || exchange.unseen_octets() >= splice::FROM_BYTES;
+        if !is_worth_it || self.delivery != Delivery::AsFramed || !exchange.is_sent() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(side.channel.poll_flush(cx))?;
+        match side.channel.stream.clear() {
+            Some(to) => exchange.poll_splice(cx, &mut self.splice, to),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
     fn poll(
         &mut self,
         cx: &mut task::Context<'_>,
@@ -145,6 +178,7 @@ impl Relay {
                     return Poll::Ready(Ok(()));
                 }
             }
+            ready!(self.poll_splice(cx, side, exchange))?;
             match exchange.poll_data(cx) {
                 Poll::Ready(Ok(true)) => ready!(self.pass_on(cx, side, exchange))?,
                 Poll::Ready(Ok(false)) => {
