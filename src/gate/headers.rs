@@ -154,20 +154,31 @@ fn put_forwarding(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuffer
     for chain in believed.forwarded {
         put_all(out, &[chain, b", "]);
     }
-    out.put(if client.is_ipv6() { b"for=\"[" } else { b"for=" });
+    let is_v6 = client.is_ipv6();
+    out.put(if is_v6 { b"for=\"[" } else { b"for=" });
     put_ip(out, client);
-    out.put(if client.is_ipv6() { b"]\"" } else { b"" });
     // A bracketed address is no token (RFC 7239, 4): quoted.
     let quote: &[u8] = if host.starts_with(b"[") { b"\"" } else { b"" };
-    put_all(out, &[b";host=", quote, host, quote, b";proto=", proto, b"\r\n"]);
+    let end: &[u8] = if is_v6 { b"]\";host=" } else { b";host=" };
+    put_all(out, &[end, quote, host, quote, b";proto=", proto, b"\r\n"]);
 }
 
 fn put_ip(out: &mut WriteBuffer, ip: IpAddr) {
     let IpAddr::V4(v4) = ip else { return put_display(out, format_args!("{ip}")) };
+    let (mut text, mut len) = ([0; 15], 0);
     for (place, octet) in v4.octets().into_iter().enumerate() {
-        out.put(if place == 0 { b"" } else { b"." });
-        put_decimal(out, octet.into());
+        if place > 0 {
+            text[len] = b'.';
+            len += 1;
+        }
+        for (unit, digit) in [(100, octet / 100), (10, octet / 10 % 10), (1, octet % 10)] {
+            if octet >= unit || unit == 1 {
+                text[len] = b'0' + digit;
+                len += 1;
+            }
+        }
     }
+    out.put(&text[..len]);
 }
 
 #[derive(Default)]

@@ -42,6 +42,8 @@ const MAX_STREAMS: u32 = 100;
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all streams of a connection.
 const CONNECTION_WINDOW: u32 = 384 * 1024;
+/// Heads that a connection keeps the storage of.
+const MAX_SPARE_HEADS: usize = 8;
 /// Octets of a stream that h2 may hold before it takes the next piece: the pieces themselves are bounded (`held`).
 const SEND_BUFFER: usize = 1;
 /// Streams reset by the client that may wait to be noticed (rapid reset).
@@ -59,6 +61,8 @@ struct Connection {
     streams: Cell<usize>,
     tasks: Streams,
     held: Rc<Held>,
+    /// Storage that ended streams leave to the next.
+    heads: RefCell<Vec<RequestHead>>,
 }
 
 /// A stream of a connection, open until it is dropped.
@@ -142,6 +146,7 @@ pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel) {
         streams: Cell::new(0),
         tasks: Streams::default(),
         held: Rc::default(),
+        heads: RefCell::default(),
     });
     let mut builder = http2::Builder::new(connection.tasks.clone());
     builder
@@ -198,6 +203,10 @@ impl Drop for Told {
             self.record.reject(&Reject::ClientGone);
         }
         self.stream.worker.tell(&self.record, &self.stream.client, &self.head);
+        let mut heads = self.stream.heads.borrow_mut();
+        if heads.len() < MAX_SPARE_HEADS {
+            heads.push(std::mem::take(&mut self.head));
+        }
     }
 }
 
@@ -213,7 +222,9 @@ async fn stream(
         watch.aborts(task);
     }
     let record = Record::begin(worker.next_number());
-    let mut told = Told { stream: OpenStream::new(connection), record, head: RequestHead::default() };
+    let mut head = connection.heads.borrow_mut().pop().unwrap_or_default();
+    head.reset();
+    let mut told = Told { stream: OpenStream::new(connection), record, head };
     let mut upload = Upload::new(body, Rc::clone(&told.stream.held));
     let read = head::read(&parts, upload.is_ended(), &worker.rules().limits, &mut told.head);
     upload.expect(told.head.body);

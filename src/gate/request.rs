@@ -246,7 +246,7 @@ pub struct RequestHead {
     /// The `Upgrade` value, where the client truly asked to switch.
     pub upgrade: Option<Span>,
     /// The last good Host of this connection, as it was sent and as it was read.
-    last_host: Option<Box<(Box<[u8]>, Authority)>>,
+    last_host: Option<Box<(Vec<u8>, Authority)>>,
 }
 
 impl RequestHead {
@@ -290,11 +290,18 @@ impl RequestHead {
     /// `MalformedHost`.
     pub fn host(&mut self, value: Span) -> Result<Authority, Reject> {
         let octets = value.of(&self.text);
-        if let Some((_, authority)) = self.last_host.as_deref().filter(|(last, _)| **last == *octets) {
+        if let Some((_, authority)) = self.last_host.as_deref().filter(|(last, _)| *last == *octets) {
             return Ok(authority.clone());
         }
         let authority = Authority::from_wire(octets).map_err(|_| Reject::MalformedHost)?;
-        self.last_host = Some(Box::new((octets.into(), authority.clone())));
+        match &mut self.last_host {
+            Some(known) => {
+                known.0.clear();
+                known.0.extend_from_slice(octets);
+                known.1.clone_from(&authority);
+            }
+            None => self.last_host = Some(Box::new((octets.to_vec(), authority.clone()))),
+        }
         Ok(authority)
     }
 

@@ -144,7 +144,10 @@ impl Worker {
 
     /// The endpoint of the target that is next for this client.
     pub fn pick<'t>(&self, target: &'t Target, client: &Client) -> &'t Arc<Endpoint> {
-        target.pick(self.shared.hash.hash_one(client.address.ip()), self.next_number())
+        match &target.endpoints[..] {
+            [only] => only,
+            _ => target.pick(self.shared.hash.hash_one(client.address.ip()), self.next_number()),
+        }
     }
 
     /// Tells log and counters of a finished request.
