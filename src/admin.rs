@@ -6,7 +6,7 @@ mod metrics;
 use crate::cache::FilingCache;
 use crate::config::Protocol;
 use crate::domain::HostForm;
-use crate::follow::FollowStats;
+use crate::follow::{FollowStats, HeldUpdate, Word};
 use crate::gate::judge;
 use crate::gate::worker::Shared;
 use crate::serve::{self, Guard, Shown};
@@ -96,7 +96,9 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/v1/status", get(status))
             .route("/v1/verdict", get(verdict))
-            .route("/v1/held/release", post(release))
+            .route("/v1/held/apply", post(apply_held))
+            .route("/v1/held/refuse", post(refuse_held))
+            .route("/v1/held/release", post(released))
             .route_layer(middleware::from_fn_with_state(self.clone(), authorize));
         let router = Router::new()
             .route("/healthz", get(async || "ok\n"))
@@ -180,7 +182,7 @@ async fn status(State(admin): State<Admin>) -> Json<serde_json::Value> {
         "table_bytes": status.memory_bytes,
         "registry_connected": admin.0.stats.is_connected(),
         "registry_error": admin.0.stats.last_error(),
-        "held": admin.0.stats.held().map(|held| json!({ "newly_blocked": held.newly_blocked, "of": held.of })),
+        "held": admin.0.stats.held().map(held),
         "connections": admin.0.shared.admission.open(),
         "listeners": listeners,
         "registry": text(addresses.registry),
@@ -215,12 +217,38 @@ async fn verdict(State(admin): State<Admin>, Query(asked): Query<Asked>) -> Resp
         .into_response()
 }
 
-async fn release(State(admin): State<Admin>) -> Response {
-    if admin.0.stats.release() {
-        (StatusCode::ACCEPTED, "released\n").into_response()
+/// A held update as `/v1/status` shows it.
+fn held(held: HeldUpdate) -> serde_json::Value {
+    json!({
+        "state": if held.is_refused { "refused" } else { "waiting" },
+        "newly_blocked": held.effect.newly_blocked,
+        "of": held.effect.of,
+        "changes": held.changes,
+        "enforced_ahead": held.ahead,
+        "epoch": held.position.map(|position| position.epoch),
+        "seq": held.position.map(|position| position.seq),
+        "since": jiff::Timestamp::try_from(held.since).ok().map(|at| at.to_string()),
+    })
+}
+
+async fn apply_held(State(admin): State<Admin>) -> Response {
+    say(&admin, Word::Apply, "to be applied\n")
+}
+
+async fn refuse_held(State(admin): State<Admin>) -> Response {
+    say(&admin, Word::Refuse, "refused\n")
+}
+
+fn say(admin: &Admin, word: Word, answer: &'static str) -> Response {
+    if admin.0.stats.say(word) {
+        (StatusCode::ACCEPTED, answer).into_response()
     } else {
         problem(StatusCode::CONFLICT, "no update is held")
     }
+}
+
+async fn released() -> Response {
+    problem(StatusCode::GONE, "this is `POST /v1/held/apply` now; the other word is `POST /v1/held/refuse`")
 }
 
 async fn console(State(admin): State<Admin>) -> Response {

@@ -156,6 +156,7 @@ fn follow(
         token: source.token.clone(),
         ca_file: source.ca_file.clone(),
         provider: config.provider.clone(),
+        gate: config.gate.clone().unwrap_or_else(whereabouts::host_name),
         directory: config.cache.directory.clone(),
         hold_flips_above: config.cache.hold_flips_above,
         cache: Arc::clone(&cache),

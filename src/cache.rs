@@ -7,6 +7,7 @@
 mod assembly;
 mod batch;
 mod changed;
+mod clock;
 mod code;
 mod odd;
 pub mod saved;
@@ -16,22 +17,26 @@ mod status;
 mod table;
 mod update;
 mod view;
+mod waiting;
 
 pub use assembly::{Assembly, AssemblyError};
 pub use changed::{Changed, REMEMBERED_CHANGES, Seen, Since};
+pub use clock::Clock;
 pub use status::CacheStatus;
 pub use table::{Copied, Table};
-pub use update::{Batch, Effect, Refusal, Repaired};
+pub use update::{Batch, Effect, Refusal, Repaired, Taken};
 pub use view::View;
+pub use waiting::{MAX_AHEAD, MAX_SINGLE_CANCELLATIONS, MAX_WAITING, WaitingStatus};
 
 use crate::config::WhenStale;
-use crate::feed::{Digest, Entry, Position, Summary};
+use crate::feed::{Digest, Entry, EpochKey, Position, Summary};
 use arc_swap::ArcSwapOption;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use table::Shown;
+use waiting::Waiting;
 
 /// How old filings may be, and what then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +52,8 @@ pub struct Staleness {
 pub struct FilingCache {
     shown: ArcSwapOption<Shown>,
     staleness: Staleness,
-    /// What `synced_ms` counts from.
-    base: Instant,
+    /// `synced_ms` counts from its base.
+    clock: Clock,
     /// When the held state was last known to be the registry's: milliseconds from `base`, maybe negative.
     synced_ms: AtomicI64,
     held: Mutex<Held>,
@@ -59,6 +64,8 @@ pub struct FilingCache {
 #[derive(Debug, Default)]
 struct Held {
     table: Option<Table>,
+    /// What an operator has to agree to before it is applied to the table.
+    waiting: Option<Waiting>,
     /// Unix milliseconds of the last sync on this machine's clock.
     synced_at_ms: Option<i64>,
     lag_ms: i64,
@@ -68,10 +75,16 @@ impl FilingCache {
     /// A cache that was never synced.
     #[must_use]
     pub fn new(staleness: Staleness) -> Self {
+        Self::with_clock(staleness, Clock::system())
+    }
+
+    /// A cache that was never synced, on these clocks.
+    #[must_use]
+    pub fn with_clock(staleness: Staleness, clock: Clock) -> Self {
         Self {
             shown: ArcSwapOption::empty(),
             staleness,
-            base: Instant::now(),
+            clock,
             synced_ms: AtomicI64::new(0),
             held: Mutex::default(),
             changed: Changed::default(),
@@ -91,26 +104,30 @@ impl FilingCache {
 
     /// Shows a whole new state, verified by whoever built it, as known to be current at `now`.
     pub fn publish(&self, table: Table, now: Instant) {
-        self.replace(table, now, Duration::ZERO, Some(unix_ms()));
+        let mut held = self.lock();
+        held.synced_at_ms = Some(self.clock.wall_ms());
+        self.set_synced(now, Duration::ZERO);
+        self.replace(held, table);
     }
 
     /// Shows a state that was saved when it had last been known to be current.
     pub fn publish_saved(&self, table: Table, now: Instant, synced_at_ms: i64) {
         // A wall clock that went back must not make filings younger than now.
-        let age_ms = u64::try_from(unix_ms().saturating_sub(synced_at_ms)).unwrap_or_default();
-        self.replace(table, now, Duration::from_millis(age_ms), Some(synced_at_ms));
+        let age_ms = self.clock.wall_ms().saturating_sub(synced_at_ms);
+        let mut held = self.lock();
+        held.synced_at_ms = Some(synced_at_ms);
+        self.set_synced(now, Duration::from_millis(u64::try_from(age_ms).unwrap_or_default()));
+        self.replace(held, table);
     }
 
     /// Shows a whole new state from the registry, unless it is older than the one held or `permit` says no.
+    /// A snapshot may have lain in a file: it is no fresher than what was held, or, without that, not fresh.
+    /// What waited for an operator is in it.
     ///
     /// # Errors
     /// `Position` or `Held`: the table is dropped and the held state stays.
-    pub fn supersede(
-        &self,
-        table: Table,
-        now: Instant,
-        permit: impl FnOnce(Effect) -> bool,
-    ) -> Result<(), Refusal> {
+    pub fn supersede(&self, table: Table, permit: impl FnOnce(Effect) -> bool) -> Result<Effect, Refusal> {
+        let mut total = Effect { newly_blocked: 0, of: 0 };
         // Comparing takes seconds when there are millions: not under the lock. Nobody else writes.
         let held = self.lock().table.as_ref().map(|held| (held.position(), held.count(), held.shown()));
         if let Some((ours, of, shown)) = held {
@@ -122,12 +139,19 @@ impl FilingCache {
             if !permit(effect) {
                 return Err(Refusal::Held(effect));
             }
+            total = effect;
         }
-        self.publish(table, now);
-        Ok(())
+        let held = self.lock();
+        if held.table.is_none() {
+            self.synced_ms.store(i64::MIN, Ordering::Release);
+        }
+        self.replace(held, table);
+        Ok(total)
     }
 
     /// Verifies the batch against what is held, then applies it whole; names change one by one for readers.
+    /// Behind what waits for an operator it waits too, but for single cancellations; `permit` is then asked for
+    /// all that waits, and for those.
     ///
     /// # Errors
     /// `Refusal`: nothing was applied.
@@ -135,23 +159,15 @@ impl FilingCache {
         &self,
         batch: &Batch<'_>,
         now: Instant,
-        permit: impl FnOnce(Effect) -> bool,
-    ) -> Result<(), Refusal> {
+        permit: impl FnMut(Effect) -> bool,
+    ) -> Result<Taken, Refusal> {
         let mut held = self.lock();
-        let table = held.table.as_mut().ok_or(Refusal::NeverSynced)?;
-        let (summary, ours) = (&batch.summary, table.position());
-        for position in [batch.after, summary.position] {
-            if position.epoch != ours.epoch {
-                return Err(Refusal::Epoch { got: position.epoch, held: ours.epoch });
-            }
+        let ours = held.followed().ok_or(Refusal::NeverSynced)?;
+        check_next(ours, batch)?;
+        if held.waiting.is_some() {
+            return self.wait_behind(&mut held, batch, now, permit);
         }
-        if batch.after.seq != ours.seq {
-            return Err(Refusal::Position { got: batch.after.seq, held: ours.seq });
-        }
-        if summary.position.seq <= ours.seq {
-            return Err(Refusal::Position { got: summary.position.seq, held: ours.seq });
-        }
-        self.change(&mut held, batch.entries, summary, now, permit)
+        self.change(&mut held, batch.entries, &batch.summary, now, permit).map(Taken::Applied)
     }
 
     /// Puts the ranges right whose digests differ: they hold exactly these entries then, all others what they
@@ -163,8 +179,8 @@ impl FilingCache {
         &self,
         repaired: &Repaired<'_>,
         now: Instant,
-        permit: impl FnOnce(Effect) -> bool,
-    ) -> Result<(), Refusal> {
+        permit: impl FnMut(Effect) -> bool,
+    ) -> Result<Effect, Refusal> {
         let mut held = self.lock();
         let table = held.table.as_mut().ok_or(Refusal::NeverSynced)?;
         check_forward(table.position(), repaired.summary.position)?;
@@ -178,15 +194,21 @@ impl FilingCache {
     /// `Refusal`: what is held is something else, and no fresher than it was.
     pub fn confirm(&self, summary: &Summary, now: Instant) -> Result<(), Refusal> {
         let mut held = self.lock();
-        let table = held.table.as_mut().ok_or(Refusal::NeverSynced)?;
-        check_forward(table.position(), summary.position)?;
-        if (table.count(), table.digest()) != (summary.count, summary.digest) {
-            return Err(Refusal::Digest);
+        held.agree(summary, Some(now))?;
+        // What is shown while something waits is not what the registry has.
+        if held.waiting.is_none() {
+            self.mark_synced(&mut held, summary, now);
         }
-        // Changes that this provider does not see move the position all the same.
-        table.set_position(summary.position);
-        self.mark_synced(&mut held, summary, now);
         Ok(())
+    }
+
+    /// Takes the registry's word that the state at this position was this, which makes nothing fresher: it may
+    /// have gone on since.
+    ///
+    /// # Errors
+    /// `Refusal`: what is held is something else.
+    pub fn agree(&self, summary: &Summary) -> Result<(), Refusal> {
+        self.lock().agree(summary, None)
     }
 
     /// What is held.
@@ -216,6 +238,12 @@ impl FilingCache {
         let table = held.table.as_ref()?;
         let (position, count, digest) = (table.position(), table.count(), table.digest());
         Some((Summary { position, count, digest, at_ms: 0 }, table.range_digests().to_vec()))
+    }
+
+    /// The key that fingerprints derive from; none before the first sync.
+    #[must_use]
+    pub fn key(&self) -> Option<EpochKey> {
+        self.lock().table.as_ref().map(|table| table.key().clone())
     }
 
     /// When the state was last known to be the registry's: Unix seconds.
@@ -258,8 +286,8 @@ impl FilingCache {
         entries: &[Entry],
         summary: &Summary,
         now: Instant,
-        permit: impl FnOnce(Effect) -> bool,
-    ) -> Result<(), Refusal> {
+        mut permit: impl FnMut(Effect) -> bool,
+    ) -> Result<Effect, Refusal> {
         let table = held.table.as_mut().ok_or(Refusal::NeverSynced)?;
         let outcome = table.outcome(entries);
         // Odd records that were replaced stay until the table is; a whole new state makes room.
@@ -275,18 +303,17 @@ impl FilingCache {
         let shown = table.shown();
         self.shown.store(Some(shown));
         self.changed.tell(entries.iter().map(|entry| entry.fingerprint));
+        held.waiting = None;
         self.mark_synced(held, summary, now);
-        Ok(())
+        Ok(effect)
     }
 
-    fn replace(&self, table: Table, now: Instant, age: Duration, synced_at_ms: Option<i64>) {
-        let mut held = self.lock();
+    fn replace(&self, mut held: MutexGuard<'_, Held>, table: Table) {
         let shown = table.shown();
         let old_table = held.table.replace(table);
         let old_shown = self.shown.swap(Some(shown));
         self.changed.tell_replaced();
-        held.synced_at_ms = synced_at_ms;
-        self.set_synced(now, age);
+        held.waiting = None;
         drop(held);
         if let (Some(table), Some(shown)) = (old_table, old_shown) {
             drop_aside(table, shown);
@@ -294,19 +321,19 @@ impl FilingCache {
     }
 
     fn mark_synced(&self, held: &mut Held, summary: &Summary, now: Instant) {
-        let wall_ms = unix_ms();
+        let wall_ms = self.clock.wall_ms();
         held.synced_at_ms = Some(wall_ms);
         held.lag_ms = wall_ms.saturating_sub(summary.at_ms).max(0);
         self.set_synced(now, Duration::ZERO);
     }
 
     fn set_synced(&self, now: Instant, age: Duration) {
-        let since_base = millis(now.saturating_duration_since(self.base));
+        let since_base = millis(now.saturating_duration_since(self.clock.base()));
         self.synced_ms.store(since_base.saturating_sub(millis(age)), Ordering::Release);
     }
 
     fn age(&self, now: Instant) -> Duration {
-        let since_base = millis(now.saturating_duration_since(self.base));
+        let since_base = millis(now.saturating_duration_since(self.clock.base()));
         let age_ms = since_base.saturating_sub(self.synced_ms.load(Ordering::Acquire));
         Duration::from_millis(u64::try_from(age_ms).unwrap_or_default())
     }
@@ -344,12 +371,25 @@ fn check_forward(ours: Position, got: Position) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+/// Whether the batch leads on from `ours`.
+fn check_next(ours: Position, batch: &Batch<'_>) -> Result<(), Refusal> {
+    let next = batch.summary.position;
+    for position in [batch.after, next] {
+        if position.epoch != ours.epoch {
+            return Err(Refusal::Epoch { got: position.epoch, held: ours.epoch });
+        }
+    }
+    if batch.after.seq != ours.seq {
+        return Err(Refusal::Position { got: batch.after.seq, held: ours.seq });
+    }
+    if next.seq <= ours.seq {
+        return Err(Refusal::Position { got: next.seq, held: ours.seq });
+    }
+    Ok(())
 }
 
-fn unix_ms() -> i64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis)
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ pub struct Config {
     pub default_site: Option<SiteTarget>,
     /// Where filings come from.
     pub registry: Option<Registry>,
+    /// What this gate is called towards the registry; its host's name where the config does not say.
+    pub gate: Option<String>,
     /// The last good filings.
     pub cache: Cache,
     /// What is asked of names, and what befalls those that lack it.

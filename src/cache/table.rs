@@ -31,12 +31,23 @@ pub(super) struct Shown {
     depth: u32,
     segments: Box<[Segment]>,
     odd: Arc<OddRecords>,
+    /// Filings that are shown as a later position has them; none as a rule.
+    ahead: Option<Arc<HashMap<Fingerprint, Entry>>>,
 }
 
 impl Shown {
+    /// The same, but for these filings.
+    pub(super) fn ahead(&self, ahead: HashMap<Fingerprint, Entry>) -> Self {
+        Self { ahead: Some(Arc::new(ahead)), ..self.clone() }
+    }
+
     /// The record of exactly this name. No lock, no shared write; what it allocates is the record's own.
     pub(super) fn find(&self, name: &str) -> Option<FilingRecord> {
-        let code = self.code_of(self.key.fingerprint(name));
+        let fingerprint = self.key.fingerprint(name);
+        if let Some(entry) = self.ahead.as_ref().and_then(|ahead| ahead.get(&fingerprint)) {
+            return travelling(entry).and_then(|(record, odd)| FilingRecord::unpack(record, odd));
+        }
+        let code = self.code_of(fingerprint);
         (code != code::FREE).then(|| self.with_record(code, FilingRecord::unpack)).flatten()
     }
 
@@ -64,6 +75,18 @@ impl Shown {
             return use_record(code::expand(code), None);
         }
         self.odd.read(usize::try_from(code & !code::ODD).unwrap_or(usize::MAX), use_record)
+    }
+
+    /// Calls `use_record` with what the segments hold under this fingerprint.
+    pub(super) fn with_found<T>(
+        &self,
+        fingerprint: Fingerprint,
+        use_record: impl FnOnce(Option<(PackedRecord, Option<&str>)>) -> T,
+    ) -> T {
+        match self.code_of(fingerprint) {
+            code::FREE => use_record(None),
+            code => self.with_record(code, |record, odd| use_record(Some((record, odd)))),
+        }
     }
 
     pub(super) fn standing_of(&self, code: u64) -> Standing {
@@ -189,6 +212,7 @@ impl Table {
                 depth,
                 segments: vec![Segment::empty(depth); segments].into(),
                 odd: Arc::default(),
+                ahead: None,
             }),
             tallies: vec![Tally::default(); segments],
             odd_index: OddIndex::default(),

@@ -350,16 +350,16 @@ fn a_repair_is_taken_whole_or_not_at_all() {
 
 #[test]
 fn a_snapshot_supersedes_what_is_older() {
-    let (cache, now) = (cache(WhenStale::Serve), Instant::now());
-    cache.supersede(table_at(5, 3), now, |_| false).unwrap();
-    let refused = cache.supersede(table_at(4, 9), now, |_| true);
+    let cache = cache(WhenStale::Serve);
+    cache.supersede(table_at(5, 3), |_| false).unwrap();
+    let refused = cache.supersede(table_at(4, 9), |_| true);
     assert_eq!(refused, Err(Refusal::Position { got: 4, held: 5 }));
     let effect = Effect { newly_blocked: 2, of: 3 };
-    assert_eq!(cache.supersede(table_at(6, 1), now, |_| false), Err(Refusal::Held(effect)));
+    assert_eq!(cache.supersede(table_at(6, 1), |_| false), Err(Refusal::Held(effect)));
     let mut other = Table::new(EpochKey::from_bytes([9; 32]));
     other.set_position(Position { epoch: 2, seq: 0 });
     let mut seen = None;
-    cache.supersede(other, now, |it| seen.replace(it).is_none()).unwrap();
+    cache.supersede(other, |it| seen.replace(it).is_none()).unwrap();
     assert_eq!(seen, Some(Effect { newly_blocked: 3, of: 3 }), "counted without matching names");
     assert_eq!(cache.status().filings, 0);
 }

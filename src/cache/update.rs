@@ -33,6 +33,15 @@ pub struct Effect {
     pub of: u64,
 }
 
+/// What became of a batch that was right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is in force, with all that waited before it.
+    Applied(/** What that did. */ Effect),
+    /// It waits for an operator behind what did before; only this much of it is in force.
+    Waits(/** Single cancellations. */ Effect),
+}
+
 /// Why an update was not taken. Nothing of it shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

@@ -42,11 +42,13 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
     let workers = root.value("workers").and_then(|value| value.integer(0..=1024)).unwrap_or(0);
     let listeners = listener::listeners(&mut root);
     let sites = site::sites(&mut root);
+    let (registry, gate) = root.section("registry").map(registry::registry).unwrap_or_default();
     let parsed = Config {
         workers,
         tls: tls(root.section("tls")),
         default_site: root.section("default_site").and_then(site::default_site),
-        registry: root.section("registry").and_then(registry::registry),
+        registry,
+        gate,
         cache: cache(root.section("cache")),
         enforcement: enforcement::enforcement(&mut root, &provider),
         limits: limits(root.section("limits")),

@@ -209,6 +209,12 @@ impl FrameReader {
         Frame::decode(kind, frame).map(Some)
     }
 
+    /// Octets held of a frame that is not whole yet.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Says whether the stream may end here.
     ///
     /// # Errors
