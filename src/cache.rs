@@ -279,6 +279,19 @@ impl FilingCache {
         Some((table.copy(), held.synced_at_ms.unwrap_or_default()))
     }
 
+    /// Changes what is held as a fault of memory would.
+    #[cfg(test)]
+    pub(crate) fn corrupt(&self, entry: &Entry) {
+        let mut held = self.lock();
+        if let Some(table) = held.table.as_mut() {
+            table.set(entry);
+            let shown = table.shown();
+            if held.waiting.is_none() {
+                self.shown.store(Some(shown));
+            }
+        }
+    }
+
     /// Verifies that these entries lead to `summary`, then applies them.
     fn change(
         &self,

@@ -262,7 +262,7 @@ fn a_saved_state_is_as_old_as_it_was_and_never_younger_than_now() {
     let now = Instant::now();
     for (age_s, is_stale) in [(0, false), (50, false), (3_600, true), (-86_400, false)] {
         let cache = cache(WhenStale::Block);
-        cache.publish_saved(table_at(1, 1), now, unix_ms() - age_s * 1000);
+        cache.publish_saved(table_at(1, 1), now, Clock::system().wall_ms() - age_s * 1000);
         let found = covered(&cache, "example.org", now);
         assert_eq!(found == Coverage::Stale, is_stale, "{age_s}");
         let later = now + Duration::from_secs(61);

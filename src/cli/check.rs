@@ -224,6 +224,7 @@ fn origin(answer: &VerdictAnswer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::whereabouts;
     use crate::verdict::Verdict;
 
     fn answers(verdicts: &[Verdict]) -> Vec<VerdictAnswer> {

@@ -28,9 +28,8 @@ impl Follower {
         let table = taken?;
         let (position, filings) = (table.position(), table.count());
         let (cache, bounds, now) = (Arc::clone(&self.cache), self.bounds.clone(), now());
-        let shown = tokio::task::spawn_blocking(move || {
-            cache.supersede(table, |effect| bounds.permits(effect, now))
-        });
+        let shown =
+            tokio::task::spawn_blocking(move || cache.supersede(table, |effect| bounds.permits(effect, now)));
         // A panic in there would be a bug; it is a failed snapshot here.
         let effect = shown.await.map_err(|_| Failure::Ranges)??;
         self.applied(effect, now);
@@ -47,9 +46,8 @@ impl Follower {
     }
 
     async fn assemble(&mut self) -> Result<Table, Failure> {
-        let rest = self.partial.as_ref().and_then(|partial| {
-            partial.etag.clone().map(|etag| Rest { from: partial.whole, etag })
-        });
+        let begun = self.partial.as_ref().filter(|partial| partial.whole > 0);
+        let rest = begun.and_then(|it| Some(Rest { from: it.whole, etag: it.etag.clone()? }));
         let mut frames = open(&*self.registry, Ask::Snapshot(rest), &self.pace).await?;
         let mut partial = match self.partial.take() {
             Some(partial) if frames.from > 0 => {

@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime};
 /// Whether an update may be applied.
 #[derive(Debug, Clone)]
 pub(super) struct Bounds {
-    pub(super) flips: Flips,
+    flips: Flips,
     /// An operator agreed to the next whole state, and to what follows until the registry is caught up with.
     is_released: bool,
     /// It has come.
@@ -22,6 +22,11 @@ pub(super) struct Bounds {
 impl Bounds {
     pub(super) fn new(flips: Flips) -> Self {
         Self { flips, is_released: false, is_release_used: false, refused: None }
+    }
+
+    #[cfg(test)]
+    pub(super) fn flips_mut(&mut self) -> &mut Flips {
+        &mut self.flips
     }
 
     pub(super) fn permits(&self, effect: Effect, now: Instant) -> bool {
@@ -47,7 +52,10 @@ impl Follower {
         }
         let bounds = &self.bounds;
         if let Some(effect) = self.cache.apply_waiting(now, |effect| bounds.permits(effect, now)) {
-            tracing::warn!(newly_blocked = effect.newly_blocked, "the held update is within bounds now: applied");
+            tracing::warn!(
+                newly_blocked = effect.newly_blocked,
+                "the held update is within bounds now: applied"
+            );
             self.applied(effect, now);
             self.saver.want(false);
         } else if let Some(waiting) = self.cache.waiting() {

@@ -4,7 +4,7 @@ use crate::world::process::Process;
 use crate::world::setup::Setup;
 use crate::world::upstream::{Then, Upstream};
 use crate::world::wire::Lost;
-use crate::world::{DEADLINE, F, G, U, World, access, address, certs, connected, put, wait, wire};
+use crate::world::{self, DEADLINE, F, G, U, World, access, address, certs, connected, put, wait, wire};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -103,6 +103,43 @@ fn many_at_once() {
         assert_eq!(world.verdict(&format!("bulk-{i}.cn"))["number"], format!("京ICP备3{i:07}号-1"));
     }
     assert_eq!(world.status()["filings"], 2006);
+}
+
+/// What blocks very many at once waits for a word; a single cancellation does not wait behind it.
+#[test]
+fn a_mass_flip_waits_for_an_operator() {
+    let world = World::start();
+    let registry = world.registry.unwrap();
+    let batch = |line: &dyn Fn(usize) -> String, of: std::ops::Range<usize>| {
+        let lines: Vec<String> = of.map(line).collect();
+        let response =
+            wire::ask(registry, "POST", "/v1/filings:batch?atomic=true", &(lines.join("\n") + "\n"));
+        assert!(response.status < 300, "{response:?}");
+    };
+    let filed = |i: usize| {
+        format!(
+            "{{\"domain\":\"bulk-{i}.cn\",\"number\":\"京ICP备3{i:07}号-1\",\"access\":{{\"example-cloud\":\"active\"}}}}"
+        )
+    };
+    let deleted = |i: usize| format!("{{\"domain\":\"bulk-{i}.cn\",\"delete\":true}}");
+    batch(&filed, 0..2000);
+    world.in_force("bulk-1999.cn", "allow");
+    let old = world.status()["seq"].clone();
+    batch(&deleted, 0..1500);
+    wait("the hold", || world.status()["held"]["state"].is_string().then_some(()));
+    batch(&deleted, 1999..2000);
+    world.in_force("bulk-1999.cn", "deregistered");
+    assert_eq!(world.verdict("bulk-0.cn")["verdict"], "allow");
+    let held = world.status()["held"].clone();
+    assert_eq!((&held["state"], &held["newly_blocked"]), (&"waiting".into(), &1500.into()), "{held}");
+    assert_eq!(world.status()["seq"], old);
+    let word = |word: &str| world::run(world.dir.path(), &["held", word, "-c", "gate.toml"]).0;
+    assert_eq!(word("refuse"), 0);
+    wait("the refusal", || (world.status()["held"]["state"] == "refused").then_some(()));
+    assert_eq!(world.verdict("bulk-0.cn")["verdict"], "allow");
+    assert_eq!(word("apply"), 0);
+    world.in_force("bulk-0.cn", "deregistered");
+    wait("the end of it", || world.status()["held"].is_null().then_some(()));
 }
 
 #[test]

@@ -259,7 +259,8 @@ impl Open {
         let since = Instant::now();
         loop {
             {
-                let mut world = self.world.lock().unwrap();
+                let world = Arc::clone(&self.world);
+                let mut world = world.lock().unwrap();
                 if world.truth.life != self.life || !world.truth.is_up {
                     return None;
                 }
@@ -274,7 +275,8 @@ impl Open {
                     return Some(self.send(frame, &mut world));
                 }
             }
-            let _ = timeout(Duration::from_millis(40 + self.rng.below(20)), std::future::pending::<()>()).await;
+            let _ =
+                timeout(Duration::from_millis(40 + self.rng.below(20)), std::future::pending::<()>()).await;
         }
     }
 

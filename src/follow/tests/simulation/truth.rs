@@ -143,8 +143,7 @@ impl Truth {
         self.position.seq += 1 + rng.below(3);
         self.states.insert((self.position.epoch, self.position.seq), kinds);
         let changed = (0..NAMES).filter(|&index| before[index] != kinds[index]);
-        let entries: Vec<_> =
-            changed.map(|index| self.entry(after.epoch, index, kinds[index])).collect();
+        let entries: Vec<_> = changed.map(|index| self.entry(after.epoch, index, kinds[index])).collect();
         if !entries.is_empty() {
             self.log.push(Batch { after, entries, summary: self.summary(self.position) });
         }
@@ -166,9 +165,8 @@ impl Truth {
 
     /// Whether changes after this position can be told.
     pub(super) fn keeps(&self, position: Position) -> bool {
-        let is_inside = |batch: &Batch| {
-            position.seq > batch.after.seq && position.seq < batch.summary.position.seq
-        };
+        let is_inside =
+            |batch: &Batch| position.seq > batch.after.seq && position.seq < batch.summary.position.seq;
         position.epoch == self.position.epoch
             && (self.kept_after.seq..=self.position.seq).contains(&position.seq)
             && self.state(position).is_some()
