@@ -103,9 +103,8 @@ pub(super) async fn run(
         if progress(&relay, exchange, side) != before {
             context.watch.within(context.idle_timeout);
             // What was written and not taken stands in the one or the other place.
-            let is_waiting = !side.channel.output.is_empty()
-                || !exchange.data().is_empty()
-                || relay.splice.holds_octets();
+            let is_waiting =
+                !side.channel.output.is_empty() || !exchange.data().is_empty() || relay.splice.holds_octets();
             if !context.pace.keeps(context.clock.now(), polled.is_pending() && is_waiting, relay.octets()) {
                 return Poll::Ready(Err(Reject::ClientGone));
             }
