@@ -9,9 +9,11 @@ mod batch;
 mod changed;
 mod clock;
 mod code;
+mod line;
 mod odd;
 pub mod saved;
 mod segment;
+mod shown;
 mod standing;
 mod status;
 mod table;
@@ -31,11 +33,11 @@ pub use waiting::{MAX_AHEAD, MAX_SINGLE_CANCELLATIONS, MAX_WAITING, WaitingStatu
 use crate::config::WhenStale;
 use crate::feed::{Digest, Entry, EpochKey, Position, Summary};
 use arc_swap::ArcSwapOption;
+use shown::Shown;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use table::Shown;
 use waiting::Waiting;
 
 /// How old filings may be, and what then.

@@ -4,8 +4,8 @@
 //! A few lines at a time are asked for before the first of them is needed: memory is what takes the time.
 
 use super::code;
+use super::line::FITS_EVERYWHERE;
 use super::odd::MOST_TEXT_OCTETS;
-use super::segment::FITS_EVERYWHERE;
 use super::standing::standing;
 use super::table::{Table, travelling};
 use crate::feed::{Digest, Entry};

@@ -129,7 +129,7 @@ mod tests {
             for bits in [bits, head | number | serial, likely] {
                 if let Some(code) = compact(PackedRecord(bits)) {
                     prop_assert_eq!(expand(code), PackedRecord(bits));
-                    prop_assert!(code >= FIRST && code < 1 << 53);
+                    prop_assert!((FIRST..1 << 53).contains(&code));
                 }
             }
         }

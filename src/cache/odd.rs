@@ -205,9 +205,10 @@ mod tests {
     #[test]
     fn every_index_keeps_its_record() {
         let (records, mut index) = (OddRecords::default(), OddIndex::default());
-        let odd =
-            |at: u64| (PackedRecord(PackedRecord::ODD | at % 64 << NUMBER_BITS), format!("沪ICP证{at}号"));
-        let rare = |at: u64| PackedRecord(at % 64 << NUMBER_BITS | PackedRecord::NUMBER - at);
+        let odd = |at: u64| {
+            (PackedRecord(PackedRecord::ODD | ((at % 64) << NUMBER_BITS)), format!("沪ICP证{at}号"))
+        };
+        let rare = |at: u64| PackedRecord(((at % 64) << NUMBER_BITS) | (PackedRecord::NUMBER - at));
         let mut indexes = Vec::new();
         for _ in 0..2 {
             for at in 0..5_000 {

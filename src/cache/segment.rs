@@ -1,49 +1,18 @@
 //! A segment of the table: cache lines of five or six slots, read without locks while one writer writes.
 //!
 //! A name's line follows from its fingerprint, and so do as many of the fingerprint's bits as choose segment and
-//! line: a slot keeps the others only (the tag), exactly. What is then left of a slot holds the record's code.
-//! A slot is one word, code and low bits of the tag, and a field for the tag's high bits in a word that it shares
-//! with other slots. Field and low bits never change once the word is set, which comes last, and a deletion
-//! changes the code only: a reader that matches a tag reads a code that was once that name's; nothing can be
-//! torn. Names that find their line full are kept whole in the spill, and a filter in the line says of which
+//! line: a slot keeps the others only (the tag), exactly. What is then left of a slot holds the record's code. Names that find their line full are kept whole in the spill, and a filter in the line says of which
 //! names that may be: a reader looks there only then. Knows nothing of names, texts or what a code means.
 
 use super::code::{DELETED, FREE, ODD};
-use super::odd::MOST_WORDS;
+use super::line::{
+    DENSE, DENSE_FILL, DENSE_FROM_BITS, LEAST_LINES, Line, ODD_VALUES, Place, Shape, WIDE, WIDE_FILL,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const WORDS: usize = 8;
-/// Slots in a line of a large table, whose tags are short, and in one of any table.
-const DENSE: usize = 6;
-const WIDE: usize = 5;
-/// Bits of a fingerprint that segment and line must imply for dense lines to hold the codes of common records.
-const DENSE_FROM_BITS: u32 = 20;
-/// More bits than these a code has no use for.
-const MOST_IMPLIED_BITS: u32 = 30;
-/// Of a slot's values the highest are indexes into `odd`.
-const ODD_VALUES: u64 = MOST_WORDS as u64;
-/// Codes below this fit every slot.
-pub(super) const FITS_EVERYWHERE: u64 = (1 << 40) - ODD_VALUES;
-/// So many lines at least, for tags short enough that common records fit beside them.
-const LEAST_LINES: usize = 256;
-/// Names for 100 lines when a segment is built, and when it is full; and of 1,000 names those that spill then.
-const DENSE_FILL: Fill = Fill { built: 355, full: 375, spill: 40 };
-const WIDE_FILL: Fill = Fill { built: 385, full: 405, spill: 105 };
 /// Slots in the spill beyond those expected.
 const SPARE_SPILL: usize = 8;
-
-#[derive(Debug, Clone, Copy)]
-struct Fill {
-    built: usize,
-    full: usize,
-    spill: usize,
-}
-
-/// One cache line: a word for each slot, and what is left for fields and filter.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Line([AtomicU64; WORDS]);
 
 /// A name that found its line full.
 #[derive(Debug, Default)]
@@ -58,16 +27,6 @@ pub(super) struct Segment {
     lines: Arc<[Line]>,
     spill: Arc<[Spilled]>,
     shape: Shape,
-}
-
-/// How a segment's bits are laid out.
-#[derive(Debug, Clone, Copy)]
-struct Shape {
-    /// Bits of a fingerprint that chose the segment.
-    depth: u32,
-    /// Bits that segment and line imply: whole ones.
-    implied: u32,
-    is_dense: bool,
 }
 
 /// What the writer knows of a segment.
@@ -85,13 +44,6 @@ pub(super) struct Tally {
 /// A segment must be rebuilt larger before it takes one more name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
-
-/// Where a fingerprint belongs.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    line: usize,
-    tag: u64,
-}
 
 impl Tally {
     /// Whether so many names are gone that a smaller segment would do.
@@ -159,7 +111,7 @@ impl Segment {
             return FREE;
         };
         let code = match self.shape.slot_in(line, place.tag) {
-            Some(slot) => self.shape.code(line.0[slot].load(Ordering::Acquire)),
+            Some(slot) => self.shape.load(line, slot),
             None if self.shape.is_passed(line, fingerprint) => self.find_spilled(fingerprint),
             None => FREE,
         };
@@ -169,7 +121,7 @@ impl Segment {
     /// Brings a fingerprint's line into the cache. What it returns means nothing, but has to be used.
     pub(super) fn touch(&self, fingerprint: u64) -> u64 {
         let place = self.shape.place(fingerprint, self.lines.len());
-        self.lines.get(place.line).map_or(0, |line| line.0[0].load(Ordering::Relaxed))
+        self.lines.get(place.line).map_or(0, Shape::touch)
     }
 
     /// Writes `code`, for which there must be room (`FREE` deletes), and returns the one before.
@@ -180,9 +132,7 @@ impl Segment {
         };
         let stored = if code == FREE { DELETED } else { code };
         let before = if let Some(slot) = self.shape.slot_in(line, place.tag) {
-            let word = line.0[slot].load(Ordering::Relaxed);
-            line.0[slot].store(self.shape.with_code(word, stored), Ordering::Release);
-            self.shape.code(word)
+            self.shape.replace(line, slot, stored)
         } else if let Some(spilled) =
             self.shape.is_passed(line, fingerprint).then(|| self.spilled(fingerprint)).flatten()
         {
@@ -204,10 +154,9 @@ impl Segment {
         let shape = self.shape;
         let in_lines = self.lines.iter().enumerate().flat_map(move |(at, line)| {
             (0..shape.slots()).filter_map(move |slot| {
-                let word = line.0[slot].load(Ordering::Acquire);
-                let code = shape.code(word);
+                let (tag, code) = shape.tag_and_code(line, slot);
                 (code > DELETED).then(|| {
-                    let place = Place { line: at, tag: shape.tag(line, slot, word) };
+                    let place = Place { line: at, tag };
                     (shape.fingerprint(place, self.lines.len(), prefix), code)
                 })
             })
@@ -281,122 +230,66 @@ impl Segment {
     }
 }
 
-impl Shape {
-    /// The shape of a segment that is built for `names`, and its lines.
-    fn new(depth: u32, names: usize, is_dense: bool) -> (Self, usize) {
-        let built = if is_dense { DENSE_FILL.built } else { WIDE_FILL.built };
-        let lines = (names.saturating_mul(100) / built + 1).max(LEAST_LINES >> depth.min(8)).max(1);
-        (Self { depth, implied: (depth + lines.ilog2()).min(MOST_IMPLIED_BITS), is_dense }, lines)
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
 
-    fn fill(self) -> Fill {
-        if self.is_dense { DENSE_FILL } else { WIDE_FILL }
-    }
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
-    fn slots(self) -> usize {
-        if self.is_dense { DENSE } else { WIDE }
-    }
-
-    /// Bits of a slot's field.
-    fn field_bits(self) -> u32 {
-        if self.is_dense { 20 } else { 32 }
-    }
-
-    /// Bits of a slot's word that hold the code; the others hold the low bits of the tag.
-    fn code_bits(self) -> u32 {
-        self.field_bits() + self.implied
-    }
-
-    /// The line is the fingerprint scaled to the number of lines; the tag, what that leaves over, without the low
-    /// bits that say nothing: fingerprints of one line have leftovers that lie `lines` apart.
-    fn place(self, fingerprint: u64, lines: usize) -> Place {
-        let scaled = u128::from(fingerprint << self.depth) * lines as u128;
-        let leftover = u64::try_from(scaled & u128::from(u64::MAX)).unwrap_or_default();
-        Place {
-            line: usize::try_from(scaled >> u64::BITS).unwrap_or_default(),
-            tag: leftover >> self.implied,
+        /// At depth 0 and 8 lines have five slots, from 12 on six.
+        #[test]
+        fn a_segment_is_a_map(
+            depth in prop::sample::select(vec![0_u32, 1, 8, 12, 16]),
+            prefix in any::<u64>(),
+            steps in proptest::collection::vec((any::<u64>(), 0_u32..64, 0_u64..1 << 39, 0_u8..4), 0..900),
+        ) {
+            let prefix = if depth == 0 { 0 } else { prefix >> (u64::BITS - depth) };
+            let whole = |low: u64| match depth {
+                0 => low.max(1),
+                _ => prefix << (u64::BITS - depth) | low >> depth | 1 << 20,
+            };
+            let segment = Segment::with_room_for(depth, std::iter::empty(), 1000, true);
+            prop_assert_eq!(segment.shape.is_dense, depth >= 12);
+            let (mut tally, mut model) = (Tally::default(), HashMap::new());
+            for (low, bit, code, action) in steps {
+                // A neighbour that differs in one bit below the prefix.
+                for fingerprint in [whole(low), whole(low ^ 1 << bit)] {
+                    let code = match action {
+                        0 => FREE,
+                        1 => ODD | code % ODD_VALUES,
+                        _ => code.max(DELETED + 1),
+                    };
+                    let Ok(before) = segment.set(fingerprint, code, &mut tally) else {
+                        continue;
+                    };
+                    prop_assert_eq!(before, model.insert(fingerprint, code).unwrap_or(FREE));
+                    prop_assert_eq!(segment.find(fingerprint), code);
+                }
+            }
+            model.retain(|_, code| *code != FREE);
+            prop_assert_eq!(tally.live, model.len());
+            for (fingerprint, code) in &model {
+                prop_assert_eq!(segment.find(*fingerprint), *code);
+            }
+            prop_assert_eq!(segment.iter(prefix).collect::<HashMap<_, _>>(), model);
         }
     }
 
-    /// The reverse of `place`.
-    fn fingerprint(self, place: Place, lines: usize, prefix: u64) -> u64 {
-        let least = (place.line as u128) << u64::BITS | u128::from(place.tag << self.implied);
-        let low = least.div_ceil((lines as u128) << self.depth);
-        let prefix = u128::from(prefix) << (u64::BITS - self.depth);
-        u64::try_from(prefix | low).unwrap_or_default()
-    }
-
-    fn code(self, word: u64) -> u64 {
-        let most = (1 << self.code_bits()) - 1;
-        let code = word & most;
-        if code > most - ODD_VALUES { ODD | (most - code) } else { code }
-    }
-
-    fn with_code(self, word: u64, code: u64) -> u64 {
-        let most = (1 << self.code_bits()) - 1;
-        word & !most | if code & ODD == 0 { code } else { most - (code & !ODD) }
-    }
-
-    fn tag(self, line: &Line, slot: usize, word: u64) -> u64 {
-        let (field_word, at) = self.field(slot);
-        let field = line.0[field_word].load(Ordering::Relaxed) >> at & ((1 << self.field_bits()) - 1);
-        field << (u64::BITS - self.code_bits()) | word >> self.code_bits()
-    }
-
-    fn slot_in(self, line: &Line, tag: u64) -> Option<usize> {
-        // One loop for each number of slots, so that the compiler can unroll it.
-        if self.is_dense { self.slot_among::<DENSE>(line, tag) } else { self.slot_among::<WIDE>(line, tag) }
-    }
-
-    fn slot_among<const SLOTS: usize>(self, line: &Line, tag: u64) -> Option<usize> {
-        let code_bits = self.code_bits();
-        let wanted = tag << code_bits >> code_bits;
-        (0..SLOTS).find(|&slot| {
-            let word = line.0[slot].load(Ordering::Acquire);
-            word >> code_bits == wanted && self.code(word) != FREE && self.tag(line, slot, word) == tag
-        })
-    }
-
-    /// Puts a tag that isn't there into a free slot, if there is one.
-    fn add(self, line: &Line, tag: u64, code: u64) -> bool {
-        let code_bits = self.code_bits();
-        let is_free = |slot: &usize| self.code(line.0[*slot].load(Ordering::Relaxed)) == FREE;
-        let Some(slot) = (0..self.slots()).find(is_free) else {
-            return false;
-        };
-        let (field_word, at) = self.field(slot);
-        line.0[field_word].fetch_or(tag >> (u64::BITS - code_bits) << at, Ordering::Relaxed);
-        // Last: whoever sees the code sees the field.
-        line.0[slot].store(self.with_code(tag << code_bits, code), Ordering::Release);
-        true
-    }
-
-    /// The word that holds a slot's field, and the field's lowest bit.
-    fn field(self, slot: usize) -> (usize, u32) {
-        let per_word = if self.is_dense { 3 } else { 2 };
-        let at = u32::try_from(slot % per_word).unwrap_or_default();
-        (self.slots() + slot / per_word, at * self.field_bits())
-    }
-
-    /// Whether a name with this fingerprint's filter bit spilled from the line.
-    fn is_passed(self, line: &Line, fingerprint: u64) -> bool {
-        let (word, bit) = self.filter(fingerprint);
-        line.0[word].load(Ordering::Acquire) & bit != 0
-    }
-
-    fn pass(self, line: &Line, fingerprint: u64) {
-        let (word, bit) = self.filter(fingerprint);
-        line.0[word].fetch_or(bit, Ordering::AcqRel);
-    }
-
-    /// The word and the bit in it that stand for a fingerprint, beyond the fields: by bits that have nothing to
-    /// do with the choice of the line.
-    fn filter(self, fingerprint: u64) -> (usize, u64) {
-        let low = fingerprint & 0xff;
-        if self.is_dense {
-            (WORDS - 1 - usize::from(low & 1 != 0), 1 << (60 + (low >> 1 & 3)))
-        } else {
-            (WORDS - 1, 1 << (32 + (low & 31)))
+    #[test]
+    fn what_finds_its_line_full_spills_until_the_segment_is_full() {
+        let segment = Segment::with_room_for(12, std::iter::empty(), 1000, true);
+        let mut tally = Tally::default();
+        // All of one line.
+        let taken = (1..).take_while(|&low| segment.set(low, DELETED + low, &mut tally).is_ok()).count();
+        assert!(taken > DENSE + 8 && tally.spilled == taken - DENSE, "{taken}");
+        for low in 1..=taken as u64 {
+            assert_eq!(segment.find(low), DELETED + low);
         }
+        let touched = (1..=taken as u64).filter(|&low| segment.lines_touched(low) == 1);
+        assert_eq!(touched.count(), DENSE);
+        assert_eq!(segment.set(taken as u64 + 1, FREE, &mut tally), Ok(FREE));
     }
 }

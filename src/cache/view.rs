@@ -1,7 +1,7 @@
 //! The filings at one moment, for readers: no lock, no shared write.
 
 use super::FilingCache;
-use super::table::Shown;
+use super::shown::Shown;
 use crate::domain::DomainName;
 use crate::feed::Fingerprint;
 use crate::filing::{FilingRecord, covering};
