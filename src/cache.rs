@@ -6,6 +6,7 @@
 
 mod assembly;
 mod odd;
+mod pending;
 pub mod saved;
 mod segment;
 mod status;
@@ -21,6 +22,7 @@ use crate::feed::{Entry, Position, Summary};
 use crate::filing::{FilingRecord, covering};
 use crate::verdict::{Coverage, Filings};
 use arc_swap::{ArcSwapOption, Guard};
+use pending::Pending;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +57,8 @@ struct Held {
     /// Unix milliseconds of the last sync on this machine's clock.
     synced_at_ms: Option<i64>,
     lag_ms: i64,
+    /// Changes that are not saved yet.
+    pending: Pending,
 }
 
 /// The filings as one request sees them.
@@ -216,6 +220,7 @@ impl FilingCache {
         let shown = table.shown();
         self.shown.store(Some(shown));
         self.mark_synced(&mut held, summary, now);
+        held.remember(batch.entries);
         Ok(())
     }
 
@@ -281,20 +286,13 @@ impl FilingCache {
         Some((held.table.as_ref()?.position(), held.synced_at_ms.unwrap_or_default()))
     }
 
-    /// A copy of what is held, with the Unix milliseconds at which it was last known to be current.
-    #[must_use]
-    pub fn copy(&self) -> Option<(Copied, i64)> {
-        let held = self.lock();
-        let table = held.table.as_ref()?;
-        Some((table.copy(), held.synced_at_ms.unwrap_or_default()))
-    }
-
     fn replace(&self, table: Table, now: Instant, age: Duration, synced_at_ms: Option<i64>) {
         let mut held = self.lock();
         let shown = table.shown();
         let old_table = held.table.replace(table);
         let old_shown = self.shown.swap(Some(shown));
         held.synced_at_ms = synced_at_ms;
+        held.remember_anew();
         self.set_synced(now, age);
         drop(held);
         if let (Some(table), Some(shown)) = (old_table, old_shown) {

@@ -1,6 +1,7 @@
 //! What a follower did, for metrics and status: written by it alone, read by anybody.
 
 use crate::cache::Effect;
+use crate::feed::Position;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
@@ -30,6 +31,7 @@ pub struct FollowStats {
     refused: [AtomicU64; Refused::ALL.len()],
     last_error: Mutex<Option<String>>,
     save_error: Mutex<Option<String>>,
+    saved: Mutex<Option<Position>>,
     held: Mutex<Option<Effect>>,
     is_released: AtomicBool,
     release: Notify,
@@ -110,6 +112,12 @@ impl FollowStats {
         read(&self.last_error).or_else(|| read(&self.save_error))
     }
 
+    /// The position that a start without the registry would begin with, at least.
+    #[must_use]
+    pub fn saved(&self) -> Option<Position> {
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The update that waits for an operator's word, by what it would do.
     #[must_use]
     pub fn held(&self) -> Option<Effect> {
@@ -149,6 +157,10 @@ impl FollowStats {
 
     pub(super) fn set_save_error(&self, error: Option<String>) {
         *self.save_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    pub(super) fn set_saved(&self, position: Position) {
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(position);
     }
 
     pub(super) fn set_held(&self, held: Option<Effect>) {
