@@ -113,20 +113,25 @@ pub fn read(directory: &Path, provider: &str) -> Result<Option<(Table, i64)>, Sa
     let mut tries = 0;
     loop {
         let before = identity(directory);
-        let mut refused = None;
-        for file in [FILE, FILE_OLD] {
-            match restore_at(directory.join(file), provider) {
-                Ok(Some(read)) => return Ok(Some((read.table, read.last.at_ms))),
-                Ok(None) => {}
-                Err(error) => refused = refused.or(Some(error)),
-            }
-        }
+        let read = read_once(directory, provider);
         tries += 1;
         // A checkpoint that was replaced meanwhile may have lost its journal.
         if tries == READ_TRIES || identity(directory) == before {
-            return refused.map_or(Ok(None), Err);
+            return read;
         }
     }
+}
+
+fn read_once(directory: &Path, provider: &str) -> Result<Option<(Table, i64)>, SavedError> {
+    let mut refused = None;
+    for file in [FILE, FILE_OLD] {
+        match restore_at(directory.join(file), provider) {
+            Ok(Some(read)) => return Ok(Some((read.table, read.last.at_ms))),
+            Ok(None) => {}
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    refused.map_or(Ok(None), Err)
 }
 
 /// Which checkpoint is there.

@@ -13,14 +13,14 @@ use tempfile::TempDir;
 const NUMBER: &str = "京ICP备20000001号-1";
 
 /// A registry as a process of its own.
-struct Registry {
-    process: Process,
-    address: SocketAddr,
+pub struct Registry {
+    pub process: Process,
+    pub address: SocketAddr,
 }
 
 impl Registry {
     /// `port` 0 for the first start; the same port again for a restart.
-    fn start(directory: &Path, port: u16) -> Self {
+    pub fn start(directory: &Path, port: u16) -> Self {
         let config = format!(
             "provider = \"example-cloud\"\n[registry.embedded]\naddress = \"127.0.0.1:{port}\"\ndatabase = \"sqlite:registry.db\"\n"
         );
@@ -30,13 +30,13 @@ impl Registry {
         Self { process, address }
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 }
 
 /// A gate that follows that registry, in `dir`.
-fn follower(dir: TempDir, url: &str, change: impl FnOnce(Setup) -> Setup) -> World {
+pub fn follower(dir: TempDir, url: &str, change: impl FnOnce(Setup) -> Setup) -> World {
     let (tls, upstream) = (certs::make(dir.path()), Upstream::start());
     let setup = change(Setup::new(dir.path(), upstream.address).follow(url));
     World::of(&setup, dir, tls, upstream)
@@ -154,7 +154,7 @@ fn a_start_after_a_crash() {
 }
 
 /// A port that nobody listens on.
-fn nobody() -> String {
+pub fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
