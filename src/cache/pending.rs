@@ -10,7 +10,7 @@ use crate::feed::{Entry, EpochKey, Fingerprint, Summary};
 use crate::filing::PackedRecord;
 
 /// The most that is remembered: four million changes.
-const MAX_PENDING_BYTES: usize = 64 << 20;
+const MAX_PENDING_BYTES: usize = if cfg!(test) { 8 << 10 } else { 64 << 20 };
 
 /// Nothing is remembered until somebody wants it.
 #[derive(Debug, Default)]
@@ -102,15 +102,15 @@ impl FilingCache {
         table.as_ref().map(|table| pending.take(table.key(), now))
     }
 
-    /// Gives each filing of a segment to `give`, without a lock: those that change meanwhile come as they were or
+    /// Gives each filing of a part to `give`, without a lock: those that change meanwhile come as they were or
     /// as they are.
-    pub(super) fn each_in_segment(
+    pub(super) fn each_in_part(
         &self,
         index: usize,
         give: impl FnMut(Fingerprint, PackedRecord, Option<&str>),
     ) {
         if let Some(shown) = self.shown.load().as_ref() {
-            shown.each_in_segment(index, give);
+            shown.each_in_part(index, give);
         }
     }
 }

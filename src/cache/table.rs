@@ -3,7 +3,7 @@
 //! `Shown` is what readers share; `Table` is the one writer's hold on it. Values change in place; a segment
 //! that fills up is rebuilt aside, one fifth larger at most, and shown by publishing a new directory.
 
-mod rebuild;
+mod parts;
 
 use super::odd::OddTexts;
 use super::segment::{Full, SEGMENT_BITS, Segment};
@@ -12,9 +12,9 @@ use crate::filing::{FilingRecord, PackedRecord, Status};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub(super) use rebuild::{Built, Rebuild, Unfit};
+pub(super) use parts::{Built, PARTS, Rebuild, Unfit};
 
-pub(super) const SEGMENTS: usize = 1 << SEGMENT_BITS;
+const SEGMENTS: usize = 1 << SEGMENT_BITS;
 /// The low bits of an odd record: free for the index of its text (`FilingRecord::pack`).
 const ODD_INDEX_MASK: u64 = PackedRecord::NUMBER;
 /// What a snapshot's announced count may reserve at most; beyond it segments grow as entries come.

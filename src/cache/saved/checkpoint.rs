@@ -1,6 +1,6 @@
-//! The checkpoint: a whole table in a file, a record for each segment that holds anything.
+//! The checkpoint: a whole table in a file, a record for each part that holds anything.
 //!
-//! It is written while the table changes: a segment is copied as it is at that moment, without any lock. What
+//! It is written while the table changes: a part is copied as it is at that moment, without any lock. What
 //! comes out is a mixture of states, which the journal's records from its head's state on put right.
 
 use super::disk::{Disk, Output};
@@ -9,17 +9,17 @@ use super::record::{
     seal, take, take_entries,
 };
 use crate::cache::FilingCache;
-use crate::cache::table::{Built, Rebuild, SEGMENTS, Table, Unfit};
+use crate::cache::table::{Built, PARTS, Rebuild, Table, Unfit};
 use std::fs::File;
 use std::io;
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Small segments are written together until they are this many octets.
+/// Small parts are written together until they are this many octets.
 const WRITE_BYTES: usize = if cfg!(test) { 256 } else { 1 << 20 };
-/// Segments that make another thread worth its while.
-const SEGMENTS_PER_THREAD: usize = 64;
+/// Parts that make another thread worth its while.
+const PARTS_PER_THREAD: usize = 64;
 const MAX_THREADS: usize = 8;
 /// The kind of the first record of a file of version 1.
 const VERSION_1: u8 = b'S';
@@ -43,15 +43,15 @@ impl Writing {
         Ok(Self { output, octets, entries: Entries::default(), filings: 0, written: 0 })
     }
 
-    /// Copies a segment as it is now.
-    pub(super) fn segment(&mut self, cache: &FilingCache, index: usize) -> io::Result<()> {
+    /// Copies a part as it is now.
+    pub(super) fn part(&mut self, cache: &FilingCache, index: usize) -> io::Result<()> {
         let start = self.octets.len();
         let (octets, entries) = (&mut self.octets, &mut self.entries);
         let mut filings = 0;
-        put(octets, Kind::Segment, |octets| {
+        put(octets, Kind::Part, |octets| {
             octets.extend(u16::try_from(index).unwrap_or(u16::MAX).to_le_bytes());
             entries.begin(octets);
-            cache.each_in_segment(index, |fingerprint, record, odd| {
+            cache.each_in_part(index, |fingerprint, record, odd| {
                 entries.put(octets, fingerprint, record, odd);
                 filings += 1;
             });
@@ -79,7 +79,7 @@ impl Writing {
 
     fn flush(&mut self) -> io::Result<()> {
         if !seal(&mut self.octets) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a segment is too long to be saved"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a part is too long to be saved"));
         }
         self.output.write(&self.octets)?;
         self.written += u64::try_from(self.octets.len()).unwrap_or(u64::MAX);
@@ -150,33 +150,33 @@ impl Checkpoint {
         if *head.provider != *provider {
             return Err(Damage::Provider(head.provider).into());
         }
-        let (segments, last) = segments(file, first, length)?;
+        let (parts, last) = parts(file, first, length)?;
         let tail = Tail::take(body_of(file, last, &mut body)?.1)?;
         let rebuild = Rebuild::new(head.key.clone());
-        let table = rebuild_all(file, &segments, &rebuild)?;
+        let table = rebuild_all(file, &parts, &rebuild)?;
         let mut table = rebuild.finish(table)?;
         if table.count() != tail.filings {
-            return Err(Damage::Malformed("a segment is missing").into());
+            return Err(Damage::Malformed("a part is missing").into());
         }
         table.set_position(head.begin.position);
         Ok(Self { head, tail, table, length })
     }
 }
 
-/// Where the segments' records are, and the tail.
-fn segments(file: &File, first: Place, length: u64) -> Result<(Vec<Place>, Place), Unreadable> {
-    let mut segments = Vec::new();
+/// Where the parts' records are, and the tail.
+fn parts(file: &File, first: Place, length: u64) -> Result<(Vec<Place>, Place), Unreadable> {
+    let mut parts = Vec::new();
     let mut offset = end(first);
     loop {
         let (found, kind) = place(file, offset, length)?;
         offset = end(found);
         if kind == Kind::Tail as u8 {
-            return if offset == length { Ok((segments, found)) } else { Err(Damage::TooLong.into()) };
+            return if offset == length { Ok((parts, found)) } else { Err(Damage::TooLong.into()) };
         }
-        if kind != Kind::Segment as u8 || segments.len() == SEGMENTS {
-            return Err(Damage::Malformed("no segment where one is expected").into());
+        if kind != Kind::Part as u8 || parts.len() == PARTS {
+            return Err(Damage::Malformed("no part where one is expected").into());
         }
-        segments.push(found);
+        parts.push(found);
     }
 }
 
@@ -206,14 +206,14 @@ fn body_of<'a>(file: &File, place: Place, into: &'a mut Vec<u8>) -> Result<(Kind
     Ok(open(body)?)
 }
 
-/// Builds every segment, on as many threads as there are cores, this one among them.
-fn rebuild_all(file: &File, segments: &[Place], rebuild: &Rebuild) -> Result<Vec<Built>, Unreadable> {
+/// Builds every part, on as many threads as there are cores, this one among them.
+fn rebuild_all(file: &File, parts: &[Place], rebuild: &Rebuild) -> Result<Vec<Built>, Unreadable> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
-    let helpers = (segments.len() / SEGMENTS_PER_THREAD).min(cores - 1);
+    let helpers = (parts.len() / PARTS_PER_THREAD).min(cores - 1);
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<Built>, Unreadable> {
         let (mut body, mut built) = (Vec::new(), Vec::new());
-        while let Some(&place) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(&place) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
             built.push(rebuild_one(body_of(file, place, &mut body)?.1, rebuild)?);
         }
         Ok(built)
@@ -236,10 +236,8 @@ fn rebuild_all(file: &File, segments: &[Place], rebuild: &Rebuild) -> Result<Vec
 
 fn rebuild_one(mut payload: &[u8], rebuild: &Rebuild) -> Result<Built, Unreadable> {
     let index = usize::from(u16::from_le_bytes(take(&mut payload)?));
-    let mut segment = rebuild.segment(index, entry_count(payload)?);
+    let mut part = rebuild.part(index, entry_count(payload)?);
     let misplaced = |_| Damage::Malformed("a filing that is out of place or comes twice");
-    take_entries(payload, |fingerprint, record, odd| {
-        segment.add(fingerprint, record, odd).map_err(misplaced)
-    })?;
-    Ok(segment.done())
+    take_entries(payload, |fingerprint, record, odd| part.add(fingerprint, record, odd).map_err(misplaced))?;
+    Ok(part.done())
 }

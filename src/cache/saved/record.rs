@@ -13,7 +13,7 @@ const CHECKSUM_BYTES: usize = 8;
 /// Octets of a record before its payload, and around it.
 pub(super) const PREFIX_BYTES: usize = 5;
 pub(super) const ENVELOPE_BYTES: usize = PREFIX_BYTES + CHECKSUM_BYTES;
-/// The longest record: a segment of a hundred million filings fits.
+/// The longest record: a part of a hundred million filings fits.
 pub(super) const MAX_RECORD_BYTES: usize = 64 << 20;
 const PAIR_BYTES: usize = 16;
 const MAX_TEXT_BYTES: usize = u8::MAX as usize;
@@ -62,8 +62,8 @@ pub enum Damage {
 pub(super) enum Kind {
     /// The head of a checkpoint.
     Checkpoint = b'C',
-    /// A segment's filings.
-    Segment = b'G',
+    /// The filings of a part.
+    Part = b'P',
     /// The end of a checkpoint.
     Tail = b'T',
     /// The head of a journal.
@@ -75,8 +75,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Checkpoint, Self::Segment, Self::Tail, Self::Journal, Self::Batch, Self::Mark];
+    const ALL: [Self; 6] = [Self::Checkpoint, Self::Part, Self::Tail, Self::Journal, Self::Batch, Self::Mark];
 }
 
 /// How a checkpoint or a journal begins.
@@ -95,11 +94,11 @@ pub(super) struct Head {
 /// How a checkpoint ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tail {
-    /// The state when the last segment had been copied.
+    /// The state when the last part had been copied.
     pub(super) end: Summary,
     /// Octets of the journal's records, after its head, that lead from the head's state to that one.
     pub(super) journal_bytes: u64,
-    /// Filings in the segments.
+    /// Filings in the parts.
     pub(super) filings: u64,
 }
 

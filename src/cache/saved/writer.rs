@@ -11,7 +11,7 @@ use super::restore::Restored;
 use super::{FILE, FILE_ASIDE, FILE_OLD};
 use crate::cache::FilingCache;
 use crate::cache::pending::Taken;
-use crate::cache::table::SEGMENTS;
+use crate::cache::table::PARTS;
 use crate::feed::Summary;
 use std::io;
 use std::time::{Duration, Instant};
@@ -150,8 +150,8 @@ impl Writer {
     ) -> Result<(u64, Summary), Failure> {
         let mut writing = Writing::begin(disk, FILE_ASIDE, head).map_err(failed("begin", FILE_ASIDE))?;
         let mut since = Instant::now();
-        for index in 0..SEGMENTS {
-            writing.segment(cache, index).map_err(failed("write", FILE_ASIDE))?;
+        for index in 0..PARTS {
+            writing.part(cache, index).map_err(failed("write", FILE_ASIDE))?;
             if since.elapsed() >= KEEP_UP {
                 self.keep_up(cache)?;
                 since = Instant::now();

@@ -1,25 +1,33 @@
-//! A table built a segment at a time by several threads at once, out of entries that are sorted by segment.
+//! A table taken apart by the highest bits of the fingerprint, and built out of such parts by several threads.
+//!
+//! How many parts there are is a matter of the saved state's format. Here a part is a segment.
 
-use super::{ODD_INDEX_MASK, OddTexts, SEGMENTS, Segment, Shown, Table, segment_of};
+use super::{ODD_INDEX_MASK, OddTexts, SEGMENT_BITS, SEGMENTS, Segment, Shown, Table, segment_of};
 use crate::feed::{Digest, EpochKey, Fingerprint};
 use crate::filing::PackedRecord;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What the segments of one table have in common while they are built.
+/// Bits of a fingerprint that choose the part.
+const PART_BITS: u32 = 10;
+/// The parts of any table.
+pub(in crate::cache) const PARTS: usize = 1 << PART_BITS;
+const _: () = assert!(PART_BITS == SEGMENT_BITS, "a part is copied and built as a segment");
+
+/// What the parts of one table have in common while they are built.
 pub(in crate::cache) struct Rebuild {
     key: EpochKey,
     odd: Arc<OddTexts>,
     odd_indexes: Mutex<HashMap<Box<str>, usize>>,
 }
 
-/// A segment in the making.
+/// A part in the making.
 pub(in crate::cache) struct Building<'a> {
     of: &'a Rebuild,
     built: Built,
 }
 
-/// A whole segment, and what it adds to the table.
+/// A whole part, and what it adds to the table.
 pub(in crate::cache) struct Built {
     index: usize,
     segment: Segment,
@@ -28,7 +36,7 @@ pub(in crate::cache) struct Built {
     digest: Digest,
 }
 
-/// An entry that can't be: of another segment, twice, a deletion, or more than were announced.
+/// An entry that can't be: of another part, twice, a deletion, or more than were announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cache) struct Unfit;
 
@@ -37,14 +45,14 @@ impl Rebuild {
         Self { key, odd: Arc::default(), odd_indexes: Mutex::default() }
     }
 
-    /// Begins the segment with this index, of this many filings.
-    pub(in crate::cache) fn segment(&self, index: usize, filings: usize) -> Building<'_> {
+    /// Begins the part with this index, of this many filings.
+    pub(in crate::cache) fn part(&self, index: usize, filings: usize) -> Building<'_> {
         let segment = Segment::with_room_for(filings);
         let built = Built { index, segment, tags: 0, count: 0, digest: Digest::default() };
         Building { of: self, built }
     }
 
-    /// The table of these segments; `Unfit` where one comes twice or has no place.
+    /// The table of these parts; `Unfit` where one comes twice or has no place.
     pub(in crate::cache) fn finish(self, all: Vec<Built>) -> Result<Table, Unfit> {
         let mut table = Table::new(self.key.clone());
         let mut segments = vec![Segment::empty(); SEGMENTS].into_boxed_slice();
@@ -110,8 +118,8 @@ impl Building<'_> {
 }
 
 impl Shown {
-    /// Gives each filing of a segment to `give`. Filings that change meanwhile come as they were or as they are.
-    pub(in crate::cache) fn each_in_segment(
+    /// Gives each filing of a part to `give`. Filings that change meanwhile come as they were or as they are.
+    pub(in crate::cache) fn each_in_part(
         &self,
         index: usize,
         mut give: impl FnMut(Fingerprint, PackedRecord, Option<&str>),
