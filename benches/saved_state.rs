@@ -3,6 +3,8 @@
 //! Writes to a directory of its own under the current one's `target` (or `TMPDIR`), which is removed. The files
 //! are in the page cache when they are loaded. Change times are those of batches of one, with nothing else done.
 
+#![expect(clippy::print_stdout, reason = "figures are for whoever runs it")]
+
 #[expect(dead_code, reason = "look-ups are another bench's")]
 mod domains;
 

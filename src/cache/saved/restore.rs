@@ -158,38 +158,42 @@ impl Replay {
         let mut end = End { number, length: head_bytes, is_clean: false };
         let result = loop {
             match reading.next() {
-                Err(_) => break Err(Stop::Damaged(Damage::Truncated)),
-                Ok(Next::Torn) => break Ok(()),
-                Ok(Next::Damaged(damage)) => break Err(Stop::Damaged(damage)),
+                Ok(Next::Record(kind, payload)) => {
+                    let length = end.length + record_bytes(payload);
+                    if let Err(stop) = self.record(kind, payload, (number, length), length - head_bytes) {
+                        break Err(stop);
+                    }
+                    end.length = length;
+                }
                 Ok(Next::End) => {
                     end.is_clean = true;
                     break Ok(());
                 }
-                Ok(Next::Record(kind, payload)) => {
-                    let payload_end = end.length + record_bytes(payload);
-                    if self.stop == Some((number, payload_end)) {
-                        break Err(Stop::Damaged(Damage::Digest));
-                    }
-                    if let Err(damage) = self.apply(kind, payload) {
-                        break Err(self.unless_half_applied(damage, (number, payload_end)));
-                    }
-                    end.length = payload_end;
-                    if number == self.head.number && end.length - head_bytes == self.whole_at {
-                        self.is_whole =
-                            is_same(&self.restored.last, &self.whole) && self.adds_up(&self.whole);
-                        if !self.is_whole {
-                            break Err(Stop::Mismatch((number, end.length)));
-                        }
-                    }
-                    if self.is_whole && !self.adds_up(&self.restored.last) {
-                        break Err(Stop::Mismatch((number, end.length)));
-                    }
-                }
+                Ok(Next::Torn) => break Ok(()),
+                Ok(Next::Damaged(damage)) => break Err(Stop::Damaged(damage)),
+                Err(error) => break Err(unreadable(error)),
             }
         };
         self.restored.journal_bytes += end.length;
         self.restored.end = Some(end);
         result
+    }
+
+    /// Applies a record that ends at `place`, `record_bytes` after its journal's head, and compares.
+    fn record(&mut self, kind: Kind, payload: &[u8], place: Place, record_bytes: u64) -> Result<(), Stop> {
+        if self.stop == Some(place) {
+            return Err(Stop::Damaged(Damage::Digest));
+        }
+        if let Err(damage) = self.apply(kind, payload) {
+            return Err(self.unless_half_applied(damage, place));
+        }
+        let is_end = place.0 == self.head.number && record_bytes == self.whole_at;
+        if is_end && !is_same(&self.restored.last, &self.whole) {
+            return Err(Stop::Mismatch(place));
+        }
+        self.is_whole |= is_end && self.adds_up(&self.whole);
+        let is_checked = is_end || self.is_whole;
+        if is_checked && !self.adds_up(&self.restored.last) { Err(Stop::Mismatch(place)) } else { Ok(()) }
     }
 
     /// A record that is refused may have been applied in part: then the state before it has to be read anew.

@@ -161,11 +161,14 @@ impl Writer {
         let (journal_bytes, end) = self.keep_up(cache)?;
         let tail = Tail { end, journal_bytes, filings: writing.filings() };
         let bytes = writing.end(&tail).map_err(failed("write", FILE_ASIDE))?;
-        match disk.rename(FILE, FILE_OLD) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("rename", FILE)(error));
+        // Where what is at `FILE` is known to be no good, the older one stays what it is.
+        if self.newest.is_some() || self.older.is_none() {
+            match disk.rename(FILE, FILE_OLD) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("rename", FILE)(error));
+                }
+                _ => {}
             }
-            _ => {}
         }
         disk.rename(FILE_ASIDE, FILE).map_err(failed("rename", FILE_ASIDE))?;
         Ok((bytes, end))
