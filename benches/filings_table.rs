@@ -68,7 +68,7 @@ fn everything(filings: u64) {
     let mut changes = Changes { numbers: Numbers(7), next: filings, filings, seq: 0 };
     changes_alone(&cache, &mut mirror, &mut changes);
     during_changes(&cache, &mut mirror, &mut changes, filings);
-    during_swap(&cache, filings);
+    during_swap(&cache, &mirror.copy(), filings);
 }
 
 fn key() -> EpochKey {
@@ -310,15 +310,14 @@ fn during_changes(cache: &FilingCache, mirror: &mut Table, changes: &mut Changes
     compared("changes at full rate", &mut quiet, &mut busy);
 }
 
-fn during_swap(cache: &FilingCache, filings: u64) {
+fn during_swap(cache: &FilingCache, copied: &Copied, filings: u64) {
     let (mut quiet, mut busy) = (Vec::new(), Vec::new());
     let names = Names::hits(filings, 1000);
-    let (copied, _) = cache.copy().expect("it is synced");
     (0..ROUNDS).for_each(|_| quiet.push(names.look_up(cache, true)));
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            cache.publish(from_copy(&copied), Instant::now());
+            cache.publish(from_copy(copied), Instant::now());
             is_over.store(true, Ordering::Release);
         });
         while !is_over.load(Ordering::Acquire) {

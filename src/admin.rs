@@ -180,6 +180,7 @@ async fn status(State(admin): State<Admin>) -> Json<serde_json::Value> {
         "lag_ms": status.lag_ms,
         "digest": status.digest.to_string(),
         "table_bytes": status.memory_bytes,
+        "saved": admin.0.stats.saved(),
         "registry_connected": admin.0.stats.is_connected(),
         "registry_error": admin.0.stats.last_error(),
         "held": admin.0.stats.held().map(held),

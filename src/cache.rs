@@ -11,6 +11,7 @@ mod clock;
 mod code;
 mod line;
 mod odd;
+mod pending;
 pub mod saved;
 mod segment;
 mod shown;
@@ -33,6 +34,7 @@ pub use waiting::{MAX_AHEAD, MAX_SINGLE_CANCELLATIONS, MAX_WAITING, WaitingStatu
 use crate::config::WhenStale;
 use crate::feed::{Digest, Entry, EpochKey, Position, Summary};
 use arc_swap::ArcSwapOption;
+use pending::Pending;
 use shown::Shown;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -71,6 +73,8 @@ struct Held {
     /// Unix milliseconds of the last sync on this machine's clock.
     synced_at_ms: Option<i64>,
     lag_ms: i64,
+    /// Changes that are not saved yet.
+    pending: Pending,
 }
 
 impl FilingCache {
@@ -273,14 +277,6 @@ impl FilingCache {
         Some((held.table.as_ref()?.position(), held.synced_at_ms.unwrap_or_default()))
     }
 
-    /// A copy of what is held, with the Unix milliseconds at which it was last known to be current.
-    #[must_use]
-    pub fn copy(&self) -> Option<(Copied, i64)> {
-        let held = self.lock();
-        let table = held.table.as_ref()?;
-        Some((table.copy(), held.synced_at_ms.unwrap_or_default()))
-    }
-
     /// Changes what is held as a fault of memory would.
     #[cfg(test)]
     pub(crate) fn corrupt(&self, entry: &Entry) {
@@ -320,6 +316,7 @@ impl FilingCache {
         self.changed.tell(entries.iter().map(|entry| entry.fingerprint));
         held.waiting = None;
         self.mark_synced(held, summary, now);
+        held.remember(entries);
         Ok(effect)
     }
 
@@ -329,6 +326,7 @@ impl FilingCache {
         let old_shown = self.shown.swap(Some(shown));
         self.changed.tell_replaced();
         held.waiting = None;
+        held.remember_anew();
         drop(held);
         if let (Some(table), Some(shown)) = (old_table, old_shown) {
             drop_aside(table, shown);

@@ -115,6 +115,9 @@ fn filings(text: &mut Text, shared: &Shared, stats: &FollowStats) {
     text.one("filings", "gauge", "Filings held.", status.filings);
     text.one("feed_epoch", "gauge", "Epoch of the position held.", status.position.epoch);
     text.one("feed_seq", "gauge", "Number of the position held within its epoch.", status.position.seq);
+    let saved = stats.saved().unwrap_or_default();
+    text.one("saved_epoch", "gauge", "Epoch of the position saved.", saved.epoch);
+    text.one("saved_seq", "gauge", "Number of the position saved within its epoch.", saved.seq);
     text.one(
         "feed_age_seconds",
         "gauge",

@@ -7,7 +7,7 @@ use super::odd::OddRecords;
 use super::segment::Segment;
 use super::standing::{Standing, standing};
 use super::table::travelling;
-use crate::feed::{Entry, EpochKey, Fingerprint, RANGE_BITS, RANGES, range_of};
+use crate::feed::{Entry, EpochKey, Fingerprint, RANGE_BITS};
 use crate::filing::{FilingRecord, PackedRecord};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -138,16 +138,22 @@ impl Shown {
 
     /// What is held in a range of fingerprints.
     pub(super) fn pairs_in(&self, range: usize) -> impl Iterator<Item = (u64, u64)> {
-        let places = if range >= RANGES {
+        self.pairs_under(RANGE_BITS, range)
+    }
+
+    /// What is held of the fingerprints whose highest `bits` bits are `prefix`; nothing where there are none.
+    pub(super) fn pairs_under(&self, bits: u32, prefix: usize) -> impl Iterator<Item = (u64, u64)> {
+        let places = if prefix >> bits != 0 {
             0..0
-        } else if self.depth > RANGE_BITS {
-            let finer = self.depth - RANGE_BITS;
-            let first = self.run_of(range << finer).start;
-            first..(range + 1) << finer
+        } else if self.depth > bits {
+            let finer = self.depth - bits;
+            let first = self.run_of(prefix << finer).start;
+            first..(prefix + 1) << finer
         } else {
-            self.run_of(range >> (RANGE_BITS - self.depth))
+            self.run_of(prefix >> (bits - self.depth))
         };
-        self.pairs_at(places).filter(move |&(fingerprint, _)| range_of(Fingerprint(fingerprint)) == range)
+        let prefix = u64::try_from(prefix).unwrap_or(u64::MAX);
+        self.pairs_at(places).filter(move |&(fingerprint, _)| fingerprint >> (u64::BITS - bits) == prefix)
     }
 
     /// Filings of at least each standing above the lowest.

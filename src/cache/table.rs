@@ -3,12 +3,17 @@
 //! `Shown` is what readers share; `Table` is the one writer's hold on it. Values change in place; a segment
 //! that fills up is rebuilt aside, a twentieth larger, or as two, and shown by publishing a new directory.
 
+mod parts;
+
+pub(super) use parts::{Built, PARTS, Rebuild, Unfit};
+
 use super::code;
 use super::odd::OddIndex;
 use super::segment::{Full, Segment, Tally};
 use super::shown::Shown;
 use crate::feed::{Digest, Entry, EpochKey, Fingerprint, MAX_BATCH_ENTRIES, Position, RANGES, range_of};
 use crate::filing::{FilingRecord, PackedRecord};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -47,8 +52,8 @@ impl Table {
     /// An empty table that will hold about `filings`.
     #[must_use]
     pub fn with_room_for(key: EpochKey, filings: u64) -> Self {
+        let segments = segments_for(filings);
         let filings = usize::try_from(filings.min(MAX_RESERVED_FILINGS)).unwrap_or_default();
-        let segments = (filings / MOST_NAMES_OF_A_SEGMENT + 1).next_power_of_two();
         let depth = segments.ilog2();
         Self {
             shown: Arc::new(Shown {
@@ -227,8 +232,8 @@ impl Table {
 
     /// Writes an entry and returns the code before; none where there is no room for it.
     pub(super) fn write(&mut self, entry: &Entry) -> Option<u64> {
-        // A rebuilt segment has room, so this ends at the second turn.
-        loop {
+        // A rebuilt segment has room, so this ends at the second turn, unless it could not be rebuilt.
+        for _ in 0..2 {
             let place = self.shown.place_of(entry.fingerprint);
             let first = self.shown.run_of(place).start;
             let code = match travelling(entry) {
@@ -246,6 +251,7 @@ impl Table {
                 Err(Full) => self.rebuild(place),
             }
         }
+        None
     }
 
     /// The code that stands for a record in the segment at this place; none where there is no room.
@@ -284,20 +290,16 @@ impl Table {
 
     /// Builds a segment of these names and puts it at these places.
     fn build(&mut self, run: Range<usize>, depth: u32, room: usize, pairs: &[(u64, u64)]) {
-        let fingerprints = || pairs.iter().map(|pair| pair.0);
-        let mut new = Segment::with_room_for(depth, fingerprints(), room, true);
-        // Dense lines hold fewer records' codes. What a batch may bring must find room still.
-        let aside = pairs.iter().filter(|pair| !new.has_room_for(pair.1)).count();
-        if aside > pairs.len() / ASIDE_SHARE || !self.has_room_for_odd(aside + MAX_BATCH_ENTRIES) {
-            new = Segment::with_room_for(depth, fingerprints(), room, false);
-        }
-        let mut tally = Tally::default();
-        for &(fingerprint, code) in pairs {
-            let fitting =
-                if new.has_room_for(code) { Some(code) } else { self.aside(code::expand(code), None) };
-            let added = fitting.is_some_and(|code| new.set(fingerprint, code, &mut tally).is_ok());
-            debug_assert!(added, "it was made larger than what it takes");
-        }
+        let index = RefCell::new(&mut self.odd_index);
+        let has_room = |records| index.borrow().has_room_for(records);
+        let aside = |record| {
+            let index = index.borrow_mut().index_of(&self.shown.odd, record, None)?;
+            Some(code::ODD | u64::try_from(index).unwrap_or_default())
+        };
+        let Some((new, tally)) = filled(depth, room, pairs, has_room, aside) else {
+            // No room among the odd records: the segment stays as it is, and takes no more.
+            return;
+        };
         // Copies the directory only if readers have it; a batch copies it once.
         Arc::make_mut(&mut self.shown).segments[run.clone()].fill(new);
         self.tallies[run.start] = tally;
@@ -312,6 +314,39 @@ impl Table {
         self.tallies = self.tallies.iter().flat_map(|&tally| [tally, Tally::default()]).collect();
         2 * place..2 * place + 2
     }
+}
+
+/// How many segments a table of so many filings begins with: a power of two.
+fn segments_for(filings: u64) -> usize {
+    let filings = usize::try_from(filings.min(MAX_RESERVED_FILINGS)).unwrap_or_default();
+    (filings / MOST_NAMES_OF_A_SEGMENT + 1).next_power_of_two()
+}
+
+/// A segment of these names and codes, with room for `room` of them. `has_room` says whether as many records
+/// more could be kept among the odd ones, and `aside` keeps one there. None where a name comes twice, or where
+/// `aside` has no room after all.
+fn filled(
+    depth: u32,
+    room: usize,
+    pairs: &[(u64, u64)],
+    has_room: impl Fn(usize) -> bool,
+    aside: impl Fn(PackedRecord) -> Option<u64>,
+) -> Option<(Segment, Tally)> {
+    let fingerprints = || pairs.iter().map(|pair| pair.0);
+    let mut new = Segment::with_room_for(depth, fingerprints(), room, true);
+    // Dense lines hold fewer records' codes. What a batch may bring must find room still.
+    let set_aside = pairs.iter().filter(|pair| !new.has_room_for(pair.1)).count();
+    if set_aside > pairs.len() / ASIDE_SHARE || !has_room(set_aside + MAX_BATCH_ENTRIES) {
+        new = Segment::with_room_for(depth, fingerprints(), room, false);
+    }
+    let mut tally = Tally::default();
+    for &(fingerprint, code) in pairs {
+        let fitting = if new.has_room_for(code) { code } else { aside(code::expand(code))? };
+        if new.set(fingerprint, fitting, &mut tally) != Ok(code::FREE) {
+            return None;
+        }
+    }
+    Some((new, tally))
 }
 
 /// A table's content at one position, apart from the table.

@@ -306,5 +306,7 @@ impl FilingCache {
         self.mark_synced(held, &waiting.summary, now);
         held.synced_at_ms = held.synced_at_ms.map(|ms| ms.saturating_sub(super::millis(age)));
         self.set_synced(now, age);
+        let entries: Vec<_> = waiting.newest.into_values().collect();
+        held.remember(&entries);
     }
 }

@@ -17,7 +17,7 @@ const STABLE_AFTER: Duration = Duration::from_secs(5);
 /// How often a held update is looked at anew: the registry may have taken it back.
 const HELD_RETRY: Duration = Duration::from_secs(30);
 /// Changes are saved at most this often.
-const SAVE: Duration = Duration::from_secs(2);
+const SAVE: Duration = Duration::from_millis(500);
 /// How often a state that did not change is saved, for the time at which it was last known to be current.
 const SAVE_UNCHANGED: Duration = Duration::from_secs(600);
 /// Until an acknowledgement is taken.

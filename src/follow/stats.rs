@@ -44,6 +44,7 @@ pub struct FollowStats {
     refused: [AtomicU64; Refused::ALL.len()],
     last_error: Mutex<Option<String>>,
     save_error: Mutex<Option<String>>,
+    saved: Mutex<Option<Position>>,
     held: Mutex<Option<HeldUpdate>>,
     word: Mutex<Option<Word>>,
     spoken: Notify,
@@ -150,6 +151,12 @@ impl FollowStats {
         read(&self.last_error).or_else(|| read(&self.save_error))
     }
 
+    /// The position that a start without the registry would begin with, at least.
+    #[must_use]
+    pub fn saved(&self) -> Option<Position> {
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The update that waits for an operator's word.
     #[must_use]
     pub fn held(&self) -> Option<HeldUpdate> {
@@ -190,6 +197,10 @@ impl FollowStats {
 
     pub(super) fn set_save_error(&self, error: Option<String>) {
         *self.save_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    pub(super) fn set_saved(&self, position: Position) {
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(position);
     }
 
     pub(super) fn set_held(&self, held: Option<HeldUpdate>) {

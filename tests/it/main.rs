@@ -14,6 +14,7 @@ mod docs;
 mod hostile;
 mod house;
 mod judge;
+mod killed;
 mod proxy;
 mod sync;
 mod world;

@@ -191,7 +191,7 @@ fn a_start_after_a_crash() {
 }
 
 /// A port that nobody listens on.
-fn nobody() -> String {
+pub fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
