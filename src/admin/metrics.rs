@@ -154,6 +154,10 @@ fn filings(text: &mut Text, shared: &Shared, stats: &FollowStats) {
         "Filings that the waiting update would newly block.",
         stats.held().map_or(0, |held| held.effect.newly_blocked),
     );
+    followed(text, stats);
+}
+
+fn followed(text: &mut Text, stats: &FollowStats) {
     let counters = [
         ("feed_batches_total", "Batches applied.", &stats.batches),
         ("feed_changes_total", "Changes applied.", &stats.changes),

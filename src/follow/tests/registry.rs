@@ -224,7 +224,7 @@ async fn repair(mut stream: TcpStream, body: &[u8], state: &Mutex<State>) -> std
         let ranges = ours.iter().map(|(range, digest)| (u16::try_from(*range).unwrap(), **digest)).collect();
         let is_same_epoch = table.position().epoch == theirs.position.epoch;
         let head = Frame::Ranges { summary: summary(table), ranges };
-        is_same_epoch.then(|| [head, Frame::Entries(entries), Frame::End])
+        is_same_epoch.then_some([head, Frame::Entries(entries), Frame::End])
     };
     match frames {
         Some(frames) => {

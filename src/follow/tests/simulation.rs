@@ -341,8 +341,8 @@ async fn simulate(seed: u64) -> Seen {
     for gate in &mut gates {
         gate.stop(false).await;
     }
-    let seen = world.lock().unwrap().seen;
-    seen
+    let world = world.lock().unwrap();
+    world.seen
 }
 
 /// Faults end: all gates come to where the registry is, are fresh, and say so.
@@ -389,16 +389,23 @@ fn directory() -> TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
-fn run(seed: u64) -> Seen {
-    struct Replay(u64);
-    impl Drop for Replay {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                eprintln!("replay it: BEIAN_SEED={} cargo test --lib simulation", self.0);
-            }
+/// Says how to replay a seed that failed, and ends the search.
+struct Replay<'a> {
+    seed: u64,
+    next: &'a AtomicU64,
+}
+
+impl Drop for Replay<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("replay it: BEIAN_SEED={} cargo test --lib simulation", self.seed);
+            self.next.store(u64::MAX / 2, Ordering::Relaxed);
         }
     }
-    let _replay = Replay(seed);
+}
+
+fn run(seed: u64, next: &AtomicU64) -> Seen {
+    let _replay = Replay { seed, next };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(simulate(seed))
@@ -411,8 +418,9 @@ fn number(variable: &str) -> Option<u64> {
 #[test]
 fn every_verdict_is_the_registry_s_whatever_happens() {
     if let Some(seed) = number("BEIAN_SEED") {
-        let seen = run(seed);
-        assert_eq!(format!("{seen:?}"), format!("{:?}", run(seed)), "the same seed, the same run");
+        let next = AtomicU64::default();
+        let seen = run(seed, &next);
+        assert_eq!(format!("{seen:?}"), format!("{:?}", run(seed, &next)), "the same seed, the same run");
         return;
     }
     let (next, most) = (AtomicU64::new(1), number("BEIAN_SEEDS").unwrap_or(SEEDS));
@@ -426,7 +434,7 @@ fn every_verdict_is_the_registry_s_whatever_happens() {
                     if seed > most {
                         break;
                     }
-                    let seen = run(seed);
+                    let seen = run(seed, &next);
                     let mut totals = totals.lock().unwrap();
                     totals.resumed += seen.resumed;
                     totals.repairs += seen.repairs;

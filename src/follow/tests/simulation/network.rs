@@ -296,7 +296,12 @@ impl Open {
                 summary.digest = Digest(summary.digest.0 ^ 1);
                 return frame;
             }
-            (Fault::Count(at), Frame::Batch { summary, .. } | Frame::Heartbeat(summary)) if is_now(at) => {
+            (Fault::Count(at), Frame::Batch { entries, .. }) if is_now(at) => {
+                // A change is lost on the way.
+                entries.pop();
+                return frame;
+            }
+            (Fault::Count(at), Frame::Heartbeat(summary)) if is_now(at) => {
                 summary.count += 1;
                 return frame;
             }
