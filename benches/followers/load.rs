@@ -85,12 +85,13 @@ impl Load {
         load
     }
 
-    pub(crate) async fn window(&self, length: Duration) -> Window {
+    /// What it sees while something goes on, and what that comes to.
+    pub(crate) async fn window<T>(&self, during: impl Future<Output = T>) -> (Window, T) {
         self.latencies.lock().unwrap().clear();
         let before = cpu_of(self.gate_pid);
-        tokio::time::sleep(length).await;
+        let value = during.await;
         let latencies = std::mem::take(&mut *self.latencies.lock().unwrap());
-        Window { latencies, cpu: cpu_of(self.gate_pid) - before }
+        (Window { latencies, cpu: cpu_of(self.gate_pid) - before }, value)
     }
 }
 
