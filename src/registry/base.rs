@@ -34,6 +34,9 @@ pub(super) enum BaseError {
     /// The disk's fault.
     #[error("can't read or write {}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    /// Whoever gives the entries did not come to an end.
+    #[error("the filings could not be read to their end")]
+    BrokeOff,
     /// The file is not what it says it is.
     #[error("{} is damaged: {problem}", path.display())]
     Damaged { path: PathBuf, problem: &'static str },

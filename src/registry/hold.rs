@@ -5,8 +5,8 @@
 
 use super::base::{Base, BaseError, BaseWriter, Directory, Head, Sorter};
 use super::changes::{MAX_VIEWS, TooMany};
-use super::model::{Change, Document};
-use super::store::{self, Meta, StoreError, now_ms};
+use super::model::Change;
+use super::store::{self, Meta, Run, StoreError, now_ms};
 use super::view::{Collision, MAX_KEPT_CHANGES, View, seen};
 use super::{KEY_TRIES, Registry};
 use crate::feed::{MAX_BATCH_ENTRIES, Position, RANGES, Summary};
@@ -245,13 +245,14 @@ async fn kept_base(directory: &Directory, provider: &str) -> Result<Option<Base>
 }
 
 /// Sorts documents as they come, and writes them as a base.
-fn write_sorted(
+pub(super) fn write_sorted(
     directory: &Directory,
     mut head: Head,
-    mut runs: mpsc::Receiver<Vec<(Arc<str>, Document)>>,
+    mut runs: mpsc::Receiver<Run>,
 ) -> Result<Base, BaseError> {
     let mut sorter = Sorter::new(directory, &head.provider, head.key.clone());
-    while let Some(run) = runs.blocking_recv() {
+    // Without its end a scan broke off, and must not become a base.
+    while let Run::Documents(run) = runs.blocking_recv().ok_or(BaseError::BrokeOff)? {
         for (domain, document) in run {
             let entry = seen(&head.provider, head.key.fingerprint(&domain), &domain, Some(&document));
             if !entry.is_delete() {

@@ -231,7 +231,7 @@ pub(super) async fn scan(
     Ok(())
 }
 
-pub(super) use log::{changes_after, scan_runs};
+pub(super) use log::{Run, changes_after, scan_runs};
 pub(super) use write::{Author, Committed, Reach, new_epoch, now_ms, read_meta, write};
 
 fn options(path: &Path) -> SqliteConnectOptions {

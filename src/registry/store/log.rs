@@ -16,21 +16,33 @@ const COLUMNS: &str = "SELECT d.domain, d.state, COALESCE(d.site, d.former_numbe
 /// Documents in a run.
 const RUN: usize = 1024;
 
-/// Sends every document, by runs; ends early where nobody listens any more.
+/// A part of a scan.
+pub(in crate::registry) enum Run {
+    Documents(Vec<(Arc<str>, Document)>),
+    /// Nothing is missing.
+    End,
+}
+
+/// Sends every document, by runs, then the end; ends early where nobody listens any more.
 pub(in crate::registry) async fn scan_runs(
     connection: &mut SqliteConnection,
-    to: mpsc::Sender<Vec<(Arc<str>, Document)>>,
+    to: mpsc::Sender<Run>,
 ) -> Result<(), StoreError> {
     let mut rows = sqlx::query(COLUMNS).fetch(connection);
     let (mut decoder, mut run) = (Decoder::default(), Vec::with_capacity(RUN));
     while let Some(row) = rows.try_next().await? {
         run.push(decoder.decode_deciding(&row)?);
-        if run.len() == RUN && to.send(std::mem::replace(&mut run, Vec::with_capacity(RUN))).await.is_err() {
+        if run.len() < RUN {
+            continue;
+        }
+        let run = std::mem::replace(&mut run, Vec::with_capacity(RUN));
+        if to.send(Run::Documents(run)).await.is_err() {
+            // Whoever stopped listening says why.
             return Ok(());
         }
     }
-    // Whoever stopped listening says why.
-    let _ = to.send(run).await;
+    let _ = to.send(Run::Documents(run)).await;
+    let _ = to.send(Run::End).await;
     Ok(())
 }
 

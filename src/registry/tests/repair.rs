@@ -271,3 +271,24 @@ fn a_sorter_gives_what_it_was_given_in_order() {
     assert!(given == expected);
     assert_eq!(std::fs::read_dir(beside.path().join("registry.db.feed")).unwrap().count(), 0);
 }
+
+#[test]
+fn a_scan_that_breaks_off_leaves_no_snapshot() {
+    use crate::feed::EpochKey;
+    use crate::registry::base::{Base, BaseError, Directory, Head};
+    use crate::registry::hold::write_sorted;
+    use crate::registry::store::Run;
+    let beside = tempfile::tempdir().unwrap();
+    let directory = Directory::beside(&beside.path().join("registry.db"), 0).unwrap();
+    let head =
+        || Head { provider: HERE.into(), key: EpochKey::from_bytes([1; 32]), summary: Summary::default() };
+    let (send, runs) = tokio::sync::mpsc::channel(4);
+    send.blocking_send(Run::Documents(Vec::new())).unwrap();
+    drop(send);
+    assert!(matches!(write_sorted(&directory, head(), runs), Err(BaseError::BrokeOff)));
+    assert!(Base::open(&directory, HERE).unwrap().is_none());
+    let (send, runs) = tokio::sync::mpsc::channel(4);
+    send.blocking_send(Run::End).unwrap();
+    write_sorted(&directory, head(), runs).unwrap();
+    assert!(Base::open(&directory, HERE).unwrap().is_some());
+}
