@@ -56,7 +56,7 @@ const GOAWAY_TIME: Duration = Duration::from_secs(5);
 /// One connection, as its streams see it.
 struct Connection {
     worker: Rc<Worker>,
-    client: Client,
+    client: Box<Client>,
     watch: WatchGuard,
     streams: Cell<usize>,
     tasks: Streams,
@@ -130,7 +130,7 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
 }
 
 /// Serves a connection to its end. Octets that were read already come first.
-pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel) {
+pub async fn serve(worker: Rc<Worker>, client: Box<Client>, mut channel: Channel) {
     let prefix = Bytes::copy_from_slice(channel.input.data());
     channel.input.consume(prefix.len());
     let io = wire::Wire::new(prefix, channel.stream);

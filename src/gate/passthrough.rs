@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// Serves a connection to its end.
-pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel, watch: &Watch) {
+pub async fn serve(worker: Rc<Worker>, client: Box<Client>, mut channel: Channel, watch: &Watch) {
     let mut record = Record::begin(worker.next_number());
     let outcome = tunnel(&worker, &client, &mut channel, watch, &mut record).await;
     if let Err((reject, ending)) = outcome {

@@ -5,11 +5,18 @@
 
 use crate::domain::Authority;
 use crate::gate::reject::Reject;
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// Storage that a head keeps from request to request.
 const KEPT_BYTES: usize = 2048;
 const KEPT_FIELDS: usize = 32;
+/// Storage of heads that each worker keeps for the next.
+const MAX_SPARE: usize = 64;
+
+thread_local! {
+    static SPARE: RefCell<Vec<(Vec<u8>, Fields)>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A piece of a head: offset and length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -252,13 +259,30 @@ pub struct RequestHead {
 impl RequestHead {
     /// Empties it for the next request, keeping its storage.
     pub fn reset(&mut self) {
-        let (mut text, mut fields) = (std::mem::take(&mut self.text), std::mem::take(&mut self.fields));
+        let (mut text, mut fields) = if self.text.capacity() > 0 {
+            (std::mem::take(&mut self.text), std::mem::take(&mut self.fields))
+        } else {
+            SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
+        };
         text.clear();
-        // One large head must not be paid for by every connection that waits for its next.
+        // One large head must not be paid for by all that come after it.
         text.shrink_to(KEPT_BYTES);
         fields.clear(KEPT_FIELDS);
         let last_host = std::mem::take(&mut self.last_host);
         *self = Self { text, fields, last_host, ..Self::default() };
+    }
+
+    /// Empties it for a wait: what waits for its next request holds no storage.
+    pub fn release(&mut self) {
+        if self.text.capacity() > 0 {
+            self.reset();
+            let storage = (std::mem::take(&mut self.text), std::mem::take(&mut self.fields));
+            SPARE.with_borrow_mut(|spare| {
+                if spare.len() < MAX_SPARE {
+                    spare.push(storage);
+                }
+            });
+        }
     }
 
     /// The method's octets.

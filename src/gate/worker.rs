@@ -180,7 +180,8 @@ impl Worker {
                     exchange
                 }
                 None => {
-                    let (channel, endpoint) = self.connect(target, endpoint, request.watch).await?;
+                    let connecting = Box::pin(self.connect(target, endpoint, request.watch));
+                    let (channel, endpoint) = connecting.await?;
                     Box::new(Exchange::new(channel, &endpoint))
                 }
             };
