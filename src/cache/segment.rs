@@ -259,7 +259,7 @@ mod tests {
                 for fingerprint in [whole(low), whole(low ^ 1 << bit)] {
                     let code = match action {
                         0 => FREE,
-                        1 => ODD | code % ODD_VALUES,
+                        1 => ODD | (code % ODD_VALUES),
                         _ => code.max(DELETED + 1),
                     };
                     let Ok(before) = segment.set(fingerprint, code, &mut tally) else {
