@@ -3,6 +3,7 @@
 //! Nothing here touches a socket. Names come from `domains`, the same at every run.
 
 mod domains;
+mod sessions;
 
 use beian_gate::block_page::{BlockPages, Language, Media, PageFacts, Reason};
 use beian_gate::cache::{FilingCache, Staleness, Table};
@@ -58,6 +59,7 @@ fn main() {
     cache(&mut criterion);
     heads(&mut criterion);
     pages(&mut criterion);
+    sessions::sessions(&mut criterion);
     criterion.final_summary();
 }
 

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """The gate beside nginx and HAProxy, at the same work, with the same filings: a table of figures and ratios.
 
-Wants the Debian packages nginx, haproxy, wrk and nghttp2-client (h2load), and openssl; Python's standard library does
-the rest. Builds nothing but the gate (`cargo build --release`, unless --gate names a binary) and installs nothing.
+Wants the Debian packages nginx, libnginx-mod-stream, haproxy, wrk and nghttp2-client (h2load), and openssl; Python's
+standard library does the rest. Builds nothing but the gate (`cargo build --release`, unless --gate names a binary) and
+installs nothing.
 
-    python3 benches/side_by_side.py [--filings 100000] [--rounds 3] [--seconds 4] [--rows plain,blocked,tls,h2]
+    python3 benches/side_by_side.py [--filings 100000] [--rounds 5] [--seconds 3] [--rows plain,tls,h2] [--gate PATH]
 
-Each proxy has one worker pinned to CPU 0; the origin (nginx, 1 KiB answers) and the load generator have CPU 1. Rounds
-are interleaved; a figure is the median over the rounds, its spread (max - min) / median. CPU is user + system time of
-the proxy's processes per request, from /proc. All traffic stays on loopback; only what this script started is ended.
+Each proxy has one worker pinned to CPU 0; the origin (nginx) and the load generator have CPU 1. Rounds are interleaved;
+a figure is the median over the rounds, its spread (max - min) / median. CPU is what the scheduler counted for the
+proxy's threads, per request (or GiB, or connection); user and system shares come from /proc. The ratio is to the better
+of nginx and HAProxy. Writes side_by_side.json and side_by_side.svg into --out. All traffic stays on loopback; only what
+this script started is ended.
 """
 
 import argparse
@@ -18,6 +21,8 @@ import random
 import re
 import shutil
 import signal
+import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -25,24 +30,52 @@ import tempfile
 import time
 import urllib.request
 
-PORTS = {"origin": 21000, "nginx": (21010, 21011), "haproxy": (21020, 21021), "gate": (21030, 21031)}
-REGISTRY, ADMIN = 21032, 21033
+# clear, TLS, passthrough, clear with an access log
+PORTS = {"nginx": (21010, 21011, 21012, 21013), "haproxy": (21020, 21021, 21022, 21023), "gate": (21030, 21031, 21032, 21033)}
+ORIGIN, ORIGIN_TLS, REGISTRY, ADMIN = 21000, 21001, 21034, 21035
+CLEAR, TLS, PASS, LOGGED = range(4)
+NAME = "bench.test"
 HOSTS_ASKED = 20_000
+IDLE = {"idle": 2_000, "idle_tls": 1_000}
+MIB = 1024 * 1024
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = "<html><body>blocked</body></html>" + " " * 3000
+BROWSER = {
+    "Connection": "keep-alive", "sec-ch-ua": '\\"Chromium\\";v=\\"130\\", \\"Google Chrome\\";v=\\"130\\", \\"Not?A_Brand\\";v=\\"99\\"', "sec-ch-ua-mobile": "?0",
+    "sec-ch-ua-platform": '\\"Windows\\"', "Upgrade-Insecure-Requests": "1",
+    "User-Agent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36",
+    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-User": "?1", "Sec-Fetch-Dest": "document",
+    "Referer": "https://www.example.com/product/list?category=3", "Accept-Encoding": "gzip, deflate, br, zstd", "Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8",
+    "Cookie": "session=0f1e2d3c4b5a69788796a5b4c3d2e1f0; visitor=8a7b6c5d4e3f2a1b; theme=light; lang=zh-CN; cart=10482.1,20391.2,30017.1; consent=necessary.analytics",
+}
+# row: (what it is, unit of the figure, what the ratio should be)
 ROWS = {
-    "plain": "HTTP/1.1 keep-alive, 1 KiB, filings checked",
-    "blocked": "the same, 10 % blocked",
-    "tls": "HTTPS keep-alive",
-    "h2": "HTTP/2 over TLS, 16 connections x 4 streams",
+    "plain": ("HTTP/1.1 keep-alive, 1 KiB, 20,000 hosts, filings checked", "µs/request", 0.85),
+    "browser": ("the same, heads as a browser sends them", "µs/request", 0.85),
+    "blocked": ("the same as the first, 10 % blocked", "µs/request", 0.85),
+    "all_blocked": ("the same, all blocked", "µs/request", None),
+    "one_host": ("HTTP/1.1 keep-alive, 1 KiB, one host", "µs/request", 0.85),
+    "logged": ("the first with an access log", "µs/request", 0.90),
+    "tls": ("HTTPS keep-alive, filing checked", "µs/request", 0.78),
+    "h2": ("HTTP/2 over TLS, 16 connections x 4 streams, filing checked", "µs/request", 1.0),
+    "handshake": ("new TLS 1.3 connection, full handshake, one request", "µs/connection", 0.40),
+    "resumed": ("the same, resumed", "µs/connection", 0.38),
+    "connection": ("new clear connection, one request", "µs/connection", 1.05),
+    "passthrough": ("SNI passthrough, new connection", "µs/connection", 1.0),
+    "bulk": ("1 MiB bodies, clear", "s/GiB", 0.90),
+    "bulk_tls": ("1 MiB bodies, TLS", "s/GiB", 0.95),
+    "bulk_passthrough": ("1 MiB bodies, SNI passthrough", "s/GiB", 0.88),
+    "idle": ("idle clear connection", "KiB", None),
+    "idle_tls": ("idle TLS connection", "KiB", None),
 }
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--filings", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--gate", help="path of a beian-gate binary")
     parser.add_argument("--out", default="benches/out")
@@ -51,9 +84,11 @@ def parse_arguments():
 
 def require_tools():
     packages = {"nginx": "nginx", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client", "openssl": "openssl", "taskset": "util-linux"}
-    missing = sorted({package for tool, package in packages.items() if not shutil.which(tool, path=os.environ["PATH"] + ":/usr/sbin")})
+    missing = {package for tool, package in packages.items() if not shutil.which(tool, path=os.environ["PATH"] + ":/usr/sbin")}
+    if not os.path.exists("/usr/lib/nginx/modules/ngx_stream_module.so"):
+        missing.add("libnginx-mod-stream")
     if missing:
-        sys.exit("missing Debian packages: " + " ".join(missing) + "; apt-get install them and run this again")
+        sys.exit("missing Debian packages: " + " ".join(sorted(missing)) + "; apt-get install them and run this again")
 
 
 def names(count):
@@ -76,82 +111,98 @@ def write(path, text):
 def prepare(work, filed):
     dice = random.Random(7)
     asked = [dice.choice(["", "www.", "m."]) + name for name in dice.sample(filed, min(HOSTS_ASKED, len(filed)))]
-    blocked = [f"unfiled-{number}.cn" for number in range(len(asked) // 10)]
-    mixed = asked[: len(asked) - len(blocked)] + blocked
+    unfiled = [f"unfiled-{number}.cn" for number in range(len(asked))]
+    mixed = asked[: len(asked) * 9 // 10] + unfiled[: len(asked) // 10]
     dice.shuffle(mixed)
-    for title, hosts in (("asked", asked), ("mixed", mixed)):
+    plain = {"User-Agent": "bench", "Accept": "*/*"}
+    for title, hosts, fields in (("plain", asked, plain), ("browser", asked, BROWSER), ("blocked", mixed, plain), ("all_blocked", unfiled, plain)):
         listing = ",\n".join(f'"{host}"' for host in hosts)
-        write(f"{work}/{title}.lua", f"local hosts = {{\n{listing}\n}}\nlocal n = 0\n"
-              "request = function()\n  n = n % #hosts + 1\n"
-              "  return wrk.format('GET', '/1k', { Host = hosts[n], ['User-Agent'] = 'bench', Accept = '*/*' })\nend\n")
+        fields = ", ".join(f'["{name}"] = "{value}"' for name, value in fields.items())
+        path = "/product/list/detail?category=3&item=10482&from=home" if title == "browser" else "/1k"
+        write(f"{work}/{title}.lua", f"local hosts = {{\n{listing}\n}}\nlocal fields = {{ {fields} }}\nlocal n = 0\n"
+              f"request = function()\n  n = n % #hosts + 1\n  fields.Host = hosts[n]\n  return wrk.format('GET', '{path}', fields)\nend\n")
     with open(f"{work}/filings.csv", "w", encoding="utf-8") as file:
         file.write("domain,number,access\n")
-        for number, name in enumerate(filed + ["bench.test"]):
+        for number, name in enumerate(filed + [NAME]):
             file.write(f"{name},京ICP备{10_000_000 + number}号-1,example-cloud=active\n")
-    write(f"{work}/map.nginx", "".join(f".{name} 1;\n" for name in filed) + ".bench.test 1;\nlocalhost 1;\n")
-    write(f"{work}/map.haproxy", "".join(f"{name} 1\n" for name in filed) + "bench.test 1\nlocalhost 1\n")
+    write(f"{work}/map.nginx", "".join(f".{name} 1;\n" for name in filed + [NAME]))
+    write(f"{work}/map.haproxy", "".join(f"{name} 1\n" for name in filed + [NAME]))
+    os.makedirs(f"{work}/www/product/list")
     write(f"{work}/www/1k", "x" * 1024)
-    write(f"{work}/blocked.http", f"HTTP/1.1 451 Unavailable For Legal Reasons\r\nContent-Type: text/html\r\nCache-Control: no-store\r\nContent-Length: {len(PAGE)}\r\n\r\n{PAGE}")
+    write(f"{work}/www/product/list/detail", "x" * 1024)
+    write(f"{work}/www/1m", "x" * MIB)
     write(f"{work}/www/blocked.html", PAGE)
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
-                    "-subj", "/CN=bench.test", "-addext", "subjectAltName=DNS:bench.test,DNS:localhost",
+                    "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}",
                     "-keyout", f"{work}/bench.key", "-out", f"{work}/bench.crt"], check=True, capture_output=True)
-    shutil.copy(f"{work}/bench.crt", f"{work}/bench.pem")
-    with open(f"{work}/bench.pem", "a", encoding="ascii") as pem, open(f"{work}/bench.key", encoding="ascii") as key:
-        pem.write(key.read())
+    with open(f"{work}/bench.pem", "w", encoding="ascii") as pem:
+        for part in ("crt", "key"):
+            with open(f"{work}/bench.{part}", encoding="ascii") as file:
+                pem.write(file.read())
 
 
 def configs(work):
-    common = f"daemon off; pid {work}/%s.pid; error_log {work}/%s.log; events {{ worker_connections 8192; }}"
+    common = f"daemon off; pid {work}/%s.pid; error_log {work}/%s.log; events {{ worker_connections 16384; }}"
     temp = "".join(f"{kind}_temp_path {work}/tmp; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    secure = f"ssl_certificate {work}/bench.crt; ssl_certificate_key {work}/bench.key; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets on;"
     write(f"{work}/origin.conf", f"worker_processes 1; {common % ('origin', 'origin')}\n"
-          f"http {{ access_log off; {temp} keepalive_requests 100000000; keepalive_timeout 300s;\n"
-          f"server {{ listen 127.0.0.1:{PORTS['origin']} backlog=4096; root {work}/www; }} }}\n")
-    clear, tls = PORTS["nginx"]
-    write(f"{work}/nginx.conf", f"worker_processes 1; {common % ('nginx', 'nginx')}\n"
+          f"http {{ access_log off; {temp} keepalive_requests 100000000; keepalive_timeout 300s; sendfile on;\n"
+          f"server {{ listen 127.0.0.1:{ORIGIN} backlog=4096; listen 127.0.0.1:{ORIGIN_TLS} ssl backlog=4096; {secure} root {work}/www; }} }}\n")
+    ports = PORTS["nginx"]
+    location = ("location / { if ($filed = 0) { return 451; } proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host;\n"
+                "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; } "
+                f"error_page 451 /blocked.html; location = /blocked.html {{ internal; root {work}/www; }}")
+    line = "'{\"time\":\"$time_iso8601\",\"client\":\"$remote_addr\",\"method\":\"$request_method\",\"host\":\"$host\",\"target\":\"$request_uri\",\"user_agent\":\"$http_user_agent\",\"status\":$status,\"bytes_out\":$body_bytes_sent,\"upstream\":\"$upstream_addr\",\"duration\":$request_time}'"
+    write(f"{work}/nginx.conf", f"load_module /usr/lib/nginx/modules/ngx_stream_module.so; worker_processes 1; {common % ('nginx', 'nginx')}\n"
           f"http {{ access_log off; {temp} keepalive_requests 100000000; keepalive_timeout 300s; map_hash_max_size 4194304; map_hash_bucket_size 128;\n"
+          f"log_format json escape=json {line};\n"
           f"map $host $filed {{ hostnames; default 0; include {work}/map.nginx; }}\n"
-          f"upstream origin {{ server 127.0.0.1:{PORTS['origin']}; keepalive 256; keepalive_requests 100000000; }}\n"
-          f"server {{ listen 127.0.0.1:{clear} backlog=4096; listen 127.0.0.1:{tls} ssl http2 backlog=4096;\n"
-          f"ssl_certificate {work}/bench.crt; ssl_certificate_key {work}/bench.key; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets on;\n"
-          f"error_page 451 /blocked.html; location = /blocked.html {{ internal; root {work}/www; }}\n"
-          "location / { if ($filed = 0) { return 451; } proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host;\n"
-          "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; } } }\n")
-    clear, tls = PORTS["haproxy"]
-    write(f"{work}/haproxy.cfg", "global\n  nbthread 1\n  maxconn 4000\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n"
-          f"frontend all\n  bind 127.0.0.1:{clear} backlog 4096\n  bind 127.0.0.1:{tls} backlog 4096 ssl crt {work}/bench.pem alpn h2,http/1.1\n"
-          "  http-request set-var(txn.host) req.hdr(host),host_only,lower\n"
-          f"  acl filed var(txn.host),map_str({work}/map.haproxy) -m found\n"
-          f"  acl parent_filed var(txn.host),regsub('^[^.]*\\.',''),map_str({work}/map.haproxy) -m found\n"
-          "  http-request return status 451 content-type text/html hdr Cache-Control no-store file "
-          f"{work}/www/blocked.html unless filed or parent_filed\n"
-          "  option forwardfor\n  http-request set-header X-Forwarded-Proto https if { ssl_fc }\n  http-request set-header X-Forwarded-Proto http if !{ ssl_fc }\n"
-          f"  default_backend origin\nbackend origin\n  http-reuse always\n  server origin 127.0.0.1:{PORTS['origin']}\n")
-    clear, tls = PORTS["gate"]
-    write(f"{work}/gate.toml", f"""provider = "example-cloud"
+          f"upstream origin {{ server 127.0.0.1:{ORIGIN}; keepalive 256; keepalive_requests 100000000; }}\n"
+          f"server {{ listen 127.0.0.1:{ports[CLEAR]} backlog=4096; listen 127.0.0.1:{ports[TLS]} ssl http2 backlog=4096; {secure} {location} }}\n"
+          f"server {{ listen 127.0.0.1:{ports[LOGGED]} backlog=4096; access_log {work}/nginx.access json buffer=32k flush=1s; {location} }} }}\n"
+          f"stream {{ map_hash_max_size 4194304; map_hash_bucket_size 128; map $ssl_preread_server_name $to {{ hostnames; default 127.0.0.1:1; {NAME} 127.0.0.1:{ORIGIN_TLS}; }}\n"
+          f"server {{ listen 127.0.0.1:{ports[PASS]} backlog=4096; ssl_preread on; proxy_pass $to; }} }}\n")
+    ports = PORTS["haproxy"]
+    filter_ = ("  http-request set-var(txn.host) req.hdr(host),host_only,lower\n"
+               f"  acl filed var(txn.host),map_str({work}/map.haproxy) -m found\n"
+               f"  acl parent_filed var(txn.host),regsub('^[^.]*\\.',''),map_str({work}/map.haproxy) -m found\n"
+               f"  http-request return status 451 content-type text/html hdr Cache-Control no-store file {work}/www/blocked.html unless filed or parent_filed\n"
+               "  option forwardfor\n  http-request set-header X-Forwarded-Proto https if { ssl_fc }\n  http-request set-header X-Forwarded-Proto http if !{ ssl_fc }\n"
+               "  default_backend origin\n")
+    write(f"{work}/haproxy.cfg", f"global\n  nbthread 1\n  maxconn 12000\n  log {work}/log.sock format raw local0\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n  option splice-auto\n"
+          f"frontend all\n  bind 127.0.0.1:{ports[CLEAR]} backlog 4096\n  bind 127.0.0.1:{ports[TLS]} backlog 4096 ssl crt {work}/bench.pem alpn h2,http/1.1\n{filter_}"
+          f"frontend logged\n  bind 127.0.0.1:{ports[LOGGED]} backlog 4096\n  log global\n  option httplog\n{filter_}"
+          f"frontend pass\n  mode tcp\n  bind 127.0.0.1:{ports[PASS]} backlog 4096\n  tcp-request inspect-delay 5s\n  tcp-request content accept if {{ req.ssl_hello_type 1 }}\n"
+          f"  use_backend origin_tls if {{ req.ssl_sni -i {NAME} }}\n"
+          f"backend origin_tls\n  mode tcp\n  server origin 127.0.0.1:{ORIGIN_TLS}\nbackend origin\n  http-reuse always\n  server origin 127.0.0.1:{ORIGIN}\n")
+    ports = PORTS["gate"]
+    # A listener of its own does not have a log of its own: a second gate has one.
+    for title, listeners, log, registry, admin in (
+        ("gate", [(CLEAR, "http"), (TLS, "https"), (PASS, "tls_passthrough")], "off", REGISTRY, ADMIN),
+        ("gate-logged", [(LOGGED, "http")], f"{work}/gate.access", REGISTRY + 2, ADMIN + 2),
+    ):
+        tables = "".join(
+            f'[[listener]]\naddress = "127.0.0.1:{ports[kind]}"\nprotocol = "{protocol}"\n'
+            + (f'upstreams = ["tcp://127.0.0.1:{ORIGIN_TLS}"]\n' if kind == PASS else "") for kind, protocol in listeners)
+        write(f"{work}/{title}.toml", f"""provider = "example-cloud"
 workers = 1
-[[listener]]
-address = "127.0.0.1:{clear}"
-protocol = "http"
-[[listener]]
-address = "127.0.0.1:{tls}"
-protocol = "https"
-[tls]
+{tables}[tls]
 directory = "{work}/no-certificates"
 certificates = [{{ cert = "{work}/bench.crt", key = "{work}/bench.key" }}]
+default_certificate = "bench"
 [default_site]
-upstreams = ["http://127.0.0.1:{PORTS['origin']}"]
+upstreams = ["http://127.0.0.1:{ORIGIN}"]
 [registry.embedded]
-address = "127.0.0.1:{REGISTRY}"
-database = "sqlite:{work}/gate.db"
-[enforcement]
-exceptions = [{{ host = "localhost", reason = "TLS rows: what every machine resolves", owner = "bench" }}]
+address = "127.0.0.1:{registry}"
+database = "sqlite:{work}/{title}.db"
+[limits]
+connections_per_client = 100000
 [cache]
-directory = "{work}/gate"
+directory = "{work}/{title}"
 [log]
-access = "off"
+access = "{log}"
 [admin]
-address = "127.0.0.1:{ADMIN}"
+address = "127.0.0.1:{admin}"
 """)
 
 
@@ -175,7 +226,7 @@ def wait_for(check, what, process, log, seconds=300):
 
 
 def answers(port):
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/1k", headers={"Host": "bench.test"})
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/1k", headers={"Host": NAME})
     with urllib.request.urlopen(request, timeout=2) as response:
         return response.status == 200
 
@@ -190,21 +241,25 @@ def family(pid):
     return found
 
 
-def cpu_seconds(pid):
-    ticks = 0
+def cpu(pid):
+    """Seconds on a CPU as the scheduler counts them, and the part of the ticks that were user time."""
+    nanoseconds, user, system = 0, 0, 0
     for one in family(pid):
+        for task in os.listdir(f"/proc/{one}/task"):
+            with open(f"/proc/{one}/task/{task}/schedstat", encoding="ascii") as stat:
+                nanoseconds += int(stat.read().split()[0])
         with open(f"/proc/{one}/stat", encoding="ascii") as stat:
             fields = stat.read().rsplit(")", 1)[1].split()
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / TICKS
+            user, system = user + int(fields[11]), system + int(fields[12])
+    return nanoseconds / 1e9, user, system
 
 
-def memory_mib(pid):
+def memory_kib(pid):
     total = 0
     for one in family(pid):
         with open(f"/proc/{one}/smaps_rollup", encoding="ascii") as rollup:
             total += int(re.search(r"^Pss:\s+(\d+)", rollup.read(), re.M).group(1))
-    return total / 1024
+    return total
 
 
 def to_ms(text):
@@ -212,71 +267,187 @@ def to_ms(text):
     return float(value) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
 
 
+def client(kind, port, much):
+    """Runs in a process of its own. `full`, `resumed`: TLS connections, one request each, for so many seconds; says how
+    many were made and how many of them resumed. `idle`, `idle_tls`: so many connections with one request each, kept
+    until the input ends."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    def ask(session=None, is_clear=False, ending="close"):
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not is_clear:
+            sock = context.wrap_socket(sock, server_hostname=NAME, session=session)
+        sock.sendall(f"GET /1k HTTP/1.1\r\nHost: {NAME}\r\nConnection: {ending}\r\n\r\n".encode())
+        held = b""
+        while b"\r\n\r\n" not in held or len(held.split(b"\r\n\r\n", 1)[1]) < 1024:
+            octets = sock.recv(65536)
+            if not octets:
+                sys.exit(f"cut short: {held[:200]}")
+            held += octets
+        if not held.startswith(b"HTTP/1.1 200"):
+            sys.exit(f"refused: {held[:200]}")
+        return sock
+
+    if kind in IDLE:
+        held = [ask(is_clear=kind == "idle", ending="keep-alive") for _ in range(int(much))]
+        print("ready", flush=True)
+        sys.stdin.read()
+        return print(len(held))
+    made, resumed, session, until = 0, 0, None, time.monotonic() + much
+    while time.monotonic() < until:
+        with ask(session) as sock:
+            made, resumed = made + 1, resumed + sock.session_reused
+            session = sock.session if kind == "resumed" else None
+    print(made, resumed)
+
+
 def load(work, row, proxy, seconds):
-    clear, tls = PORTS[proxy]
-    if row == "h2":
-        command = ["h2load", "-D", str(seconds), "-c", "16", "-m", "4", "-t", "1", f"https://localhost:{tls}/1k"]
+    ports = PORTS[proxy]
+    tls = lambda port, path: [f"--connect-to=127.0.0.1:{port}", f"https://{NAME}:{port}{path}"]
+    wrk = lambda port, path, *more: ["wrk", "-t1", "-c64", f"-d{seconds}s", "--latency", *more, f"http://127.0.0.1:{port}{path}"]
+    if row in ("handshake", "resumed", "passthrough"):
+        kind, port = ("resumed" if row == "resumed" else "full"), ports[PASS if row == "passthrough" else TLS]
+        command = [sys.executable, os.path.abspath(__file__), "client", kind, str(port), str(seconds)]
+    elif row in ("tls", "h2", "bulk_tls", "bulk_passthrough"):
+        port, path = ports[PASS if row == "bulk_passthrough" else TLS], "/1m" if "bulk" in row else "/1k"
+        shape = {"h2": ["-c16", "-m4"], "tls": ["--h1", "-c64"]}.get(row, ["--h1", "-c8"])
+        command = ["h2load", "-t1", "-D", str(seconds), *shape, *tls(port, path)]
+    elif row in ("one_host", "connection", "bulk"):
+        more = ["-H", f"Host: {NAME}"] + (["-H", "Connection: close"] if row == "connection" else []) + (["-c8"] if row == "bulk" else [])
+        command = wrk(ports[CLEAR], "/1m" if row == "bulk" else "/1k", *more)
     else:
-        url = f"https://localhost:{tls}/1k" if row == "tls" else f"http://127.0.0.1:{clear}/1k"
-        command = ["wrk", "-t1", "-c64", f"-d{seconds}s", "--latency"]
-        command += ["-s", f"{work}/{'mixed' if row == 'blocked' else 'asked'}.lua"] if row != "tls" else []
-        command.append(url)
-    run = subprocess.run(["taskset", "-c", "1", *command], capture_output=True, text=True, check=True, timeout=seconds + 60)
-    text = run.stdout
-    if row == "h2":
-        done = int(re.search(r"(\d+) succeeded", text).group(1))
-        failed = int(re.search(r"(\d+) failed", text).group(1))
-        rate = float(re.search(r"([\d.]+) req/s", text).group(1))
-        p50 = p99 = None
-    else:
-        done = int(re.search(r"(\d+) requests in", text).group(1))
-        rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1))
+        script = "plain" if row == "logged" else row
+        command = wrk(ports[LOGGED if row == "logged" else CLEAR], "/1k", "-s", f"{work}/{script}.lua")
+    run = subprocess.run(["taskset", "-c", "1", *command], capture_output=True, text=True, timeout=seconds + 60, check=False)
+    if run.returncode:
+        sys.exit(f"{proxy}, {row}: {run.stdout[-500:]}{run.stderr[-500:]}")
+    return read_load(row, command, run.stdout, seconds)
+
+
+def read_load(row, command, text, seconds):
+    number = lambda pattern: int(found.group(1)) if (found := re.search(pattern, text)) else 0
+    p50 = p99 = None
+    if command[0] == "h2load":
+        done, failed = number(r"(\d+) succeeded"), number(r"(\d+) failed") + number(r"(\d+) 4xx") + number(r"(\d+) 5xx")
+    elif command[0] == "wrk":
+        done, failed = number(r"(\d+) requests in"), number(r"Non-2xx or 3xx responses: (\d+)")
         p50, p99 = (to_ms(re.search(rf"^\s+{share}%\s+(\S+)\s*$", text, re.M).group(1)) for share in (50, 99))
-        bad = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
-        failed = int(bad.group(1)) if bad else 0
-    return {"done": done, "failed": failed, "rate": rate, "p50_ms": p50, "p99_ms": p99, "raw": text}
+    else:
+        done, resumed = map(int, text.split())
+        failed = done - resumed if row == "resumed" else resumed
+        failed = 0 if failed <= 1 else failed
+    return {"done": done, "failed": failed, "rate": done / seconds, "p50_ms": p50, "p99_ms": p99, "raw": text}
 
 
-def measure(work, row, proxy, process, seconds):
+def measure(work, row, proxy, processes, seconds):
+    process = processes["gate-logged" if (proxy, row) == ("gate", "logged") else proxy]
+    if row in IDLE:
+        return measure_idle(row, proxy, process)
     load(work, row, proxy, 1)
-    before = cpu_seconds(process.pid)
+    before = cpu(process.pid)
     result = load(work, row, proxy, seconds)
-    used = cpu_seconds(process.pid) - before
+    used, user, system = (after - earlier for after, earlier in zip(cpu(process.pid), before))
     share = result["failed"] / max(result["done"], 1)
-    expected = 0.1 if row == "blocked" else 0.0
+    expected = {"blocked": 0.1, "all_blocked": 1.0}.get(row, 0.0)
     if abs(share - expected) > 0.02:
-        sys.exit(f"{proxy}, {row}: {share:.1%} of the answers were refusals, expected {expected:.0%}; not the same work\n{result['raw']}")
-    return {"cpu_us": used / result["done"] * 1e6, "rate": result["rate"], "p50_ms": result["p50_ms"],
-            "p99_ms": result["p99_ms"], "memory_mib": memory_mib(process.pid)}
+        sys.exit(f"{proxy}, {row}: {share:.1%} were refused, expected {expected:.0%}; not the same work\n{result['raw']}")
+    figure = used / result["done"] * (1024 if "bulk" in row else 1e6)
+    user_share = user / max(user + system, 1)
+    return {"figure": figure, "user": figure * user_share, "system": figure * (1 - user_share), "rate": result["rate"],
+            "p50_ms": result["p50_ms"], "p99_ms": result["p99_ms"], "memory_mib": memory_kib(process.pid) / 1024}
 
 
-def summary(rounds):
+def measure_idle(row, proxy, process):
+    port, before = PORTS[proxy][CLEAR if row == "idle" else TLS], memory_kib(process.pid)
+    holder = subprocess.Popen(["taskset", "-c", "1", sys.executable, os.path.abspath(__file__), "client", row, str(port), str(IDLE[row])],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        if holder.stdout.readline() != "ready\n":
+            sys.exit(f"{proxy}, {row}: the connections were not made")
+        after = memory_kib(process.pid)
+    finally:
+        holder.communicate("", timeout=60)
+    return {"figure": (after - before) / IDLE[row], "user": None, "system": None, "rate": None, "p50_ms": None, "p99_ms": None, "memory_mib": after / 1024}
+
+
+def summary(row, rounds):
     def median(key):
         values = [one[key] for one in rounds if one[key] is not None]
         return statistics.median(values) if values else None
-    cpu = [one["cpu_us"] for one in rounds]
-    return {key: median(key) for key in rounds[0]} | {"spread": (max(cpu) - min(cpu)) / statistics.median(cpu)}
+    figures = [one["figure"] for one in rounds]
+    made = {key: median(key) for key in rounds[0]}
+    if row in IDLE:
+        # What the allocator kept from an earlier round is not grown again: the first round tells.
+        made["figure"] = figures[0]
+    return made | {"spread": (max(figures) - min(figures)) / max(abs(made["figure"]), 1e-9), "rounds": figures}
+
+
+def with_ratios(results):
+    for by_proxy in results.values():
+        best = min(one["figure"] for proxy, one in by_proxy.items() if proxy != "gate")
+        for one in by_proxy.values():
+            one["ratio"] = one["figure"] / best if best > 0 else None
+    return results
 
 
 def table(results):
-    lines = ["| work | proxy | CPU µs/request (spread) | ratio to best peer | requests/s | p50 ms | p99 ms | memory MiB |", "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     show = lambda value, form: "–" if value is None else format(value, form)
+    lines = ["| work | proxy | CPU (or memory) | user + system | spread | ratio to best peer | per second | p50 / p99 ms | memory MiB |", "|" + " --- |" * 9]
     for row, by_proxy in results.items():
-        best = min(one["cpu_us"] for proxy, one in by_proxy.items() if proxy != "gate")
+        title, unit, aim = ROWS[row]
         for proxy, one in by_proxy.items():
-            lines.append(f"| {ROWS[row]} | {proxy} | {one['cpu_us']:.2f} ({one['spread']:.0%}) | {one['cpu_us'] / best:.2f} | {one['rate']:.0f} | {show(one['p50_ms'], '.2f')} | {show(one['p99_ms'], '.2f')} | {one['memory_mib']:.0f} |")
+            ratio = show(one["ratio"], ".2f") + (f" (aim {aim:.2f})" if proxy == "gate" and aim else "")
+            lines.append(f"| {title} | {proxy} | {one['figure']:.2f} {unit} | {show(one['user'], '.2f')} + {show(one['system'], '.2f')} | {one['spread']:.0%} | {ratio} "
+                         f"| {show(one['rate'], '.0f')} | {show(one['p50_ms'], '.2f')} / {show(one['p99_ms'], '.2f')} | {one['memory_mib']:.0f} |")
     return "\n".join(lines)
 
 
+def plot(results):
+    """Ratios as bars: shorter is cheaper; the upright line is the best peer, the short marks are what the gate aims at."""
+    left, scale, height, colours = 420, 180, 16, {"nginx": "#8aa", "haproxy": "#a8a", "gate": "#d50"}
+    parts, y = [], 30
+    for row, by_proxy in results.items():
+        parts.append(f'<text x="10" y="{y + height * 1.8:.0f}">{ROWS[row][0]}</text>')
+        for proxy, one in by_proxy.items():
+            ratio = max(0.0, one["ratio"] or 0.0)
+            width = min(ratio, 3.0) * scale
+            parts.append(f'<rect x="{left}" y="{y}" width="{width:.1f}" height="{height - 2}" fill="{colours[proxy]}"/>'
+                         f'<text x="{left + width + 5:.0f}" y="{y + height - 4}">{proxy} {ratio:.2f}</text>')
+            y += height
+        if ROWS[row][2]:
+            x = left + ROWS[row][2] * scale
+            parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - height}" y2="{y}" stroke="#000" stroke-width="2"/>')
+        y += 12
+    parts.append(f'<line x1="{left + scale}" x2="{left + scale}" y1="20" y2="{y}" stroke="#444" stroke-dasharray="3"/>')
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + 3 * scale + 120}" height="{y + 20}" font-family="sans-serif" font-size="12">'
+            f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n')
+
+
+def stop(processes):
+    for process in processes.values():
+        process.send_signal(signal.SIGTERM)
+    for process in processes.values():
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
 def main():
+    if sys.argv[1:2] == ["client"]:
+        return client(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
     arguments = parse_arguments()
     require_tools()
     os.environ["PATH"] += ":/usr/sbin"
+    rows = arguments.rows.split(",")
+    if unknown := set(rows) - set(ROWS):
+        sys.exit(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     gate = arguments.gate
     if not gate:
         subprocess.run(["cargo", "build", "--release"], check=True)
         gate = os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "release", "beian-gate")
-    rows = [row for row in arguments.rows.split(",") if row in ROWS]
     processes = {}
     with tempfile.TemporaryDirectory() as work, open(os.path.join(work, "processes.log"), "w", encoding="utf-8") as log:
         os.chmod(work, 0o755)
@@ -284,31 +455,33 @@ def main():
             os.mkdir(f"{work}/{directory}")
         prepare(work, names(arguments.filings))
         configs(work)
-        subprocess.run([gate, "registry", "import", f"{work}/filings.csv", "-c", f"{work}/gate.toml"], check=True, stdout=log, stderr=log)
+        gates = ["gate"] + (["gate-logged"] if "logged" in rows else [])
+        for title in gates:
+            subprocess.run([gate, "registry", "import", f"{work}/filings.csv", "-c", f"{work}/{title}.toml"], check=True, stdout=log, stderr=log)
         try:
+            sink = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            sink.bind(f"{work}/log.sock")
+            os.chmod(f"{work}/log.sock", 0o777)
             processes["origin"] = start(["nginx", "-c", f"{work}/origin.conf", "-p", work], 1, log)
             processes["nginx"] = start(["nginx", "-c", f"{work}/nginx.conf", "-p", work], 0, log)
             processes["haproxy"] = start(["haproxy", "-f", f"{work}/haproxy.cfg"], 0, log)
-            processes["gate"] = start([gate, "run", "-c", f"{work}/gate.toml"], 0, log)
-            for proxy in ("nginx", "haproxy", "gate"):
-                wait_for(lambda proxy=proxy: answers(PORTS[proxy][0]), proxy, processes[proxy], log)
-            rounds = {row: {proxy: [] for proxy in ("nginx", "haproxy", "gate")} for row in rows}
+            for title in gates:
+                processes[title] = start([gate, "run", "-c", f"{work}/{title}.toml"], 0, log)
+            ready = [(title, PORTS[title][CLEAR]) for title in PORTS] + [("gate-logged", PORTS["gate"][LOGGED])] * ("logged" in rows)
+            for title, port in ready:
+                wait_for(lambda port=port: answers(port), title, processes[title], log)
+            rounds = {row: {proxy: [] for proxy in PORTS} for row in rows}
             for number in range(arguments.rounds):
                 for row in rows:
                     for proxy in rounds[row]:
-                        rounds[row][proxy].append(measure(work, row, proxy, processes[proxy], arguments.seconds))
-                        print(f"round {number + 1} {row} {proxy}: {rounds[row][proxy][-1]['cpu_us']:.2f} µs", file=sys.stderr)
+                        rounds[row][proxy].append(measure(work, row, proxy, processes, arguments.seconds))
+                        print(f"round {number + 1} {row} {proxy}: {rounds[row][proxy][-1]['figure']:.2f} {ROWS[row][1]}", file=sys.stderr)
         finally:
-            for process in processes.values():
-                process.send_signal(signal.SIGTERM)
-            for process in processes.values():
-                try:
-                    process.wait(30)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-    results = {row: {proxy: summary(measured) for proxy, measured in by_proxy.items()} for row, by_proxy in rounds.items()}
+            stop(processes)
+    results = with_ratios({row: {proxy: summary(row, measured) for proxy, measured in by_proxy.items()} for row, by_proxy in rounds.items()})
     os.makedirs(arguments.out, exist_ok=True)
-    write(os.path.join(arguments.out, "side_by_side.json"), json.dumps({"filings": arguments.filings, "results": results}, indent=1))
+    write(os.path.join(arguments.out, "side_by_side.json"), json.dumps({"filings": arguments.filings, "rounds": arguments.rounds, "seconds": arguments.seconds, "results": results}, indent=1))
+    write(os.path.join(arguments.out, "side_by_side.svg"), plot(results))
     print(f"{arguments.filings:,} filings, {arguments.rounds} rounds of {arguments.seconds} s\n\n{table(results)}")
 
 

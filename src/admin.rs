@@ -6,9 +6,10 @@ mod metrics;
 use crate::cache::FilingCache;
 use crate::config::Protocol;
 use crate::domain::HostForm;
-use crate::follow::FollowStats;
+use crate::follow::{FollowStats, HeldUpdate, Word};
 use crate::gate::judge;
 use crate::gate::worker::Shared;
+use crate::serve::{self, Guard, Shown};
 use crate::telemetry::Counters;
 use crate::verdict::{Question, Region, Scenario};
 use answer::VerdictAnswer;
@@ -61,7 +62,7 @@ struct Inner {
     counters: Arc<Counters>,
     stats: Arc<FollowStats>,
     addresses: Addresses,
-    token: Option<String>,
+    guard: Guard,
     started: Instant,
 }
 
@@ -75,24 +76,29 @@ impl Admin {
         addresses: Addresses,
         token: Option<String>,
     ) -> Self {
-        Self(Arc::new(Inner { shared, counters, stats, addresses, token, started: Instant::now() }))
+        Self(Arc::new(Inner {
+            shared,
+            counters,
+            stats,
+            addresses,
+            guard: Guard::new(token),
+            started: Instant::now(),
+        }))
     }
 
     /// Serves until told to stop.
     ///
     /// # Errors
     /// Where the listener fails.
-    pub async fn serve(
-        self,
-        socket: TcpListener,
-        mut stopping: watch::Receiver<bool>,
-    ) -> std::io::Result<()> {
+    pub async fn serve(self, socket: TcpListener, stopping: watch::Receiver<bool>) -> std::io::Result<()> {
         let guarded = Router::new()
             .route("/", get(console))
             .route("/metrics", get(metrics))
             .route("/v1/status", get(status))
             .route("/v1/verdict", get(verdict))
-            .route("/v1/held/release", post(release))
+            .route("/v1/held/apply", post(apply_held))
+            .route("/v1/held/refuse", post(refuse_held))
+            .route("/v1/held/release", post(released))
             .route_layer(middleware::from_fn_with_state(self.clone(), authorize));
         let router = Router::new()
             .route("/healthz", get(async || "ok\n"))
@@ -105,10 +111,7 @@ impl Admin {
                 )
             })
             .with_state(self);
-        let stopped = async move {
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-        };
-        axum::serve(tokio::net::TcpListener::from_std(socket)?, router).with_graceful_shutdown(stopped).await
+        serve::run(socket, router, stopping).await
     }
 
     fn cache(&self) -> &FilingCache {
@@ -126,17 +129,15 @@ impl Admin {
 }
 
 async fn authorize(State(admin): State<Admin>, request: Request, next: Next) -> Response {
-    let Some(token) = &admin.0.token else { return next.run(request).await };
-    let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
-    let wanted = format!("Bearer {token}");
-    let is_right = given.is_some_and(|given| {
-        aws_lc_rs::constant_time::verify_slices_are_equal(given, wanted.as_bytes()).is_ok()
-    });
-    if is_right {
-        return next.run(request).await;
-    }
-    let mut response =
-        problem(StatusCode::UNAUTHORIZED, "bring the admin token: `Authorization: Bearer TOKEN`");
+    let mut response = match admin.0.guard.look(&request) {
+        Shown::Right => return next.run(request).await,
+        Shown::Wrong => {
+            problem(StatusCode::UNAUTHORIZED, "bring the admin token: `Authorization: Bearer TOKEN`")
+        }
+        Shown::TooOften => {
+            problem(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens came from there; wait a minute")
+        }
+    };
     response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
     response
 }
@@ -179,9 +180,10 @@ async fn status(State(admin): State<Admin>) -> Json<serde_json::Value> {
         "lag_ms": status.lag_ms,
         "digest": status.digest.to_string(),
         "table_bytes": status.memory_bytes,
+        "saved": admin.0.stats.saved(),
         "registry_connected": admin.0.stats.is_connected(),
         "registry_error": admin.0.stats.last_error(),
-        "held": admin.0.stats.held().map(|held| json!({ "newly_blocked": held.newly_blocked, "of": held.of })),
+        "held": admin.0.stats.held().map(held),
         "connections": admin.0.shared.admission.open(),
         "listeners": listeners,
         "registry": text(addresses.registry),
@@ -216,12 +218,38 @@ async fn verdict(State(admin): State<Admin>, Query(asked): Query<Asked>) -> Resp
         .into_response()
 }
 
-async fn release(State(admin): State<Admin>) -> Response {
-    if admin.0.stats.release() {
-        (StatusCode::ACCEPTED, "released\n").into_response()
+/// A held update as `/v1/status` shows it.
+fn held(held: HeldUpdate) -> serde_json::Value {
+    json!({
+        "state": if held.is_refused { "refused" } else { "waiting" },
+        "newly_blocked": held.effect.newly_blocked,
+        "of": held.effect.of,
+        "changes": held.changes,
+        "enforced_ahead": held.ahead,
+        "epoch": held.position.map(|position| position.epoch),
+        "seq": held.position.map(|position| position.seq),
+        "since": jiff::Timestamp::try_from(held.since).ok().map(|at| at.to_string()),
+    })
+}
+
+async fn apply_held(State(admin): State<Admin>) -> Response {
+    say(&admin, Word::Apply, "to be applied\n")
+}
+
+async fn refuse_held(State(admin): State<Admin>) -> Response {
+    say(&admin, Word::Refuse, "refused\n")
+}
+
+fn say(admin: &Admin, word: Word, answer: &'static str) -> Response {
+    if admin.0.stats.say(word) {
+        (StatusCode::ACCEPTED, answer).into_response()
     } else {
         problem(StatusCode::CONFLICT, "no update is held")
     }
+}
+
+async fn released() -> Response {
+    problem(StatusCode::GONE, "this is `POST /v1/held/apply` now; the other word is `POST /v1/held/refuse`")
 }
 
 async fn console(State(admin): State<Admin>) -> Response {

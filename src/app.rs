@@ -32,6 +32,9 @@ use tokio::sync::watch;
 use tokio::task;
 use workers::{Sockets, Workers, bind_all};
 
+/// On Linux, MIPS aside.
+const SIGXFSZ: i32 = 25;
+
 /// Runs the gate, and whatever else the config asks for in this process, until a signal ends it.
 ///
 /// # Errors
@@ -153,6 +156,7 @@ fn follow(
         token: source.token.clone(),
         ca_file: source.ca_file.clone(),
         provider: config.provider.clone(),
+        gate: config.gate.clone().unwrap_or_else(whereabouts::host_name),
         directory: config.cache.directory.clone(),
         hold_flips_above: config.cache.hold_flips_above,
         cache: Arc::clone(&cache),
@@ -255,6 +259,8 @@ fn access_log(to: &AccessLog) -> Result<(Option<AccessLogSink>, Option<JoinHandl
 
 async fn until_told_to_stop(reloader: &reload::Reloader, config: &Config, shared: &Shared) -> Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Caught, a write beyond what a file may have (`ulimit -f`) is an error like another, and not the end.
+    let _too_large = signal(SignalKind::from_raw(SIGXFSZ))?;
     let (mut hang_up, mut hand_over) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
     loop {
         tokio::select! {

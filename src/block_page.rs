@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crate::domain::DomainName;
 use crate::verdict::Verdict;
 
-pub use negotiate::negotiate;
+pub use negotiate::{is_grpc, negotiate};
 use skeleton::{Escape, Other, Presence, Skeleton, Slot, Source, Subject, Values, clean, has_mark};
 use templates::{PAGE_HTML, PAGE_TEXT, TEXTS};
 pub use templates::{TemplateError, Templates};
@@ -186,6 +186,8 @@ pub enum Media {
     Problem,
     /// text/plain
     Text,
+    /// The words of a gRPC status, on one line: for a field, not for a body.
+    Grpc,
 }
 
 impl Media {
@@ -195,6 +197,7 @@ impl Media {
             Self::Html => "text/html; charset=utf-8",
             Self::Problem => "application/problem+json",
             Self::Text => "text/plain; charset=utf-8",
+            Self::Grpc => "application/grpc",
         }
     }
 }
@@ -299,6 +302,7 @@ impl BlockPages {
         let body = match media {
             Media::Html => filled(&pages.html, Escape::Html),
             Media::Text => filled(&pages.text, Escape::None),
+            Media::Grpc => grpc_words(&self.texts.language(language).text(topic).summary, &values),
             Media::Problem => {
                 let domain = facts.domain.map(|domain| clean(domain, DOMAIN_CHARS_MAX));
                 let subject = problem::Subject {
@@ -313,6 +317,12 @@ impl BlockPages {
         };
         Page { content_type: media.content_type(), content_language: language.tag(), body }
     }
+}
+
+/// What happened, to which name, and the id that the log repeats.
+fn grpc_words(summary: &str, values: &Values<'_>) -> Bytes {
+    let words = [summary, values.known(Slot::Domain).unwrap_or_default(), values.text(Slot::VerdictId)];
+    words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ").into()
 }
 
 fn page_index(topic: Topic, language: Language) -> usize {

@@ -5,27 +5,42 @@
 //! clock; wall-clock times are for people. Knows no socket; files are `saved`'s.
 
 mod assembly;
+mod batch;
+mod changed;
+mod clock;
+mod code;
+mod line;
 mod odd;
+mod pending;
 pub mod saved;
 mod segment;
+mod shown;
+mod standing;
 mod status;
 mod table;
+mod update;
+mod view;
+mod waiting;
 
 pub use assembly::{Assembly, AssemblyError};
+pub use changed::{Changed, REMEMBERED_CHANGES, Seen, Since};
+pub use clock::Clock;
 pub use status::CacheStatus;
 pub use table::{Copied, Table};
+pub use update::{Batch, Effect, Refusal, Repaired, Taken};
+pub use view::View;
+pub use waiting::{MAX_AHEAD, MAX_SINGLE_CANCELLATIONS, MAX_WAITING, WaitingStatus};
 
 use crate::config::WhenStale;
-use crate::domain::DomainName;
-use crate::feed::{Entry, Position, Summary};
-use crate::filing::{FilingRecord, covering};
-use crate::verdict::{Coverage, Filings};
-use arc_swap::{ArcSwapOption, Guard};
+use crate::feed::{Digest, Entry, EpochKey, Position, Summary};
+use arc_swap::ArcSwapOption;
+use pending::Pending;
+use shown::Shown;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
-use table::Shown;
+use std::time::{Duration, Instant};
+use waiting::Waiting;
 
 /// How old filings may be, and what then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,90 +56,44 @@ pub struct Staleness {
 pub struct FilingCache {
     shown: ArcSwapOption<Shown>,
     staleness: Staleness,
-    /// What `synced_ms` counts from.
-    base: Instant,
+    /// `synced_ms` counts from its base.
+    clock: Clock,
     /// When the held state was last known to be the registry's: milliseconds from `base`, maybe negative.
     synced_ms: AtomicI64,
     held: Mutex<Held>,
+    changed: Changed,
 }
 
 /// The writer's side.
 #[derive(Debug, Default)]
 struct Held {
     table: Option<Table>,
+    /// What an operator has to agree to before it is applied to the table.
+    waiting: Option<Waiting>,
     /// Unix milliseconds of the last sync on this machine's clock.
     synced_at_ms: Option<i64>,
     lag_ms: i64,
-}
-
-/// The filings as one request sees them.
-#[derive(Debug)]
-pub struct View<'a> {
-    shown: Guard<Option<Arc<Shown>>>,
-    is_stale: bool,
-    cache: PhantomData<&'a FilingCache>,
-}
-
-/// Changes, as a registry sends them.
-#[derive(Debug, Clone, Copy)]
-pub struct Batch<'a> {
-    /// The position that they follow.
-    pub after: Position,
-    /// The changes, in order.
-    pub entries: &'a [Entry],
-    /// What the state is then.
-    pub summary: Summary,
-}
-
-/// What an update would do to traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Effect {
-    /// Filings that it would newly block for some product (or all).
-    pub newly_blocked: u64,
-    /// Filings held before it.
-    pub of: u64,
-}
-
-/// Why an update was not taken. Nothing of it shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Changes need a state to change.
-    #[error("no state is held that changes could apply to")]
-    NeverSynced,
-    /// Another history.
-    #[error("epoch {got} does not match the held epoch {held}")]
-    Epoch {
-        /** Of the update. */
-        got: u64,
-        /** Ours. */
-        held: u64,
-    },
-    /// A gap, a duplicate, or a step back.
-    #[error("position {got} does not follow the held position {held}")]
-    Position {
-        /** Of the update. */
-        got: u64,
-        /** Ours. */
-        held: u64,
-    },
-    /// The state would not be, or is not, what the registry says it is.
-    #[error("count or digest differs from the registry's")]
-    Digest,
-    /// Too much at once: an operator has to agree.
-    #[error("{} of {} filings would be newly blocked; held for an operator", .0.newly_blocked, .0.of)]
-    Held(Effect),
+    /// Changes that are not saved yet.
+    pending: Pending,
 }
 
 impl FilingCache {
     /// A cache that was never synced.
     #[must_use]
     pub fn new(staleness: Staleness) -> Self {
+        Self::with_clock(staleness, Clock::system())
+    }
+
+    /// A cache that was never synced, on these clocks.
+    #[must_use]
+    pub fn with_clock(staleness: Staleness, clock: Clock) -> Self {
         Self {
             shown: ArcSwapOption::empty(),
             staleness,
-            base: Instant::now(),
+            clock,
             synced_ms: AtomicI64::new(0),
             held: Mutex::default(),
+            changed: Changed::default(),
         }
     }
 
@@ -141,26 +110,30 @@ impl FilingCache {
 
     /// Shows a whole new state, verified by whoever built it, as known to be current at `now`.
     pub fn publish(&self, table: Table, now: Instant) {
-        self.replace(table, now, Duration::ZERO, Some(unix_ms()));
+        let mut held = self.lock();
+        held.synced_at_ms = Some(self.clock.wall_ms());
+        self.set_synced(now, Duration::ZERO);
+        self.replace(held, table);
     }
 
     /// Shows a state that was saved when it had last been known to be current.
     pub fn publish_saved(&self, table: Table, now: Instant, synced_at_ms: i64) {
         // A wall clock that went back must not make filings younger than now.
-        let age_ms = u64::try_from(unix_ms().saturating_sub(synced_at_ms)).unwrap_or_default();
-        self.replace(table, now, Duration::from_millis(age_ms), Some(synced_at_ms));
+        let age_ms = self.clock.wall_ms().saturating_sub(synced_at_ms);
+        let mut held = self.lock();
+        held.synced_at_ms = Some(synced_at_ms);
+        self.set_synced(now, Duration::from_millis(u64::try_from(age_ms).unwrap_or_default()));
+        self.replace(held, table);
     }
 
     /// Shows a whole new state from the registry, unless it is older than the one held or `permit` says no.
+    /// A snapshot may have lain in a file: it is no fresher than what was held, or, without that, not fresh.
+    /// What waited for an operator is in it.
     ///
     /// # Errors
     /// `Position` or `Held`: the table is dropped and the held state stays.
-    pub fn supersede(
-        &self,
-        table: Table,
-        now: Instant,
-        permit: impl FnOnce(Effect) -> bool,
-    ) -> Result<(), Refusal> {
+    pub fn supersede(&self, table: Table, permit: impl FnOnce(Effect) -> bool) -> Result<Effect, Refusal> {
+        let mut total = Effect { newly_blocked: 0, of: 0 };
         // Comparing takes seconds when there are millions: not under the lock. Nobody else writes.
         let held = self.lock().table.as_ref().map(|held| (held.position(), held.count(), held.shown()));
         if let Some((ours, of, shown)) = held {
@@ -172,12 +145,19 @@ impl FilingCache {
             if !permit(effect) {
                 return Err(Refusal::Held(effect));
             }
+            total = effect;
         }
-        self.publish(table, now);
-        Ok(())
+        let held = self.lock();
+        if held.table.is_none() {
+            self.synced_ms.store(i64::MIN, Ordering::Release);
+        }
+        self.replace(held, table);
+        Ok(total)
     }
 
     /// Verifies the batch against what is held, then applies it whole; names change one by one for readers.
+    /// Behind what waits for an operator it waits too, but for single cancellations; `permit` is then asked for
+    /// all that waits, and for those.
     ///
     /// # Errors
     /// `Refusal`: nothing was applied.
@@ -185,38 +165,33 @@ impl FilingCache {
         &self,
         batch: &Batch<'_>,
         now: Instant,
-        permit: impl FnOnce(Effect) -> bool,
-    ) -> Result<(), Refusal> {
+        permit: impl FnMut(Effect) -> bool,
+    ) -> Result<Taken, Refusal> {
+        let mut held = self.lock();
+        let ours = held.followed().ok_or(Refusal::NeverSynced)?;
+        check_next(ours, batch)?;
+        if held.waiting.is_some() {
+            return self.wait_behind(&mut held, batch, now, permit);
+        }
+        self.change(&mut held, batch.entries, &batch.summary, now, permit).map(Taken::Applied)
+    }
+
+    /// Puts the ranges right whose digests differ: they hold exactly these entries then, all others what they
+    /// held. Verified before any of it shows; names change one by one for readers.
+    ///
+    /// # Errors
+    /// `Refusal`: nothing was changed. `Digest` also where the entries aren't what `Repaired` says.
+    pub fn repair(
+        &self,
+        repaired: &Repaired<'_>,
+        now: Instant,
+        permit: impl FnMut(Effect) -> bool,
+    ) -> Result<Effect, Refusal> {
         let mut held = self.lock();
         let table = held.table.as_mut().ok_or(Refusal::NeverSynced)?;
-        let (summary, ours) = (&batch.summary, table.position());
-        for position in [batch.after, summary.position] {
-            if position.epoch != ours.epoch {
-                return Err(Refusal::Epoch { got: position.epoch, held: ours.epoch });
-            }
-        }
-        if batch.after.seq != ours.seq {
-            return Err(Refusal::Position { got: batch.after.seq, held: ours.seq });
-        }
-        if summary.position.seq <= ours.seq {
-            return Err(Refusal::Position { got: summary.position.seq, held: ours.seq });
-        }
-        let outcome = table.outcome(batch.entries);
-        if (outcome.count, outcome.digest) != (summary.count, summary.digest) {
-            return Err(Refusal::Digest);
-        }
-        let effect = Effect { newly_blocked: outcome.newly_blocked, of: table.count() };
-        if !permit(effect) {
-            return Err(Refusal::Held(effect));
-        }
-        for entry in batch.entries {
-            table.set(entry);
-        }
-        table.set_position(summary.position);
-        let shown = table.shown();
-        self.shown.store(Some(shown));
-        self.mark_synced(&mut held, summary, now);
-        Ok(())
+        check_forward(table.position(), repaired.summary.position)?;
+        let differences = table.differences(repaired.ranges, repaired.entries).ok_or(Refusal::Digest)?;
+        self.change(&mut held, &differences, &repaired.summary, now, permit)
     }
 
     /// Takes the registry's word that the state is still this: it is fresh as of `now`.
@@ -225,21 +200,21 @@ impl FilingCache {
     /// `Refusal`: what is held is something else, and no fresher than it was.
     pub fn confirm(&self, summary: &Summary, now: Instant) -> Result<(), Refusal> {
         let mut held = self.lock();
-        let table = held.table.as_mut().ok_or(Refusal::NeverSynced)?;
-        let (got, ours) = (summary.position, table.position());
-        if got.epoch != ours.epoch {
-            return Err(Refusal::Epoch { got: got.epoch, held: ours.epoch });
+        held.agree(summary, Some(now))?;
+        // What is shown while something waits is not what the registry has.
+        if held.waiting.is_none() {
+            self.mark_synced(&mut held, summary, now);
         }
-        if got.seq < ours.seq {
-            return Err(Refusal::Position { got: got.seq, held: ours.seq });
-        }
-        if (table.count(), table.digest()) != (summary.count, summary.digest) {
-            return Err(Refusal::Digest);
-        }
-        // Changes that this provider does not see move the position all the same.
-        table.set_position(got);
-        self.mark_synced(&mut held, summary, now);
         Ok(())
+    }
+
+    /// Takes the registry's word that the state at this position was this, which makes nothing fresher: it may
+    /// have gone on since.
+    ///
+    /// # Errors
+    /// `Refusal`: what is held is something else.
+    pub fn agree(&self, summary: &Summary) -> Result<(), Refusal> {
+        self.lock().agree(summary, None)
     }
 
     /// What is held.
@@ -262,10 +237,31 @@ impl FilingCache {
         }
     }
 
+    /// What is held, range by range: where in the log, count and digest over all, and each range's digest.
+    #[must_use]
+    pub fn ranges(&self) -> Option<(Summary, Vec<Digest>)> {
+        let held = self.lock();
+        let table = held.table.as_ref()?;
+        let (position, count, digest) = (table.position(), table.count(), table.digest());
+        Some((Summary { position, count, digest, at_ms: 0 }, table.range_digests().to_vec()))
+    }
+
+    /// The key that fingerprints derive from; none before the first sync.
+    #[must_use]
+    pub fn key(&self) -> Option<EpochKey> {
+        self.lock().table.as_ref().map(|table| table.key().clone())
+    }
+
     /// When the state was last known to be the registry's: Unix seconds.
     #[must_use]
     pub fn synced_at(&self) -> Option<i64> {
         self.lock().synced_at_ms.map(|ms| ms.div_euclid(1000))
+    }
+
+    /// Which fingerprints have changed lately.
+    #[must_use]
+    pub fn changed(&self) -> &Changed {
+        &self.changed
     }
 
     /// The held position; none before the first sync.
@@ -281,21 +277,56 @@ impl FilingCache {
         Some((held.table.as_ref()?.position(), held.synced_at_ms.unwrap_or_default()))
     }
 
-    /// A copy of what is held, with the Unix milliseconds at which it was last known to be current.
-    #[must_use]
-    pub fn copy(&self) -> Option<(Copied, i64)> {
-        let held = self.lock();
-        let table = held.table.as_ref()?;
-        Some((table.copy(), held.synced_at_ms.unwrap_or_default()))
+    /// Changes what is held as a fault of memory would.
+    #[cfg(test)]
+    pub(crate) fn corrupt(&self, entry: &Entry) {
+        let mut held = self.lock();
+        if let Some(table) = held.table.as_mut() {
+            table.set(entry);
+            let shown = table.shown();
+            if held.waiting.is_none() {
+                self.shown.store(Some(shown));
+            }
+        }
     }
 
-    fn replace(&self, table: Table, now: Instant, age: Duration, synced_at_ms: Option<i64>) {
-        let mut held = self.lock();
+    /// Verifies that these entries lead to `summary`, then applies them.
+    fn change(
+        &self,
+        held: &mut Held,
+        entries: &[Entry],
+        summary: &Summary,
+        now: Instant,
+        mut permit: impl FnMut(Effect) -> bool,
+    ) -> Result<Effect, Refusal> {
+        let table = held.table.as_mut().ok_or(Refusal::NeverSynced)?;
+        let outcome = table.outcome(entries);
+        // Odd records that were replaced stay until the table is; a whole new state makes room.
+        if (outcome.count, outcome.digest) != (summary.count, summary.digest) || !outcome.has_room {
+            return Err(Refusal::Digest);
+        }
+        let effect = Effect { newly_blocked: outcome.newly_blocked, of: table.count() };
+        if !permit(effect) {
+            return Err(Refusal::Held(effect));
+        }
+        table.apply(&outcome);
+        table.set_position(summary.position);
+        let shown = table.shown();
+        self.shown.store(Some(shown));
+        self.changed.tell(entries.iter().map(|entry| entry.fingerprint));
+        held.waiting = None;
+        self.mark_synced(held, summary, now);
+        held.remember(entries);
+        Ok(effect)
+    }
+
+    fn replace(&self, mut held: MutexGuard<'_, Held>, table: Table) {
         let shown = table.shown();
         let old_table = held.table.replace(table);
         let old_shown = self.shown.swap(Some(shown));
-        held.synced_at_ms = synced_at_ms;
-        self.set_synced(now, age);
+        self.changed.tell_replaced();
+        held.waiting = None;
+        held.remember_anew();
         drop(held);
         if let (Some(table), Some(shown)) = (old_table, old_shown) {
             drop_aside(table, shown);
@@ -303,57 +334,25 @@ impl FilingCache {
     }
 
     fn mark_synced(&self, held: &mut Held, summary: &Summary, now: Instant) {
-        let wall_ms = unix_ms();
+        let wall_ms = self.clock.wall_ms();
         held.synced_at_ms = Some(wall_ms);
         held.lag_ms = wall_ms.saturating_sub(summary.at_ms).max(0);
         self.set_synced(now, Duration::ZERO);
     }
 
     fn set_synced(&self, now: Instant, age: Duration) {
-        let since_base = millis(now.saturating_duration_since(self.base));
+        let since_base = millis(now.saturating_duration_since(self.clock.base()));
         self.synced_ms.store(since_base.saturating_sub(millis(age)), Ordering::Release);
     }
 
     fn age(&self, now: Instant) -> Duration {
-        let since_base = millis(now.saturating_duration_since(self.base));
+        let since_base = millis(now.saturating_duration_since(self.clock.base()));
         let age_ms = since_base.saturating_sub(self.synced_ms.load(Ordering::Acquire));
         Duration::from_millis(u64::try_from(age_ms).unwrap_or_default())
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl View<'_> {
-    /// Whether it is older than the operator allows, and is not to be served then.
-    #[must_use]
-    pub fn is_stale(&self) -> bool {
-        self.is_stale
-    }
-
-    /// The record of exactly this name (canonical form), whatever its age. Allocates only for odd numbers.
-    #[must_use]
-    pub fn find(&self, name: &str) -> Option<FilingRecord> {
-        self.shown.as_ref()?.find(name)
-    }
-
-    /// Whether there is a state at all.
-    #[must_use]
-    pub fn is_synced(&self) -> bool {
-        self.shown.is_some()
-    }
-}
-
-impl Filings for View<'_> {
-    fn coverage(&self, name: &DomainName) -> Coverage {
-        let Some(shown) = self.shown.as_ref() else {
-            return Coverage::NeverSynced;
-        };
-        if self.is_stale {
-            return Coverage::Stale;
-        }
-        covering(name, |name| shown.find(name)).map_or(Coverage::Unfiled, Coverage::Filed)
     }
 }
 
@@ -374,12 +373,36 @@ fn drop_aside(table: Table, shown: Arc<Shown>) {
     let _ = std::thread::Builder::new().name("cache-drop".into()).spawn(drop_it);
 }
 
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+/// Whether `got` is of the same history as `ours`, and not before it.
+fn check_forward(ours: Position, got: Position) -> Result<(), Refusal> {
+    if got.epoch != ours.epoch {
+        return Err(Refusal::Epoch { got: got.epoch, held: ours.epoch });
+    }
+    if got.seq < ours.seq {
+        return Err(Refusal::Position { got: got.seq, held: ours.seq });
+    }
+    Ok(())
 }
 
-fn unix_ms() -> i64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis)
+/// Whether the batch leads on from `ours`.
+fn check_next(ours: Position, batch: &Batch<'_>) -> Result<(), Refusal> {
+    let next = batch.summary.position;
+    for position in [batch.after, next] {
+        if position.epoch != ours.epoch {
+            return Err(Refusal::Epoch { got: position.epoch, held: ours.epoch });
+        }
+    }
+    if batch.after.seq != ours.seq {
+        return Err(Refusal::Position { got: batch.after.seq, held: ours.seq });
+    }
+    if next.seq <= ours.seq {
+        return Err(Refusal::Position { got: next.seq, held: ours.seq });
+    }
+    Ok(())
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

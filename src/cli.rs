@@ -5,6 +5,7 @@
 
 mod check;
 mod config_check;
+mod held;
 mod registry;
 mod table;
 
@@ -35,6 +36,8 @@ enum Command {
     /// Asks the running gate, else the state that it saved, else the database. Exit code: 0 all allowed, 3 any
     /// blocked, 4 any unavailable or malformed.
     Check(CheckArguments),
+    /// Show the update that waits for an operator's word, or say it: apply or refuse
+    Held(HeldArguments),
     /// Work with the config
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
@@ -72,6 +75,21 @@ struct CheckArguments {
     /// One JSON object per host and line
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct HeldArguments {
+    /// Let it come into force, or keep the old filings [default: show it]
+    #[arg(value_enum)]
+    word: Option<HeldWord>,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum HeldWord {
+    Apply,
+    Refuse,
 }
 
 #[derive(Debug, Subcommand)]
@@ -143,6 +161,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Check(arguments) => check::run(&arguments),
+        Command::Held(arguments) => held::run(&arguments),
         Command::Config(ConfigCommand::Check(file)) => config_check::run(&file.load()?),
         Command::Registry(RegistryCommand::Serve(file)) => {
             let config = file.load()?;
@@ -203,6 +222,10 @@ mod tests {
         check("registry export", 0);
         check("registry export --format ndjson", 0);
         check("config check", 0);
+        check("held", 0);
+        check("held apply -c x.toml", 0);
+        check("held refuse", 0);
+        check("held nonsense", 2);
         for wrong in ["", "nonsense", "run --x", "check", "registry", "config", "registry import", "replay x"]
         {
             check(wrong, 2);

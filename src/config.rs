@@ -39,6 +39,8 @@ pub struct Config {
     pub default_site: Option<SiteTarget>,
     /// Where filings come from.
     pub registry: Option<Registry>,
+    /// What this gate is called towards the registry; its host's name where the config does not say.
+    pub gate: Option<String>,
     /// The last good filings.
     pub cache: Cache,
     /// What is asked of names, and what befalls those that lack it.
@@ -346,6 +348,9 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// The longest pause between octets of a request body; default 30s.
     pub body_timeout: Duration,
+    /// Octets a second that a client must send of its body or take of its answer while it is waited for, over
+    /// `body_timeout`; 0: any.
+    pub min_rate: usize,
 }
 
 /// `[log]`

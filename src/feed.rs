@@ -19,6 +19,17 @@ pub const MEDIA_TYPE: &str = "application/vnd.beian-gate.feed";
 /// How often an open changes stream says that it is alive.
 pub const HEARTBEAT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// How many of a fingerprint's highest bits choose its range.
+pub const RANGE_BITS: u32 = 12;
+/// Ranges that a state is divided into, for finding where two states differ.
+pub const RANGES: usize = 1 << RANGE_BITS;
+
+/// The range of a fingerprint: its highest `RANGE_BITS` bits.
+#[must_use]
+pub fn range_of(fingerprint: Fingerprint) -> usize {
+    usize::try_from(fingerprint.0 >> (u64::BITS - RANGE_BITS)).unwrap_or_default()
+}
+
 /// A place in the registry's ordered log.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize,

@@ -1,33 +1,41 @@
 //! Follows a registry: the whole state once, then its changes; verifies, shows, saves, backs off.
 //!
 //! The only writer of the cache. Whatever a registry sends that does not add up is refused whole: the old
-//! state keeps serving, a counter tells, and the follower starts over from what it holds or from a snapshot.
-//! Freshness comes from verified words of the registry alone. Knows nothing of requests and verdicts.
+//! state keeps serving, a counter tells, and the follower goes on from what it holds, asks for a repair, or
+//! takes a snapshot. Freshness comes from verified words of the registry alone. Knows nothing of requests and
+//! verdicts; network and clock are given (`stream::Registry`, tokio's), so that all of it runs in a simulation.
 
+mod acknowledge;
+mod exchanges;
 mod flips;
+mod hold;
+mod http;
 mod pace;
 mod saver;
 mod stats;
 mod stream;
 
-pub use stats::{FollowStats, Refused};
+pub use stats::{FollowStats, HeldUpdate, Refused, Word};
 
+use self::http::HttpRegistry;
 use crate::cache::saved::{SavedError, SavedState};
-use crate::cache::{Assembly, Batch, Effect, FilingCache, Refusal};
-use crate::feed::{Entry, Frame, Position, Summary};
+use crate::cache::{Assembly, FilingCache, Refusal};
+use acknowledge::Acknowledger;
 use flips::Flips;
+use hold::Bounds;
 use pace::{Backoff, Pace};
-use reqwest::{Certificate, Client, Url, header, redirect};
 use saver::Saver;
 use stats::count;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
-use stream::{Failure, Feed};
-use tokio::sync::watch;
-use tokio::time::timeout;
+use std::time::Duration;
+use stream::{Failure, Registry};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+/// Repairs in a row that may fail before a snapshot is taken instead.
+const MAX_FAILED_REPAIRS: u32 = 2;
 
 /// Whom to follow, and for whom.
 pub struct FollowOptions {
@@ -39,6 +47,8 @@ pub struct FollowOptions {
     pub ca_file: Option<PathBuf>,
     /// Our id as an access provider.
     pub provider: String,
+    /// What this gate is called towards the registry : 1 to 64 letters, digits, `-`, `_`, `.`.
+    pub gate: String,
     /// Where the state is saved.
     pub directory: PathBuf,
     /// The share of filings above which newly blocking them waits for an operator.
@@ -76,16 +86,38 @@ pub enum FollowError {
 
 /// Keeps a cache in step with a registry.
 pub struct Follower {
-    feed: Feed,
+    registry: Arc<dyn Registry>,
+    provider: Box<str>,
+    gate: Box<str>,
     cache: Arc<FilingCache>,
     stats: Arc<FollowStats>,
     saver: Saver,
     pace: Pace,
-    flips: Flips,
+    bounds: Bounds,
     backoff: Backoff,
-    wants_snapshot: bool,
-    /// An update went through on the operator's word, and the registry is not caught up with yet.
-    is_release_used: bool,
+    next: Next,
+    failed_repairs: u32,
+    partial: Option<Partial>,
+    /// The last stream of changes said more than where it began: what such a first word says is current.
+    trusts_first: bool,
+    /// Rung when a word of the registry came true.
+    in_force: Arc<Notify>,
+}
+
+/// What is asked for next, where there is a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Changes,
+    Repair,
+    Snapshot,
+}
+
+/// A snapshot that was cut: its whole frames are in the assembly.
+struct Partial {
+    assembly: Assembly,
+    /// Where the last of them ended.
+    whole: u64,
+    etag: Option<Box<str>>,
 }
 
 impl Follower {
@@ -94,35 +126,54 @@ impl Follower {
     /// # Errors
     /// `FollowError`.
     pub fn new(options: FollowOptions) -> Result<Self, FollowError> {
-        let pace = Pace::default();
-        let feed = feed(&options, &pace)?;
+        let registry = Arc::new(HttpRegistry::new(&options, &Pace::default())?);
+        Self::over(registry, options)
+    }
+
+    /// As `new`, whoever answers for the registry.
+    fn over(registry: Arc<dyn Registry>, options: FollowOptions) -> Result<Self, FollowError> {
         let saved = SavedState::open(&options.directory)?;
         Ok(Self {
-            feed,
+            registry,
             saver: Saver::new(saved, &options.provider, &options.cache, &options.stats),
+            provider: options.provider.into(),
+            gate: options.gate.into(),
             cache: options.cache,
             stats: options.stats,
-            pace,
-            flips: Flips::new(options.hold_flips_above),
+            pace: Pace::default(),
+            bounds: Bounds::new(Flips::new(options.hold_flips_above)),
             backoff: Backoff::default(),
-            wants_snapshot: false,
-            is_release_used: false,
+            next: Next::Changes,
+            failed_repairs: 0,
+            partial: None,
+            trusts_first: true,
+            in_force: Arc::default(),
         })
     }
 
     /// Shows the saved state, if there is one that can be used; says whether. Call it before listening: with
     /// it the gate starts without the registry. Blocks on the disk.
     pub fn load_saved(&self) -> bool {
-        self.saver.load(Instant::now())
+        self.saver.load(now())
     }
 
     /// Follows until told to stop (or until nobody can tell any more), then saves once more.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         let saver = self.saver.clone();
+        let acknowledger = Acknowledger {
+            registry: Arc::clone(&self.registry),
+            cache: Arc::clone(&self.cache),
+            stats: Arc::clone(&self.stats),
+            provider: self.provider.clone(),
+            gate: self.gate.clone(),
+            pace: self.pace,
+            wanted: Arc::clone(&self.in_force),
+        };
         tokio::select! {
             biased;
             _ = shutdown.wait_for(|&is_over| is_over) => {}
             never = self.follow() => match never {},
+            never = acknowledger.run() => match never {},
             never = saver.run() => match never {},
         }
         self.stats.set_connected(false);
@@ -131,16 +182,18 @@ impl Follower {
 
     async fn follow(&mut self) -> Infallible {
         loop {
-            let result = match self.cache.position() {
-                Some(position) if !self.wants_snapshot => match self.changes(position).await {
+            let result = match (self.cache.followed(), self.next) {
+                (None, _) | (_, Next::Snapshot) => self.snapshot().await,
+                (Some(_), Next::Repair) => self.repair().await,
+                (Some(position), Next::Changes) => match self.changes(position).await {
                     Ok(never) => match never {},
                     Err(failure) => Err(failure),
                 },
-                _ => self.snapshot().await,
             };
             self.stats.set_connected(false);
-            if let Err(failure) = result {
-                self.recover(&failure).await;
+            match result {
+                Ok(()) => (self.next, self.failed_repairs) = (Next::Changes, 0),
+                Err(failure) => self.recover(&failure).await,
             }
         }
     }
@@ -153,23 +206,12 @@ impl Follower {
         }
         self.stats.set_error(Some(failure.to_string()));
         if let Failure::Refusal(Refusal::Held(effect)) = failure {
-            if self.stats.held() != Some(*effect) {
-                tracing::error!(
-                    newly_blocked = effect.newly_blocked,
-                    filings = effect.of,
-                    "an update would newly block very many filings: it waits for an operator's word"
-                );
-            }
-            self.stats.set_held(Some(*effect));
-            let _ = timeout(self.pace.held_retry, self.stats.released()).await;
+            self.tell_held(*effect);
+            self.wait(self.pace.held_retry).await;
             return;
         }
-        // After a snapshot that failed, changes may do; they ask for a snapshot again if they don't.
-        let tried_snapshot = std::mem::replace(&mut self.wants_snapshot, failure.needs_snapshot());
-        if tried_snapshot {
-            self.wants_snapshot = false;
-        }
-        if self.wants_snapshot {
+        self.next = self.after(failure);
+        if self.next == Next::Snapshot {
             count(&self.stats.resyncs);
         }
         let wait = self.backoff.next(&self.pace);
@@ -177,144 +219,53 @@ impl Follower {
         tracing::warn!(
             reason = failure as &dyn std::error::Error,
             retry_ms,
-            wants_snapshot = self.wants_snapshot,
+            next = ?self.next,
             "following the registry was interrupted; the filings held keep serving"
         );
-        tokio::time::sleep(wait).await;
+        self.wait(wait).await;
     }
 
-    /// Takes the whole state, and shows it if it adds up.
-    async fn snapshot(&mut self) -> Result<(), Failure> {
-        // What arrives is at least as new as this moment.
-        let asked_at = Instant::now();
-        let mut frames = self.feed.open("snapshot", &[], &self.pace).await?;
-        let mut assembly = Assembly::new(&self.feed.provider);
-        let (table, _) = loop {
-            let next = timeout(self.pace.snapshot_frame, frames.next(self.pace.silence)).await;
-            let next = next.map_err(|_| Failure::Silent(self.pace.snapshot_frame))??;
-            if let Some(whole) = assembly.take(next.ok_or(Failure::Truncated)?)? {
-                break whole;
+    /// What is asked for after a failure: changes as long as they can lead on, then a repair, then a snapshot.
+    fn after(&mut self, failure: &Failure) -> Next {
+        match self.next {
+            Next::Changes if !failure.ends_changes() => Next::Changes,
+            Next::Changes if failure.ends_repair() && !matches!(failure, Failure::Gone) => Next::Snapshot,
+            Next::Changes => Next::Repair,
+            Next::Repair => {
+                self.failed_repairs += 1;
+                if failure.ends_repair() || self.failed_repairs >= MAX_FAILED_REPAIRS {
+                    self.failed_repairs = 0;
+                    Next::Snapshot
+                } else {
+                    Next::Repair
+                }
             }
-        };
-        let (position, filings) = (table.position(), table.count());
-        let (cache, flips, stats) = (Arc::clone(&self.cache), self.flips.clone(), Arc::clone(&self.stats));
-        let shown = tokio::task::spawn_blocking(move || {
-            let mut seen = None;
-            let permit = |effect| {
-                seen = Some(effect);
-                stats.is_released() || flips.permits(effect, asked_at)
-            };
-            cache.supersede(table, asked_at, permit).map(|()| seen)
-        });
-        // A panic in there would be a bug; it is a failed snapshot here.
-        let effect = shown.await.map_err(|_| Failure::Truncated)??;
-        self.applied(effect, asked_at);
-        self.wants_snapshot = false;
-        count(&self.stats.snapshots);
-        self.saver.want(true);
-        tracing::info!(
-            filings,
-            epoch = position.epoch,
-            seq = position.seq,
-            "took a snapshot of the registry"
-        );
-        Ok(())
+            // After a snapshot that failed, changes may do; they say so if they don't.
+            Next::Snapshot => Next::Changes,
+        }
     }
 
-    /// Takes changes after `held` until something is wrong.
-    async fn changes(&mut self, held: Position) -> Result<Infallible, Failure> {
-        let asked = [("epoch", held.epoch), ("after", held.seq)];
-        let mut frames = self.feed.open("changes", &asked, &self.pace).await?;
-        let began = Instant::now();
+    /// Waits, with an ear for the operator, whose yes ends it.
+    async fn wait(&mut self, patience: Duration) {
+        let (stats, until) = (Arc::clone(&self.stats), Instant::now() + patience);
         loop {
-            let next = timeout(self.pace.silence, frames.next(self.pace.silence)).await;
-            let next = next.map_err(|_| Failure::Silent(self.pace.silence))??;
-            let now = Instant::now();
-            match next.ok_or(Failure::Ended)? {
-                Frame::Batch { after, entries, summary } => self.take_batch(after, &entries, summary, now)?,
-                Frame::Heartbeat(summary) => self.take_heartbeat(&summary, now)?,
-                Frame::Snapshot { .. } | Frame::Entries(_) | Frame::End => return Err(Failure::Order),
-            }
-            self.stats.set_connected(true);
-            self.stats.set_error(None);
-            if began.elapsed() >= self.pace.stable_after {
-                self.backoff.reset();
+            tokio::select! {
+                biased;
+                word = stats.word() => {
+                    self.obey(word);
+                    if word == Word::Apply {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep_until(until) => return,
             }
         }
-    }
-
-    fn take_batch(
-        &mut self,
-        after: Position,
-        entries: &[Entry],
-        summary: Summary,
-        now: Instant,
-    ) -> Result<(), Failure> {
-        let mut seen = None;
-        let permit = |effect| {
-            seen = Some(effect);
-            self.stats.is_released() || self.flips.permits(effect, now)
-        };
-        self.cache.apply(&Batch { after, entries, summary }, now, permit)?;
-        self.applied(seen, now);
-        count(&self.stats.batches);
-        self.stats.changes.fetch_add(entries.len().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.saver.want(false);
-        Ok(())
-    }
-
-    fn take_heartbeat(&mut self, summary: &Summary, now: Instant) -> Result<(), Failure> {
-        self.cache.confirm(summary, now)?;
-        count(&self.stats.heartbeats);
-        if std::mem::take(&mut self.is_release_used) {
-            self.stats.end_release();
-            self.flips.forget();
-        }
-        Ok(())
-    }
-
-    /// Remembers what an update did, and that an operator's word was used for it.
-    fn applied(&mut self, effect: Option<Effect>, now: Instant) {
-        if let Some(effect) = effect {
-            self.flips.add(effect, now);
-        }
-        self.stats.set_held(None);
-        self.is_release_used |= self.stats.is_released();
     }
 }
 
-fn feed(options: &FollowOptions, pace: &Pace) -> Result<Feed, FollowError> {
-    let unusable = || FollowError::Url(options.url.clone());
-    let mut base = Url::parse(&options.url).map_err(|_| unusable())?;
-    if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
-        return Err(unusable());
-    }
-    base.set_path(&format!("{}/v1/feed/", base.path().trim_end_matches('/')));
-    base.set_query(None);
-    base.set_fragment(None);
-    let authorization = match &options.token {
-        None => None,
-        Some(token) => {
-            let value = header::HeaderValue::from_str(&format!("Bearer {token}"));
-            let mut value = value.map_err(|_| FollowError::Token)?;
-            value.set_sensitive(true);
-            Some(value)
-        }
-    };
-    // No proxy from the environment, and no redirect that a token would follow.
-    let mut client =
-        Client::builder().no_proxy().redirect(redirect::Policy::none()).connect_timeout(pace.connect);
-    if let Some(path) = &options.ca_file {
-        let unusable = |reason| FollowError::Authorities { path: path.clone(), reason };
-        let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-        let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| unusable(error.to_string()))?;
-        if certificates.is_empty() {
-            return Err(unusable("it holds no certificate".into()));
-        }
-        client = client.tls_certs_only(certificates);
-    }
-    let client = client.build().map_err(FollowError::Client)?;
-    Ok(Feed { client, base, authorization, provider: options.provider.as_str().into() })
+/// The moment on the monotonic clock, which a test may hold still.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod http2;
 pub mod judge;
 pub mod listen;
 pub mod own;
+pub mod pace;
 pub mod passthrough;
 pub mod pool;
 pub mod proxy_header;
@@ -24,6 +25,8 @@ pub mod reject;
 pub mod request;
 pub mod route;
 pub mod rules;
+pub mod sessions;
+pub mod splice;
 pub mod stream;
 pub mod tls;
 pub mod tunnel;
@@ -73,7 +76,8 @@ pub async fn handle(
     if client.listener.is_health_check(request.head) {
         return Answer::Healthy;
     }
-    let walked = match judge(worker, client, request.head, record) {
+    let (head, watch) = (request.head, request.watch);
+    let walked = match judge(worker, client, head, record) {
         Ok(target) => {
             worker.exchange(client, request, &target, record).await.map(|exchange| (exchange, target))
         }
@@ -82,9 +86,26 @@ pub async fn handle(
     match walked {
         Ok((exchange, target)) => Answer::Forward(exchange, target),
         Err(reject) => {
+            watch.serve(None);
+            let reject = unless_cut(reject, worker, client, head, record);
             record.reject(&reject);
             Answer::Own(reject)
         }
+    }
+}
+
+/// What a request is told whose name stopped being allowed before its answer began: what is true of the name by now.
+/// Where that is nothing (it is allowed again), the request may be sent again.
+fn unless_cut(
+    reject: Reject,
+    worker: &Worker,
+    client: &Client,
+    head: &RequestHead,
+    record: &mut Record,
+) -> Reject {
+    match reject {
+        Reject::Cut => judge(worker, client, head, record).err().unwrap_or(reject),
+        other => other,
     }
 }
 
@@ -100,6 +121,6 @@ fn judge(
     let host = judge::name(head, &worker.shared.via, record)?;
     judge::connection(client, &host, &filings)?;
     let site = judge::site(&rules, &host);
-    let decision = judge::decide(&rules, &client.listener, (&host, site), &filings, worker.today());
+    let decision = judge::decide(&rules, client.listener.defaults(), (&host, site), &filings, worker.today());
     judge::pass(&rules, &decision, site, head, record)
 }

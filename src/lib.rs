@@ -21,4 +21,5 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod serve;
 pub mod telemetry;

@@ -3,10 +3,14 @@
 //! Knows nothing of gates, caches and verdicts. Filings are committed by one writer at a time, in
 //! `Registry::commit`; whoever follows the feed sees commits in that order.
 
+mod acknowledged;
+mod base;
 mod batch;
 mod changes;
 mod feed_api;
 mod filings;
+mod followers;
+mod hold;
 mod import;
 mod ledger;
 mod lock;
@@ -28,9 +32,9 @@ pub use store::StoreError;
 
 use crate::config::Database;
 use crate::domain::DomainName;
-use crate::feed::Position;
 use crate::filing::{Covering, Filing};
-use changes::{Feed, TooMany};
+use base::Directory;
+use changes::Feed;
 use ledger::Ledger;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -38,11 +42,10 @@ use std::path::Path;
 use std::sync::Arc;
 use store::{Author, Committed, Reach, Store, now_ms};
 use tokio::sync::{mpsc, watch};
-use view::{Collision, View};
 
 /// A bulk write of more changes than this begins a new epoch instead of flooding the log; a file of more rows is
 /// imported by way of tables aside.
-const MAX_FED_CHANGES: usize = 50_000;
+const MAX_FED_CHANGES: usize = 100_000;
 /// How often a view is filled anew under a new key before its collisions are an error.
 const KEY_TRIES: usize = 3;
 
@@ -90,7 +93,10 @@ impl Registry {
     pub async fn open(database: &Database, serving_at: Option<SocketAddr>) -> Result<Self, StoreError> {
         let Database::Sqlite(path) = database;
         let store = Store::open(path, serving_at).await?;
-        Ok(Self { store: Arc::new(store), feed: Arc::new(Feed::new()), most_fed: MAX_FED_CHANGES })
+        let epoch = store::read_meta(&mut *store.writer().await?).await?.epoch;
+        let directory = Directory::beside(path, epoch)?;
+        let feed = Arc::new(Feed::new(Some(directory)));
+        Ok(Self { store: Arc::new(store), feed, most_fed: MAX_FED_CHANGES })
     }
 
     /// Opens the database to read it, whether or not a registry is running for it.
@@ -100,7 +106,7 @@ impl Registry {
     pub async fn open_read_only(database: &Database) -> Result<Self, StoreError> {
         let Database::Sqlite(path) = database;
         let store = Store::open_read_only(path).await?;
-        Ok(Self { store: Arc::new(store), feed: Arc::new(Feed::new()), most_fed: MAX_FED_CHANGES })
+        Ok(Self { store: Arc::new(store), feed: Arc::new(Feed::new(None)), most_fed: MAX_FED_CHANGES })
     }
 
     /// Whether nothing is filed.
@@ -192,41 +198,14 @@ impl Registry {
             };
             let Committed { value, changes, meta, at_ms } = committed;
             let is_flood = size == Size::Bulk && changes.len() > registry.most_fed;
-            if is_flood || registry.feed.publish(&changes, &meta, at_ms).is_err() {
-                registry.feed.reset();
-                store::new_epoch(&mut writer).await?;
+            if is_flood {
+                registry.begin_epoch(&mut writer).await?;
+            } else {
+                registry.publish(&mut writer, &changes, &meta, at_ms).await?;
             }
             Ok(Ok(value))
         });
         task.await.map_err(|error| StoreError::Corrupt(format!("a write did not finish: {error}")))?
-    }
-
-    /// Makes sure that the provider's view is held, from a scan under the writer.
-    async fn hold_view(&self, provider: &str) -> Result<Result<(), TooMany>, StoreError> {
-        if self.feed.has(provider) {
-            return Ok(Ok(()));
-        }
-        let mut writer = self.store.writer().await?;
-        if self.feed.has(provider) {
-            return Ok(Ok(()));
-        }
-        for _ in 0..KEY_TRIES {
-            let meta = store::read_meta(&mut writer).await?;
-            let position = Position { epoch: meta.epoch, seq: meta.seq };
-            let mut view = View::new(provider, meta.key, position);
-            let mut collision = None;
-            let mut take = |domain: Arc<str>, stored: Stored| {
-                collision = collision.or(view.insert(&domain, &stored.document).err());
-                Ok(())
-            };
-            store::scan(&mut writer, &mut take).await?;
-            let Some(Collision) = collision else {
-                return Ok(self.feed.hold(provider, view, now_ms()));
-            };
-            self.feed.reset();
-            store::new_epoch(&mut writer).await?;
-        }
-        Err(StoreError::Corrupt("names collide under every key: the database repeats itself".to_owned()))
     }
 }
 

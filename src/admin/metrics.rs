@@ -95,6 +95,12 @@ fn connections(text: &mut Text, totals: &Totals) {
         "Connections closed at once because a limit was reached.",
         totals.refused,
     );
+    text.one(
+        "http2_floods_total",
+        "counter",
+        "HTTP/2 connections ended because their client sent more frames of a kind than it may.",
+        totals.floods,
+    );
     text.one("tls_handshakes_total", "counter", "TLS handshakes finished.", totals.handshakes);
     text.one(
         "tls_handshakes_failed_total",
@@ -109,6 +115,9 @@ fn filings(text: &mut Text, shared: &Shared, stats: &FollowStats) {
     text.one("filings", "gauge", "Filings held.", status.filings);
     text.one("feed_epoch", "gauge", "Epoch of the position held.", status.position.epoch);
     text.one("feed_seq", "gauge", "Number of the position held within its epoch.", status.position.seq);
+    let saved = stats.saved().unwrap_or_default();
+    text.one("saved_epoch", "gauge", "Epoch of the position saved.", saved.epoch);
+    text.one("saved_seq", "gauge", "Number of the position saved within its epoch.", saved.seq);
     text.one(
         "feed_age_seconds",
         "gauge",
@@ -139,11 +148,35 @@ fn filings(text: &mut Text, shared: &Shared, stats: &FollowStats) {
         "1 while an update waits for an operator's word.",
         u8::from(stats.held().is_some()),
     );
+    text.one(
+        "feed_held_newly_blocked",
+        "gauge",
+        "Filings that the waiting update would newly block.",
+        stats.held().map_or(0, |held| held.effect.newly_blocked),
+    );
+    followed(text, stats);
+}
+
+fn followed(text: &mut Text, stats: &FollowStats) {
     let counters = [
         ("feed_batches_total", "Batches applied.", &stats.batches),
         ("feed_changes_total", "Changes applied.", &stats.changes),
         ("feed_snapshots_total", "Snapshots published.", &stats.snapshots),
         ("feed_resyncs_total", "Times that a whole state had to be asked for anew.", &stats.resyncs),
+        ("feed_repairs_total", "Times that what differed from the registry was repaired.", &stats.repairs),
+        ("feed_repaired_ranges_total", "Ranges of filings that repairs replaced.", &stats.repaired_ranges),
+        ("feed_resumed_snapshots_total", "Snapshots gone on with after a cut.", &stats.resumed_snapshots),
+        (
+            "feed_enforced_ahead_total",
+            "Cancellations enforced although an earlier update waits for an operator.",
+            &stats.enforced_ahead,
+        ),
+        ("feed_acknowledgements_total", "Positions acknowledged as in force here.", &stats.acknowledgements),
+        (
+            "feed_acknowledgement_errors_total",
+            "Acknowledgements that the registry did not take.",
+            &stats.acknowledgement_errors,
+        ),
         ("feed_reconnects_total", "Times that the registry had to be called again.", &stats.reconnects),
         ("saves_total", "States saved.", &stats.saves),
         ("save_errors_total", "States that could not be saved.", &stats.save_errors),

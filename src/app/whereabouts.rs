@@ -26,6 +26,15 @@ pub fn withdraw(directory: &Path) {
     let _ = std::fs::remove_file(directory.join(FILE));
 }
 
+/// This host's name, as far as a gate may be called so.
+pub fn host_name() -> String {
+    const MOST: usize = 64;
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let is_good = |char: &char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.');
+    let name: String = name.chars().filter(is_good).take(MOST).collect();
+    if name.is_empty() { "gate".to_owned() } else { name }
+}
+
 /// Where a gate with this data directory says that it is.
 pub fn find(directory: &Path) -> Option<SocketAddr> {
     std::fs::read_to_string(directory.join(FILE)).ok()?.trim().parse().ok()

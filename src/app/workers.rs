@@ -122,7 +122,7 @@ impl Seat {
         let worker = Worker::new(self.shared, self.counters, self.log);
         let ticking = tokio::task::spawn_local({
             let worker = std::rc::Rc::clone(&worker);
-            async move { worker.tick().await }
+            async move { worker.run().await }
         });
         let mut accepting = Vec::new();
         for (listener, socket) in self.sockets {

@@ -30,6 +30,7 @@ fn media(accept: &[u8]) -> Media {
     let mut html = Match::default();
     let mut problem = Match::default();
     let mut text = Match::default();
+    let mut grpc = Match::default();
     for (range, q) in items(accept) {
         let Some(slash) = memchr::memchr(b'/', range) else {
             continue;
@@ -56,15 +57,25 @@ fn media(accept: &[u8]) -> Media {
             seen(&mut problem, 3);
         } else if is_kind("text") && is_subtype("plain") {
             seen(&mut text, 3);
+        } else if is_grpc(range) {
+            seen(&mut grpc, 3);
         }
     }
     let mut best = (html, Media::Html);
-    for (candidate, media) in [(problem, Media::Problem), (text, Media::Text)] {
+    for (candidate, media) in [(problem, Media::Problem), (text, Media::Text), (grpc, Media::Grpc)] {
         if (candidate.q, candidate.specificity) > (best.0.q, best.0.specificity) {
             best = (candidate, media);
         }
     }
     if best.0.q == 0 { Media::Html } else { best.1 }
+}
+
+/// Whether a media type is that of gRPC's messages: `application/grpc`, maybe with a codec (`+proto`).
+pub fn is_grpc(media_type: &[u8]) -> bool {
+    const NAME: &[u8] = b"application/grpc";
+    let name = media_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    name.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME))
+        && matches!(name.get(NAME.len()), None | Some(b'+'))
 }
 
 /// `problem+json`, `vnd.api+json` and their like (RFC 6839, section 3.1): their readers parse JSON.
@@ -167,6 +178,11 @@ mod tests {
             ("text/plain;q=0.1234, application/json;q=0.1", Media::Problem),
             ("text/plain;q=, application/json;q=.5", Media::Html),
             ("text, /, ,;;,=, text/plain", Media::Text),
+            ("application/grpc", Media::Grpc),
+            ("application/grpc+proto, */*;q=0.1", Media::Grpc),
+            ("Application/GRPC;q=0.5, text/plain;q=0.4", Media::Grpc),
+            ("application/grpcx", Media::Html),
+            ("application/grpc-web", Media::Html),
         ] {
             check_media(accept, expected);
         }

@@ -1,33 +1,65 @@
-//! The saved state: the last good filings in a file, for a start without the registry.
+//! The saved state: the last good filings in files, for a start without the registry.
 //!
-//! The file is a snapshot in the feed's frames, its summary's time being when this gate last knew the state to
-//! be current. It is written aside, synced and renamed, so there is always the old one or the new one. It is
-//! taken only if its every frame, its count and its digest are right; else it is put aside, never deleted.
+//! A checkpoint holds a whole table, a journal what happened since it was begun; docs/feed.md has the format and
+//! what is written, synced and renamed in which order, so that there is always the old state or a newer one. What
+//! is read is taken only if every checksum, the count and the digest are right; else it is put aside, never deleted.
 
-use super::{Assembly, AssemblyError, Copied, Table};
-use crate::feed::{Frame, FrameError, FrameReader, MAX_SNAPSHOT_FRAME_ENTRIES, Summary};
-use bytes::BytesMut;
+mod checkpoint;
+mod disk;
+mod journal;
+mod record;
+mod restore;
+mod version_1;
+mod writer;
+
+pub use record::Damage;
+
+use super::{FilingCache, Table};
+use crate::feed::{Entry, Position, Summary};
+use checkpoint::Unreadable;
+use disk::{Directory, Disk, FILE_MODE};
+use record::{Entries, Kind};
+use restore::{Restored, restore};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
+use writer::{Failure, Writer};
 
+/// The newest checkpoint, the one before it, and one that is being written.
 const FILE: &str = "filings.state";
+const FILE_OLD: &str = "filings.state.old";
 const FILE_ASIDE: &str = "filings.state.new";
 const LOCK: &str = "lock";
-/// Only the owner: the file holds the epoch's key.
-const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
-const READ_BYTES: usize = 1 << 20;
+/// How often files are read again that a writer replaced meanwhile.
+const READ_TRIES: usize = 5;
+/// How often a checkpoint is begun again because another table came.
+const SAVE_TRIES: usize = 3;
 
 /// A data directory that belongs to this process.
-#[derive(Debug)]
 pub struct SavedState {
     directory: PathBuf,
+    disk: Box<dyn Disk>,
+    held: Mutex<Hold>,
+}
+
+#[derive(Default)]
+struct Hold {
     /// Held open for the lock on it; none while the directory can't be written to.
-    lock: Mutex<Option<File>>,
+    lock: Option<File>,
+    writer: Writer,
+}
+
+/// What was saved.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The state, and the Unix milliseconds at which it was last known to be current.
+    pub found: Option<(Table, i64)>,
+    /// What can't be used. Where there is a state all the same, it may be an older one.
+    pub refused: Vec<SavedError>,
 }
 
 /// What is wrong with a data directory or the state in it.
@@ -60,23 +92,12 @@ pub enum SavedError {
         #[source]
         source: io::Error,
     },
-}
-
-/// What is wrong with a saved state.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Damage {
-    /// Cut short, or not even begun.
-    #[error("it is incomplete")]
-    Truncated,
-    /// Something after the end.
-    #[error("octets follow its end")]
-    TooLong,
-    /// Bits changed, or another format.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    /// Whole frames that make no state of ours.
-    #[error(transparent)]
-    Assembly(#[from] AssemblyError),
+    /// What is held was replaced, or changed too fast, whenever it was being written.
+    #[error("filings changed faster than they could be written to {}", path.display())]
+    Superseded {
+        /** The directory. */
+        path: PathBuf,
+    },
 }
 
 fn moved(to: Option<&Path>) -> String {
@@ -84,53 +105,60 @@ fn moved(to: Option<&Path>) -> String {
 }
 
 /// Reads the state saved in `directory` for `provider`, with the Unix milliseconds at which it was last known
-/// to be current; none where none was saved. Takes no lock and changes nothing.
+/// to be current; none where none was saved. Takes no lock, changes nothing, and may be called while a gate saves.
 ///
 /// # Errors
 /// `Damaged` or `Io`.
 pub fn read(directory: &Path, provider: &str) -> Result<Option<(Table, i64)>, SavedError> {
-    let path = directory.join(FILE);
-    let mut file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(SavedError::Io { doing: "open", path, source }),
-    };
-    let (mut reader, mut assembly) = (FrameReader::default(), Assembly::new(provider));
-    let (mut buffer, mut found) = (vec![0; READ_BYTES], None);
+    let mut tries = 0;
     loop {
-        let length = match file.read(&mut buffer) {
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(source) => return Err(SavedError::Io { doing: "read", path, source }),
-        };
-        if length == 0 {
-            break;
-        }
-        reader.push(&buffer[..length]);
-        if let Err(reason) = take_frames(&mut reader, &mut assembly, &mut found) {
-            return Err(SavedError::Damaged { path, reason, moved_to: None });
+        let before = identity(directory);
+        let read = read_once(directory, provider);
+        tries += 1;
+        // A checkpoint that was replaced meanwhile may have lost its journal.
+        if tries == READ_TRIES || identity(directory) == before {
+            return read;
         }
     }
-    let reason = match found {
-        Some((table, summary)) if reader.finish().is_ok() => return Ok(Some((table, summary.at_ms))),
-        Some(_) => Damage::TooLong,
-        None => Damage::Truncated,
-    };
-    Err(SavedError::Damaged { path, reason, moved_to: None })
 }
 
-fn take_frames(
-    reader: &mut FrameReader,
-    assembly: &mut Assembly,
-    found: &mut Option<(Table, Summary)>,
-) -> Result<(), Damage> {
-    while let Some(frame) = reader.next_frame()? {
-        if found.is_some() {
-            return Err(Damage::TooLong);
+fn read_once(directory: &Path, provider: &str) -> Result<Option<(Table, i64)>, SavedError> {
+    let mut refused = None;
+    for file in [FILE, FILE_OLD] {
+        match restore_at(directory.join(file), provider) {
+            Ok(Some(read)) => return Ok(Some((read.table, read.last.at_ms))),
+            Ok(None) => {}
+            Err(error) => refused = refused.or(Some(error)),
         }
-        *found = assembly.take(frame)?;
     }
-    Ok(())
+    refused.map_or(Ok(None), Err)
+}
+
+/// Which checkpoint is there.
+fn identity(directory: &Path) -> Option<(u64, i64, i64)> {
+    let metadata = fs::metadata(directory.join(FILE)).ok()?;
+    Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
+}
+
+fn restore_at(path: PathBuf, provider: &str) -> Result<Option<Restored>, SavedError> {
+    restore(&path, provider).map_err(|unreadable| match unreadable {
+        Unreadable::Damage(reason) => SavedError::Damaged { path, reason, moved_to: None },
+        Unreadable::Io(source) => SavedError::Io { doing: "read", path, source },
+        Unreadable::Version1 => SavedError::Damaged { path, reason: Damage::Version, moved_to: None },
+    })
+}
+
+/// Appends a journal's record of these changes; its checksum is put in when it is written.
+pub(in crate::cache) fn put_batch(out: &mut Vec<u8>, entries: &[Entry], after: &Summary) {
+    record::put(out, Kind::Batch, |out| {
+        record::put_summary(out, after);
+        let mut writing = Entries::default();
+        writing.begin(out);
+        for entry in entries {
+            writing.put(out, entry.fingerprint, entry.record, entry.odd.as_deref());
+        }
+        writing.end(out);
+    });
 }
 
 impl SavedState {
@@ -148,59 +176,77 @@ impl SavedState {
                 None
             }
         };
-        Ok(Self { directory: directory.to_owned(), lock: Mutex::new(lock) })
+        let disk = Box::new(Directory(directory.to_owned()));
+        let held = Mutex::new(Hold { lock, writer: Writer::default() });
+        Ok(Self { directory: directory.to_owned(), disk, held })
     }
 
-    /// `read`, and puts a damaged file aside as `*.bad`.
-    ///
-    /// # Errors
-    /// `Damaged` or `Io`: start without.
-    pub fn load(&self, provider: &str) -> Result<Option<(Table, i64)>, SavedError> {
-        match read(&self.directory, provider) {
-            Err(SavedError::Damaged { path, reason, .. }) => {
-                let bad = self.free_bad_path();
-                let moved_to = fs::rename(&path, &bad).is_ok().then_some(bad);
-                Err(SavedError::Damaged { path, reason, moved_to })
+    /// Reads the newest state that can be used, puts what is damaged aside as `*.bad`, and goes on from there:
+    /// publish what is found before the first `save`.
+    pub fn load(&self, provider: &str) -> Loaded {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = Loaded { found: None, refused: Vec::new() };
+        for (file, is_older) in [(FILE, false), (FILE_OLD, true)] {
+            match restore_at(self.directory.join(file), provider) {
+                Ok(None) => {}
+                Err(error) => loaded.refused.push(put_aside(error)),
+                Ok(Some(read)) => {
+                    held.writer.resume(&*self.disk, &read, is_older);
+                    loaded.refused.extend(read.damaged.into_iter().map(|(number, reason)| {
+                        let path = self.directory.join(journal::name(number));
+                        SavedError::Damaged { path, reason, moved_to: None }
+                    }));
+                    loaded.found = Some((read.table, read.last.at_ms));
+                    break;
+                }
             }
-            result => result,
         }
+        loaded
     }
 
-    /// Replaces what is saved. Blocks on the disk.
+    /// Makes sure of what `cache` holds; says which position that is, and when it was last known to be current
+    /// (Unix milliseconds), or none where nothing is held. Blocks on the disk, and never a change to the cache.
     ///
     /// # Errors
-    /// `Io` or `Locked`: what was saved before is still there.
-    pub fn save(&self, provider: &str, state: &Copied, synced_at_ms: i64) -> Result<(), SavedError> {
+    /// `Io`, `Locked` or `Superseded`: what was saved before is still there, and the next call tries again.
+    pub fn save(&self, provider: &str, cache: &FilingCache) -> Result<Option<(Position, i64)>, SavedError> {
         // Held to the end: one save at a time.
-        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.is_none() {
-            *held = Some(lock(&self.directory)?);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.lock.is_none() {
+            held.lock = Some(lock(&self.directory)?);
         }
-        let (path, aside) = (self.directory.join(FILE), self.directory.join(FILE_ASIDE));
-        let written = write(&aside, provider, state, synced_at_ms)
-            .map_err(|source| SavedError::Io { doing: "write", path: aside.clone(), source })
-            .and_then(|()| {
-                fs::rename(&aside, &path).map_err(|source| SavedError::Io { doing: "replace", path, source })
-            });
-        if written.is_err() {
-            // It may be what fills the disk; and it is no state.
-            let _ = fs::remove_file(&aside);
-            return written;
+        for _ in 0..SAVE_TRIES {
+            match held.writer.save(&*self.disk, provider, cache) {
+                Ok(saved) => return Ok(saved.map(|saved| (saved.position, saved.at_ms))),
+                Err(Failure::Superseded) => {}
+                Err(Failure::Io { doing, file, source }) => {
+                    return Err(SavedError::Io { doing, path: self.directory.join(file), source });
+                }
+            }
         }
-        let path = self.directory.clone();
-        File::open(&path).and_then(|directory| directory.sync_all()).map_err(|source| SavedError::Io {
-            doing: "sync",
-            path,
-            source,
-        })
+        Err(SavedError::Superseded { path: self.directory.clone() })
     }
+}
 
-    fn free_bad_path(&self) -> PathBuf {
-        let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |it| it.as_secs());
-        let names = (seconds..).map(|number| self.directory.join(format!("{FILE}.{number}.bad")));
-        let mut free = names.filter(|path| !path.exists());
-        free.next().unwrap_or_else(|| self.directory.join(format!("{FILE}.bad")))
+impl std::fmt::Debug for SavedState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SavedState").field("directory", &self.directory).finish_non_exhaustive()
     }
+}
+
+/// Puts the file aside that the error is about.
+fn put_aside(error: SavedError) -> SavedError {
+    let SavedError::Damaged { path, reason, moved_to: None } = error else { return error };
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(FILE);
+    let bad = path.with_file_name(bad_name(name));
+    let moved_to = (!bad.exists() && fs::rename(&path, &bad).is_ok()).then_some(bad);
+    SavedError::Damaged { path, reason, moved_to }
+}
+
+/// What a damaged file is called from now on.
+fn bad_name(name: &str) -> String {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{name}.{}.bad", since_1970.as_micros())
 }
 
 fn lock(directory: &Path) -> Result<File, SavedError> {
@@ -217,26 +263,6 @@ fn lock(directory: &Path) -> Result<File, SavedError> {
         Err(TryLockError::WouldBlock) => Err(SavedError::Locked { path }),
         Err(TryLockError::Error(source)) => Err(SavedError::Io { doing: "lock", path, source }),
     }
-}
-
-fn write(path: &Path, provider: &str, state: &Copied, synced_at_ms: i64) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(FILE_MODE).open(path)?;
-    let mut octets = BytesMut::new();
-    let summary =
-        Summary { position: state.position, count: state.count, digest: state.digest, at_ms: synced_at_ms };
-    Frame::Snapshot { provider: provider.into(), key: state.key().clone(), summary }.encode(&mut octets);
-    for run in state.runs(MAX_SNAPSHOT_FRAME_ENTRIES) {
-        Frame::Entries(run).encode(&mut octets);
-        file.write_all(&octets)?;
-        octets.clear();
-    }
-    Frame::End.encode(&mut octets);
-    file.write_all(&octets)?;
-    file.sync_all()
 }
 
 #[cfg(test)]

@@ -1,188 +1,295 @@
-//! A segment of the table: cache-line buckets of four slots, read without locks while one writer writes.
+//! A segment of the table: cache lines of five or six slots, read without locks while one writer writes.
 //!
-//! A slot is two words: a tag (the fingerprint without the bits that chose the segment) and a record. A tag
-//! never changes once it is set and a deletion clears the record only, so a reader that matches a tag reads
-//! a record that was once that name's: nothing can be torn. Nine of the ten bits that the tag has to spare
-//! make, over a bucket's four slots, a filter of the names that found the bucket full and went on; a reader
-//! goes on only where the filter says so. Knows nothing of names, texts or what the bits of a record mean.
+//! A name's line follows from its fingerprint, and so do as many of the fingerprint's bits as choose segment and
+//! line: a slot keeps the others only (the tag), exactly. What is then left of a slot holds the record's code. Names that find their line full are kept whole in the spill, and a filter in the line says of which
+//! names that may be: a reader looks there only then. Knows nothing of names, texts or what a code means.
 
+use super::code::{DELETED, FREE, ODD};
+use super::line::{
+    DENSE, DENSE_FILL, DENSE_FROM_BITS, LEAST_LINES, Line, ODD_VALUES, Place, Shape, WIDE, WIDE_FILL,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bits of a fingerprint that choose the segment, and that a tag does not repeat.
-pub(super) const SEGMENT_BITS: u32 = 10;
-const SLOTS: usize = 4;
-const TAG_BITS: u32 = u64::BITS - SEGMENT_BITS;
-const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
-/// A tag is there. (A tag may be 0, so it takes a bit of its own.)
-const OCCUPIED: u64 = 1 << 63;
-/// Filter bits in each slot's tag word, above the tag and below `OCCUPIED`.
-const FILTER_BITS_PER_SLOT: u64 = SEGMENT_BITS as u64 - 1;
-const FILTER_BITS: u64 = FILTER_BITS_PER_SLOT * SLOTS as u64;
+/// Slots in the spill beyond those expected.
+const SPARE_SPILL: usize = 8;
 
+/// A name that found its line full.
 #[derive(Debug, Default)]
-struct Slot {
-    tag: AtomicU64,
-    record: AtomicU64,
+struct Spilled {
+    fingerprint: AtomicU64,
+    code: AtomicU64,
 }
 
-/// One cache line.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub(super) struct Bucket {
-    slots: [Slot; SLOTS],
-}
-
-/// Buckets of a fixed number. Clones share them; only the table's one writer may call `set`.
+/// Lines of a fixed number. Clones share them; only the table's one writer may call `set`.
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
-    buckets: Arc<[Bucket]>,
+    lines: Arc<[Line]>,
+    spill: Arc<[Spilled]>,
+    shape: Shape,
 }
 
-/// A segment must be rebuilt larger before it takes one more tag.
+/// What the writer knows of a segment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tally {
+    /// Names that have a record.
+    pub(super) live: usize,
+    /// The most there were since it was built.
+    peak: usize,
+    /// Slots used, of deleted names too; and those of them in the spill.
+    used: usize,
+    spilled: usize,
+}
+
+/// A segment must be rebuilt larger before it takes one more name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
+impl Tally {
+    /// Whether so many names are gone that a smaller segment would do.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.live + LEAST_LINES / 8 < self.peak - self.peak / 32
+    }
+}
+
 impl Segment {
     /// A segment that holds nothing, and can't.
-    pub(super) fn empty() -> Self {
-        Self { buckets: Arc::new([]) }
+    pub(super) fn empty(depth: u32) -> Self {
+        let shape = Shape { depth, implied: depth, is_dense: false };
+        Self { lines: Arc::new([]), spill: Arc::new([]), shape }
     }
 
-    /// Room for `filings` at four fifths of the slots, and a few more.
-    pub(super) fn with_room_for(filings: usize) -> Self {
-        let buckets = filings.saturating_mul(5) / 16 + 2;
-        Self { buckets: (0..buckets).map(|_| Bucket::default()).collect() }
+    /// An empty segment with room for these fingerprints, or for `names` of them if that is more; six slots to a
+    /// line if `may_be_dense` and it pays.
+    pub(super) fn with_room_for(
+        depth: u32,
+        fingerprints: impl Iterator<Item = u64>,
+        names: usize,
+        may_be_dense: bool,
+    ) -> Self {
+        let dense = Shape::new(depth, names, true);
+        let (shape, lines) = if may_be_dense && dense.0.implied >= DENSE_FROM_BITS {
+            dense
+        } else {
+            Shape::new(depth, names, false)
+        };
+        let (slots, fill) = if shape.is_dense { (DENSE, DENSE_FILL) } else { (WIDE, WIDE_FILL) };
+        let mut counts = vec![0_usize; lines];
+        let mut spilling = 0;
+        for fingerprint in fingerprints {
+            let count = &mut counts[shape.place(fingerprint, lines).line];
+            *count += 1;
+            spilling += usize::from(*count > slots);
+        }
+        let spill = (spilling + spilling / 4).max(names * fill.spill / 1000) + SPARE_SPILL;
+        Self {
+            lines: (0..lines).map(|_| Line::default()).collect(),
+            spill: (0..spill + spill / 8).map(|_| Spilled::default()).collect(),
+            shape,
+        }
     }
 
-    /// The most tags that are taken before `Full`: seven eighths of the slots.
-    pub(super) fn most_tags(&self) -> usize {
-        self.buckets.len() * SLOTS * 7 / 8
+    /// Bits of a fingerprint that chose the segment.
+    pub(super) fn depth(&self) -> u32 {
+        self.shape.depth
     }
 
-    /// Slots, used or not.
-    pub(super) fn slots(&self) -> usize {
-        self.buckets.len() * SLOTS
+    /// Octets in lines and spill, used or not.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.lines) + size_of_val(&*self.spill)
     }
 
-    /// The record under `fingerprint`, 0 where there is none. Touches one line for nearly every look-up.
+    /// Whether a slot has room for this code.
+    pub(super) fn has_room_for(&self, code: u64) -> bool {
+        code & ODD != 0 || code < (1 << self.shape.code_bits()) - ODD_VALUES
+    }
+
+    /// The code under `fingerprint`, `FREE` where there is none. Touches one line for nearly every look-up.
     pub(super) fn find(&self, fingerprint: u64) -> u64 {
-        self.slot_of(fingerprint).map_or(0, |slot| slot.record.load(Ordering::Acquire))
+        let place = self.shape.place(fingerprint, self.lines.len());
+        let Some(line) = self.lines.get(place.line) else {
+            return FREE;
+        };
+        let code = match self.shape.slot_in(line, place.tag) {
+            Some(slot) => self.shape.load(line, slot),
+            None if self.shape.is_passed(line, fingerprint) => self.find_spilled(fingerprint),
+            None => FREE,
+        };
+        if code == DELETED { FREE } else { code }
     }
 
-    /// Writes `record` (0 deletes) and returns the one before. `tags` counts the segment's tags.
-    pub(super) fn set(&self, fingerprint: u64, record: u64, tags: &mut usize) -> Result<u64, Full> {
-        if let Some(slot) = self.slot_of(fingerprint) {
-            return Ok(slot.record.swap(record, Ordering::AcqRel));
+    /// Brings a fingerprint's line into the cache. What it returns means nothing, but has to be used.
+    pub(super) fn touch(&self, fingerprint: u64) -> u64 {
+        let place = self.shape.place(fingerprint, self.lines.len());
+        self.lines.get(place.line).map_or(0, Shape::touch)
+    }
+
+    /// Writes `code`, for which there must be room (`FREE` deletes), and returns the one before.
+    pub(super) fn set(&self, fingerprint: u64, code: u64, tally: &mut Tally) -> Result<u64, Full> {
+        let place = self.shape.place(fingerprint, self.lines.len());
+        let Some(line) = self.lines.get(place.line) else {
+            return if code == FREE { Ok(FREE) } else { Err(Full) };
+        };
+        let stored = if code == FREE { DELETED } else { code };
+        let before = if let Some(slot) = self.shape.slot_in(line, place.tag) {
+            self.shape.replace(line, slot, stored)
+        } else if let Some(spilled) =
+            self.shape.is_passed(line, fingerprint).then(|| self.spilled(fingerprint)).flatten()
+        {
+            spilled.code.swap(stored, Ordering::AcqRel)
+        } else if code == FREE {
+            return Ok(FREE);
+        } else {
+            self.add(line, fingerprint, place.tag, code, tally)?;
+            FREE
+        };
+        let before = if before == DELETED { FREE } else { before };
+        tally.live = tally.live + usize::from(code != FREE) - usize::from(before != FREE);
+        tally.peak = tally.peak.max(tally.live);
+        Ok(before)
+    }
+
+    /// Every name held: fingerprint and code. `prefix` is the bits that chose the segment.
+    pub(super) fn iter(&self, prefix: u64) -> impl Iterator<Item = (u64, u64)> {
+        let shape = self.shape;
+        let in_lines = self.lines.iter().enumerate().flat_map(move |(at, line)| {
+            (0..shape.slots()).filter_map(move |slot| {
+                let (tag, code) = shape.tag_and_code(line, slot);
+                (code > DELETED).then(|| {
+                    let place = Place { line: at, tag };
+                    (shape.fingerprint(place, self.lines.len(), prefix), code)
+                })
+            })
+        });
+        let in_spill = self.spill.iter().filter_map(|spilled| {
+            let fingerprint = spilled.fingerprint.load(Ordering::Acquire);
+            let code = spilled.code.load(Ordering::Acquire);
+            (code > DELETED).then_some((fingerprint, code))
+        });
+        in_lines.chain(in_spill)
+    }
+
+    /// How many cache lines a look-up touches.
+    pub(super) fn lines_touched(&self, fingerprint: u64) -> usize {
+        let place = self.shape.place(fingerprint, self.lines.len());
+        let Some(line) = self.lines.get(place.line) else {
+            return 0;
+        };
+        if self.shape.slot_in(line, place.tag).is_some() || !self.shape.is_passed(line, fingerprint) {
+            return 1;
         }
-        if record == 0 {
-            return Ok(0);
-        }
-        if *tags >= self.most_tags() {
+        let probed = self
+            .probes(fingerprint)
+            .take_while(|spilled| ![0, fingerprint].contains(&spilled.fingerprint.load(Ordering::Relaxed)));
+        2 + probed.count() * size_of::<Spilled>() / size_of::<Line>()
+    }
+
+    /// Adds a name that isn't there.
+    fn add(&self, line: &Line, fingerprint: u64, tag: u64, code: u64, tally: &mut Tally) -> Result<(), Full> {
+        if tally.used * 100 >= self.lines.len() * self.shape.fill().full {
             return Err(Full);
         }
-        self.add(fingerprint, record);
-        *tags += 1;
-        Ok(0)
-    }
-
-    /// Every filing held: fingerprint and record. `index` is the segment's own, for the bits that tags leave out.
-    pub(super) fn iter(&self, index: usize) -> impl Iterator<Item = (u64, u64)> {
-        let high = u64::try_from(index).unwrap_or_default() << TAG_BITS;
-        self.buckets.iter().flat_map(|bucket| &bucket.slots).filter_map(move |slot| {
-            let tag = slot.tag.load(Ordering::Acquire);
-            let record = slot.record.load(Ordering::Acquire);
-            (tag & OCCUPIED != 0 && record != 0).then_some((high | tag & TAG_MASK, record))
-        })
-    }
-
-    /// How many lines a look-up touches.
-    #[cfg(test)]
-    pub(super) fn lines_touched(&self, fingerprint: u64) -> usize {
-        let mut at = self.home(fingerprint);
-        for lines in 1..=self.buckets.len() {
-            let bucket = &self.buckets[at];
-            if bucket.slot_of(fingerprint).is_some() || !bucket.was_passed_by(fingerprint) {
-                return lines;
+        if !self.shape.add(line, tag, code) {
+            if tally.spilled * 9 >= self.spill.len() * 8 {
+                return Err(Full);
             }
-            at = self.next(at);
+            let is_free = |spilled: &&Spilled| spilled.fingerprint.load(Ordering::Relaxed) == 0;
+            let spilled = self.probes(fingerprint).find(is_free).ok_or(Full)?;
+            // The code first: whoever sees the fingerprint sees it; and then the filter, which leads there.
+            spilled.code.store(code, Ordering::Release);
+            spilled.fingerprint.store(fingerprint, Ordering::Release);
+            self.shape.pass(line, fingerprint);
+            tally.spilled += 1;
         }
-        self.buckets.len()
+        tally.used += 1;
+        Ok(())
     }
 
-    fn slot_of(&self, fingerprint: u64) -> Option<&Slot> {
-        let mut at = self.home(fingerprint);
-        // Bounded by the number of buckets: a segment may be empty, and filters may all say yes.
-        for _ in 0..self.buckets.len() {
-            let bucket = &self.buckets[at];
-            if let Some(slot) = bucket.slot_of(fingerprint) {
-                return Some(slot);
+    fn find_spilled(&self, fingerprint: u64) -> u64 {
+        self.spilled(fingerprint).map_or(FREE, |spilled| spilled.code.load(Ordering::Acquire))
+    }
+
+    fn spilled(&self, fingerprint: u64) -> Option<&Spilled> {
+        for spilled in self.probes(fingerprint) {
+            match spilled.fingerprint.load(Ordering::Acquire) {
+                0 => return None,
+                found if found == fingerprint => return Some(spilled),
+                _ => {}
             }
-            if !bucket.was_passed_by(fingerprint) {
-                return None;
-            }
-            at = self.next(at);
         }
         None
     }
 
-    /// Puts a tag that isn't there into the first free slot from its home on.
-    fn add(&self, fingerprint: u64, record: u64) {
-        let (mut at, mut passed) = (self.home(fingerprint), 0_usize);
-        let slot = loop {
-            if let Some(slot) = self.buckets[at].free_slot() {
-                break slot;
+    /// The spill's slots in the order in which a name's is looked for.
+    fn probes(&self, fingerprint: u64) -> impl Iterator<Item = &Spilled> {
+        // From low bits, which have the least to do with the choice of the line.
+        let scaled = u128::from(fingerprint << (u64::BITS / 2)) * self.spill.len() as u128;
+        let start = usize::try_from(scaled >> u64::BITS).unwrap_or_default();
+        let (before, after) = self.spill.split_at(start.min(self.spill.len()));
+        after.iter().chain(before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+        /// At depth 0 and 8 lines have five slots, from 12 on six.
+        #[test]
+        fn a_segment_is_a_map(
+            depth in prop::sample::select(vec![0_u32, 1, 8, 12, 16]),
+            prefix in any::<u64>(),
+            steps in proptest::collection::vec((any::<u64>(), 0_u32..64, 0_u64..1 << 39, 0_u8..4), 0..900),
+        ) {
+            let prefix = if depth == 0 { 0 } else { prefix >> (u64::BITS - depth) };
+            let whole = |low: u64| match depth {
+                0 => low.max(1),
+                _ => prefix << (u64::BITS - depth) | low >> depth | 1 << 20,
+            };
+            let segment = Segment::with_room_for(depth, std::iter::empty(), 1000, true);
+            prop_assert_eq!(segment.shape.is_dense, depth >= 12);
+            let (mut tally, mut model) = (Tally::default(), HashMap::new());
+            for (low, bit, code, action) in steps {
+                // A neighbour that differs in one bit below the prefix.
+                for fingerprint in [whole(low), whole(low ^ 1 << bit)] {
+                    let code = match action {
+                        0 => FREE,
+                        1 => ODD | (code % ODD_VALUES),
+                        _ => code.max(DELETED + 1),
+                    };
+                    let Ok(before) = segment.set(fingerprint, code, &mut tally) else {
+                        continue;
+                    };
+                    prop_assert_eq!(before, model.insert(fingerprint, code).unwrap_or(FREE));
+                    prop_assert_eq!(segment.find(fingerprint), code);
+                }
             }
-            at = self.next(at);
-            passed += 1;
-        };
-        // The record first: whoever sees the tag sees it.
-        slot.record.store(record, Ordering::Release);
-        slot.tag.store(OCCUPIED | fingerprint & TAG_MASK, Ordering::Release);
-        let mut at = self.home(fingerprint);
-        for _ in 0..passed {
-            self.buckets[at].pass(fingerprint);
-            at = self.next(at);
+            model.retain(|_, code| *code != FREE);
+            prop_assert_eq!(tally.live, model.len());
+            for (fingerprint, code) in &model {
+                prop_assert_eq!(segment.find(*fingerprint), *code);
+            }
+            prop_assert_eq!(segment.iter(prefix).collect::<HashMap<_, _>>(), model);
         }
     }
 
-    /// The bucket where a search begins: the tag scaled to the number of buckets.
-    fn home(&self, fingerprint: u64) -> usize {
-        let scaled = u128::from(fingerprint << SEGMENT_BITS) * self.buckets.len() as u128;
-        usize::try_from(scaled >> u64::BITS).unwrap_or_default()
+    #[test]
+    fn what_finds_its_line_full_spills_until_the_segment_is_full() {
+        let segment = Segment::with_room_for(12, std::iter::empty(), 1000, true);
+        let mut tally = Tally::default();
+        // All of one line.
+        let taken = (1..).take_while(|&low| segment.set(low, DELETED + low, &mut tally).is_ok()).count();
+        assert!(taken > DENSE + 8 && tally.spilled == taken - DENSE, "{taken}");
+        for low in 1..=taken as u64 {
+            assert_eq!(segment.find(low), DELETED + low);
+        }
+        let touched = (1..=taken as u64).filter(|&low| segment.lines_touched(low) == 1);
+        assert_eq!(touched.count(), DENSE);
+        assert_eq!(segment.set(taken as u64 + 1, FREE, &mut tally), Ok(FREE));
     }
-
-    fn next(&self, at: usize) -> usize {
-        if at + 1 == self.buckets.len() { 0 } else { at + 1 }
-    }
-}
-
-impl Bucket {
-    fn slot_of(&self, fingerprint: u64) -> Option<&Slot> {
-        let wanted = OCCUPIED | fingerprint & TAG_MASK;
-        self.slots.iter().find(|slot| slot.tag.load(Ordering::Acquire) & (OCCUPIED | TAG_MASK) == wanted)
-    }
-
-    fn free_slot(&self) -> Option<&Slot> {
-        self.slots.iter().find(|slot| slot.tag.load(Ordering::Relaxed) & OCCUPIED == 0)
-    }
-
-    /// Whether a name with this fingerprint's filter bit went on from here.
-    fn was_passed_by(&self, fingerprint: u64) -> bool {
-        let (slot, bit) = filter_bit(fingerprint);
-        self.slots[slot].tag.load(Ordering::Acquire) & bit != 0
-    }
-
-    fn pass(&self, fingerprint: u64) {
-        let (slot, bit) = filter_bit(fingerprint);
-        self.slots[slot].tag.fetch_or(bit, Ordering::AcqRel);
-    }
-}
-
-/// The slot and the bit in its tag word that stand for a fingerprint: from its low bits, which have the least
-/// to do with the choice of the bucket.
-fn filter_bit(fingerprint: u64) -> (usize, u64) {
-    let index = ((fingerprint & u64::from(u32::MAX)) * FILTER_BITS) >> 32;
-    let slot = usize::try_from(index / FILTER_BITS_PER_SLOT).unwrap_or_default();
-    (slot, 1 << (u64::from(TAG_BITS) + index % FILTER_BITS_PER_SLOT))
 }

@@ -4,18 +4,16 @@
 
 mod asked;
 
-use super::{CheckArguments, block_on, table, today};
+use super::{CheckArguments, block_on, held::gate_address, table, today};
 use crate::admin::answer::VerdictAnswer;
-use crate::app::whereabouts;
 use crate::cache::{FilingCache, Staleness, saved};
-use crate::config::{Admin, Config, Registry};
+use crate::config::{Config, Registry};
 use crate::domain::DomainName;
 use crate::registry;
 use crate::verdict::{Coverage, Filings, Policy};
 use asked::{Asked, Basis};
 use std::collections::HashMap;
 use std::io::Write;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -137,19 +135,6 @@ async fn ask_gate(config: &Config, arguments: &CheckArguments) -> Result<Vec<Ver
     Ok(answers)
 }
 
-/// Where the gate says that it is, else where the config puts it; loopback where that is every interface.
-fn gate_address(config: &Config, admin: &Admin) -> Option<SocketAddr> {
-    let mut address = match admin.address.port() {
-        0 => whereabouts::find(&config.cache.directory)?,
-        _ => admin.address,
-    };
-    if address.ip().is_unspecified() {
-        let is_v4 = address.is_ipv4();
-        address.set_ip(if is_v4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
-    }
-    Some(address)
-}
-
 /// The state that a gate saved; without one `Err(None)`, or why it is no use.
 fn saved_state(config: &Config) -> Result<FilingCache, Option<String>> {
     let found = saved::read(&config.cache.directory, &config.provider);
@@ -239,6 +224,7 @@ fn origin(answer: &VerdictAnswer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::whereabouts;
     use crate::verdict::Verdict;
 
     fn answers(verdicts: &[Verdict]) -> Vec<VerdictAnswer> {

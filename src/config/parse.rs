@@ -42,11 +42,13 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
     let workers = root.value("workers").and_then(|value| value.integer(0..=1024)).unwrap_or(0);
     let listeners = listener::listeners(&mut root);
     let sites = site::sites(&mut root);
+    let (registry, gate) = root.section("registry").map(registry::registry).unwrap_or_default();
     let parsed = Config {
         workers,
         tls: tls(root.section("tls")),
         default_site: root.section("default_site").and_then(site::default_site),
-        registry: root.section("registry").and_then(registry::registry),
+        registry,
+        gate,
         cache: cache(root.section("cache")),
         enforcement: enforcement::enforcement(&mut root, &provider),
         limits: limits(root.section("limits")),
@@ -122,6 +124,7 @@ fn limits(section: Option<Section<'_>>) -> Limits {
         idle_timeout: Duration::from_secs(75),
         drain_timeout: Duration::from_secs(30),
         body_timeout: Duration::from_secs(30),
+        min_rate: 240,
     };
     let Some(mut section) = section else { return limits };
     let counts: [(_, &mut usize, _); 3] = [
@@ -136,6 +139,9 @@ fn limits(section: Option<Section<'_>>) -> Limits {
     }
     if let Some(octets) = optional(&mut section, "header_bytes", |value| value.size(1024..=16 << 20)) {
         limits.header_bytes = octets;
+    }
+    if let Some(octets) = optional(&mut section, "min_rate", |value| value.size(0..=1 << 30)) {
+        limits.min_rate = octets;
     }
     let timeouts = [
         ("header_timeout", &mut limits.header_timeout),

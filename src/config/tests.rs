@@ -95,6 +95,7 @@ fn every_key_of_the_contract_is_understood() {
     assert_eq!(site.target.timeouts.connect, Duration::from_secs(1));
     let Some(Registry::Remote { url, token, .. }) = &config.registry else { panic!("remote") };
     assert_eq!((url.as_str(), token.as_deref()), ("https://registry.example:7443", Some("s3cret")));
+    assert_eq!(config.gate, None);
     let enforcement = &config.enforcement;
     assert_eq!(enforcement.blocked_by, "https://example.com/filing");
     assert_eq!(enforcement.stale_after, Duration::from_hours(24));
@@ -313,6 +314,12 @@ fn registries_that_can_not_be() {
         "[registry]\nurl = \"https://r\"\n[registry.embedded]\n",
         &[
             "f.toml:2:1: registry.url: follow a registry (url) or run one ([registry.embedded]), not both; leave one out",
+        ],
+    );
+    check(
+        "[registry]\nurl = \"https://r\"\ngate = \"gate 1\"\n",
+        &[
+            "f.toml:3:8: registry.gate: \"gate 1\" can't name a gate; use 1 to 64 letters, digits, `-`, `_` or `.`, like \"gate-1\"",
         ],
     );
     check(

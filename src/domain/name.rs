@@ -26,6 +26,7 @@ pub struct DomainName {
     len: u8,
     /// Where the registrable domain starts: looked up once, asked for often.
     registrable_at: u8,
+    is_government: bool,
     bytes: [u8; NAME_MAX],
 }
 
@@ -42,6 +43,7 @@ impl DomainName {
         let mut name = Self {
             len: u8::try_from(bytes.len()).map_err(|_| NameError::TooLong)?,
             registrable_at: NOWHERE,
+            is_government: false,
             bytes: [0; NAME_MAX],
         };
         let buffer = &mut name.bytes[..bytes.len()];
@@ -58,14 +60,18 @@ impl DomainName {
                 None => NameError::BadAddress,
             });
         }
-        if has_punycode && !is_true_punycode(name.as_str()) {
+        let text = name.as_str();
+        if has_punycode && !is_true_punycode(text) {
             return Err(NameError::BadPunycode);
         }
-        if let Some(start) = registrable_start(name.as_str()) {
+        let is_government =
+            GOVERNMENT_SUFFIXES.iter().any(|suffix| text != *suffix && is_within(text, suffix));
+        if let Some(start) = registrable_start(text) {
             name.registrable_at = u8::try_from(start).map_err(|_| NameError::TooLong)?;
         }
+        name.is_government = is_government;
         // Hosts with an underscore exist; nobody can register one.
-        if name.registrable().unwrap_or(name.as_str()).contains('_') {
+        if bytes.contains(&b'_') && name.registrable().unwrap_or(name.as_str()).contains('_') {
             return Err(NameError::Underscore);
         }
         Ok(name)
@@ -100,7 +106,7 @@ impl DomainName {
 
     /// Whether it lies under `.gov.cn` or `.政务`, where units may have filings of their own.
     pub fn is_government(&self) -> bool {
-        GOVERNMENT_SUFFIXES.iter().any(|suffix| self.as_str() != *suffix && self.is_within(suffix))
+        self.is_government
     }
 
     /// The names whose filing could cover this one, most specific first: only the registrable
@@ -109,32 +115,34 @@ impl DomainName {
     pub fn filing_candidates(&self) -> impl Iterator<Item = &str> {
         let name = self.as_str();
         let registrable_at = usize::from(self.registrable_at);
-        let below = match self.registrable() {
-            Some(_) if self.is_government() => &name[..registrable_at],
-            _ => "",
-        };
+        let has_registrable = !self.is_public_suffix();
+        let below = if has_registrable && self.is_government { &name[..registrable_at] } else { "" };
         let labels = below.bytes().filter(|&byte| byte == b'.').count();
         // Every start of a label before the registrable domain: the name's own, and after each dot but the last.
         std::iter::once(0)
             .chain(below.match_indices('.').map(|(dot, _)| dot + 1))
             .take(labels)
             .skip(labels.saturating_sub(CANDIDATES_MAX - 1))
-            .chain(self.registrable().map(|_| registrable_at))
+            .chain(has_registrable.then_some(registrable_at))
             .map(move |start| &name[start..])
     }
 
     /// Whether `self` is `parent` or lies below it (whole labels). `parent` is in canonical form.
     pub fn is_within(&self, parent: &str) -> bool {
-        match self.as_str().strip_suffix(parent) {
-            Some(rest) => !parent.is_empty() && (rest.is_empty() || rest.ends_with('.')),
-            None => false,
-        }
+        is_within(self.as_str(), parent)
     }
 
     /// The names above this one, nearest first: `b.c`, `c` for `a.b.c`.
     pub fn parents(&self) -> impl Iterator<Item = &str> {
         let name = self.as_str();
         name.match_indices('.').map(move |(dot, _)| &name[dot + 1..])
+    }
+}
+
+fn is_within(name: &str, parent: &str) -> bool {
+    match name.strip_suffix(parent) {
+        Some(rest) => !parent.is_empty() && (rest.is_empty() || rest.ends_with('.')),
+        None => false,
     }
 }
 
@@ -215,7 +223,7 @@ impl fmt::Debug for DomainName {
 
 impl PartialEq for DomainName {
     fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
+        self.bytes[..usize::from(self.len)] == other.bytes[..usize::from(other.len)]
     }
 }
 

@@ -3,7 +3,7 @@
 //! The checksum (SHA-256, cut to 8 octets, over kind and payload) finds what a broken disk or proxy does;
 //! whether entries add up to a registry's state is for the digest to say.
 
-use super::{Digest, Entry, EpochKey, Fingerprint, Position, Summary};
+use super::{Digest, Entry, EpochKey, Fingerprint, Position, RANGES, Summary};
 use crate::filing::PackedRecord;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -17,6 +17,8 @@ pub const MAX_SNAPSHOT_FRAME_ENTRIES: usize = 65_536;
 const MAX_ODD_BYTES: usize = 255;
 const CHECKSUM_BYTES: usize = 8;
 const SUMMARY_BYTES: usize = 48;
+/// A range's number and digest.
+const RANGE_BYTES: usize = 18;
 /// The version of this format; a reader refuses any other.
 const VERSION: u16 = 1;
 const MAGIC: &[u8; 6] = b"beian\0";
@@ -49,6 +51,13 @@ pub enum Frame {
     },
     /// Nothing new: the state is still this.
     Heartbeat(/** The state. */ Summary),
+    /// A state by ranges, so that two can be compared: a follower's question, and what a registry's answer begins with.
+    Ranges {
+        /** The whole state. */
+        summary: Summary,
+        /** Ranges by number, ascending, each once, with the digest over its entries. */
+        ranges: Vec<(u16, Digest)>,
+    },
 }
 
 /// What is wrong with a frame; none of its content was used.
@@ -102,6 +111,15 @@ impl Frame {
                 out.put_u8(b'H');
                 put_summary(out, summary);
             }
+            Self::Ranges { summary, ranges } => {
+                out.put_u8(b'R');
+                put_summary(out, summary);
+                out.put_u16_le(u16::try_from(ranges.len()).expect("there are RANGES ranges at most"));
+                for (range, digest) in ranges {
+                    out.put_u16_le(*range);
+                    out.put_u128_le(digest.0);
+                }
+            }
         }
         let checksum = checksum(&out[start + 4..]);
         out.put_slice(&checksum);
@@ -147,6 +165,7 @@ impl Frame {
                 Self::Batch { after, entries: take_entries(from, MAX_BATCH_ENTRIES)?, summary }
             }
             b'H' => Self::Heartbeat(take_summary(from)?),
+            b'R' => Self::Ranges { summary: take_summary(from)?, ranges: take_ranges(from)? },
             _ => return Err(FrameError::Malformed("unknown kind")),
         };
         if payload.is_empty() { Ok(frame) } else { Err(FrameError::Malformed("octets left over")) }
@@ -188,6 +207,12 @@ impl FrameReader {
         }
         let kind = frame.get_u8();
         Frame::decode(kind, frame).map(Some)
+    }
+
+    /// Octets held of a frame that is not whole yet.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Says whether the stream may end here.
@@ -287,6 +312,18 @@ fn take_entries(from: &mut Bytes, most: usize) -> Result<Vec<Entry>, FrameError>
     Ok(entries)
 }
 
+fn take_ranges(from: &mut Bytes) -> Result<Vec<(u16, Digest)>, FrameError> {
+    let count = usize::from(take(from, 2)?.get_u16_le());
+    if count > RANGES {
+        return Err(FrameError::Malformed("range count"));
+    }
+    let mut octets = take(from, count * RANGE_BYTES)?;
+    let ranges: Vec<_> = (0..count).map(|_| (octets.get_u16_le(), Digest(octets.get_u128_le()))).collect();
+    let is_ascending = ranges.windows(2).all(|pair| pair[0].0 < pair[1].0);
+    let is_within = ranges.last().is_none_or(|&(range, _)| usize::from(range) < RANGES);
+    if is_ascending && is_within { Ok(ranges) } else { Err(FrameError::Malformed("ranges")) }
+}
+
 fn take_compressed(from: &mut Bytes) -> Result<Bytes, FrameError> {
     let length = usize::try_from(take(from, 4)?.get_u32_le()).unwrap_or(usize::MAX);
     if length > MAX_FRAME_BYTES {
@@ -313,6 +350,10 @@ mod tests {
             Frame::End,
             Frame::Batch { after: Position { epoch: 7, seq: 8 }, entries: vec![entry(4, 0)], summary },
             Frame::Heartbeat(summary),
+            Frame::Ranges {
+                summary,
+                ranges: vec![(0, Digest(1)), (7, Digest(u128::MAX)), (4095, Digest(3))],
+            },
         ]
     }
 
@@ -357,6 +398,21 @@ mod tests {
             let mut reader = FrameReader::default();
             reader.push(&length.to_le_bytes());
             assert!(matches!(reader.next_frame(), Err(FrameError::Length(_))), "{length}");
+        }
+    }
+
+    #[test]
+    fn ranges_come_once_and_in_order() {
+        let summary = Summary::default();
+        let decoded = |ranges: &[u16]| {
+            let ranges = ranges.iter().map(|&range| (range, Digest(1))).collect();
+            let mut reader = FrameReader::default();
+            reader.push(&Frame::Ranges { summary, ranges }.to_bytes());
+            reader.next_frame().is_ok()
+        };
+        assert!(decoded(&[]) && decoded(&[4095]) && decoded(&[0, 1, 4095]));
+        for bad in [&[4096][..], &[1, 1], &[2, 1]] {
+            assert!(!decoded(bad), "{bad:?}");
         }
     }
 

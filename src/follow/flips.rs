@@ -14,12 +14,14 @@ const WINDOW: Duration = Duration::from_secs(60);
 pub(super) struct Flips {
     /// The share of all filings that may be newly blocked.
     share: f64,
+    /// Fewer than this are never held.
+    pub(super) least: u64,
     recent: VecDeque<(Instant, u64)>,
 }
 
 impl Flips {
     pub(super) fn new(share: f64) -> Self {
-        Self { share, recent: VecDeque::new() }
+        Self { share, least: LEAST_FLIPS, recent: VecDeque::new() }
     }
 
     /// Whether this and what came just before it stay within bounds.
@@ -29,7 +31,7 @@ impl Flips {
         let flips = before.saturating_add(effect.newly_blocked);
         // What was blocked just before may be gone from the total.
         let of = effect.of.saturating_add(before);
-        effect.newly_blocked == 0 || flips < LEAST_FLIPS || share(flips, of) <= self.share
+        effect.newly_blocked == 0 || flips < self.least || share(flips, of) <= self.share
     }
 
     /// Remembers an update that was applied.

@@ -17,9 +17,17 @@ const STABLE_AFTER: Duration = Duration::from_secs(5);
 /// How often a held update is looked at anew: the registry may have taken it back.
 const HELD_RETRY: Duration = Duration::from_secs(30);
 /// Changes are saved at most this often.
-const SAVE: Duration = Duration::from_secs(2);
+const SAVE: Duration = Duration::from_millis(500);
 /// How often a state that did not change is saved, for the time at which it was last known to be current.
 const SAVE_UNCHANGED: Duration = Duration::from_secs(600);
+/// Until an acknowledgement is taken.
+const ACKNOWLEDGE: Duration = Duration::from_secs(5);
+/// Before one that failed is sent anew, by then of the newest position.
+const ACKNOWLEDGE_RETRY: Duration = Duration::from_secs(1);
+/// Between two, however fast positions come.
+const BETWEEN_ACKNOWLEDGEMENTS: Duration = Duration::from_millis(10);
+/// How often the same position is said again: a registry forgets gates that it did not hear of for a minute.
+const SAY_AGAIN: Duration = Duration::from_secs(20);
 
 /// All the waits.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +42,10 @@ pub(super) struct Pace {
     pub(super) held_retry: Duration,
     pub(super) save: Duration,
     pub(super) save_unchanged: Duration,
+    pub(super) acknowledge: Duration,
+    pub(super) acknowledge_retry: Duration,
+    pub(super) between_acknowledgements: Duration,
+    pub(super) say_again: Duration,
 }
 
 impl Default for Pace {
@@ -49,6 +61,10 @@ impl Default for Pace {
             held_retry: HELD_RETRY,
             save: SAVE,
             save_unchanged: SAVE_UNCHANGED,
+            acknowledge: ACKNOWLEDGE,
+            acknowledge_retry: ACKNOWLEDGE_RETRY,
+            between_acknowledgements: BETWEEN_ACKNOWLEDGEMENTS,
+            say_again: SAY_AGAIN,
         }
     }
 }
@@ -57,6 +73,9 @@ impl Default for Pace {
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
+    /// Where the share comes from instead of the system's randomness.
+    #[cfg(test)]
+    pub(super) fixed_share: Option<f64>,
 }
 
 impl Backoff {
@@ -70,6 +89,10 @@ impl Backoff {
         let doubled = pace.first_retry.saturating_mul(1 << self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
         let most = doubled.min(pace.longest_retry);
+        #[cfg(test)]
+        if let Some(share) = self.fixed_share {
+            return most.mul_f64(0.5 + share / 2.0);
+        }
         let mut random = [0; 4];
         // Without randomness all of it is waited.
         let share = match getrandom::fill(&mut random) {

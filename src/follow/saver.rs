@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// A save may take one part in this many of the time: writing millions of filings is work.
+/// Saves may take one part in this many of the time: a checkpoint of millions of filings is work.
 const SAVE_SHARE: u32 = 10;
 
 /// Saves on demand.
@@ -30,7 +30,7 @@ struct Shared {
     stats: Arc<FollowStats>,
     wanted: Notify,
     is_urgent: AtomicBool,
-    /// What the file holds: position and time of the last sync.
+    /// What the files hold: position and time of the last sync.
     last: Mutex<Option<(Position, i64)>>,
 }
 
@@ -41,6 +41,7 @@ impl Saver {
         cache: &Arc<FilingCache>,
         stats: &Arc<FollowStats>,
     ) -> Self {
+        cache.remember_changes();
         let shared = Shared {
             saved,
             provider: provider.into(),
@@ -61,30 +62,27 @@ impl Saver {
     /// Shows what was saved, if it can be used. Says whether there is a state now.
     pub(super) fn load(&self, now: std::time::Instant) -> bool {
         let shared = &self.shared;
-        match shared.saved.load(&shared.provider) {
-            Ok(None) => {
-                tracing::info!("no filings were saved");
-                false
-            }
-            Ok(Some((table, synced_at_ms))) => {
-                let position = table.position();
-                tracing::info!(
-                    filings = table.count(),
-                    epoch = position.epoch,
-                    seq = position.seq,
-                    "loaded the saved filings"
-                );
-                shared.cache.publish_saved(table, now, synced_at_ms);
-                *shared.last() = Some((position, synced_at_ms));
-                true
-            }
-            Err(error) => {
-                tracing::error!(error = &error as &dyn Error, "starting without the saved filings");
-                count(&shared.stats.load_errors);
-                shared.stats.set_save_error(Some(error.to_string()));
-                false
-            }
+        let loaded = shared.saved.load(&shared.provider);
+        for error in &loaded.refused {
+            tracing::error!(error = error as &dyn Error, "a part of the saved filings can't be used");
+            count(&shared.stats.load_errors);
+            shared.stats.set_save_error(Some(error.to_string()));
         }
+        let Some((table, synced_at_ms)) = loaded.found else {
+            tracing::info!("starting without saved filings");
+            return false;
+        };
+        let position = table.position();
+        tracing::info!(
+            filings = table.count(),
+            epoch = position.epoch,
+            seq = position.seq,
+            "loaded the saved filings"
+        );
+        shared.cache.publish_saved(table, now, synced_at_ms);
+        shared.stats.set_saved(position);
+        *shared.last() = Some((position, synced_at_ms));
+        true
     }
 
     /// Asks for a save: at once where a snapshot came, soon where changes did.
@@ -112,7 +110,7 @@ impl Saver {
         }
     }
 
-    /// Saves unless the file already holds this. Says whether it does now.
+    /// Saves unless the files already hold this. Says whether it does now.
     pub(super) async fn save(&self) -> bool {
         let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || shared.save()).await.unwrap_or(false)
@@ -143,12 +141,12 @@ impl Shared {
         if *last == Some(synced) {
             return true;
         }
-        let Some((state, synced_at_ms)) = self.cache.copy() else {
-            return true;
-        };
-        match self.saved.save(&self.provider, &state, synced_at_ms) {
-            Ok(()) => {
-                *last = Some((state.position, synced_at_ms));
+        match self.saved.save(&self.provider, &self.cache) {
+            Ok(saved) => {
+                *last = saved;
+                if let Some((position, _)) = saved {
+                    self.stats.set_saved(position);
+                }
                 count(&self.stats.saves);
                 self.stats.set_save_error(None);
                 true

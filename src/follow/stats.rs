@@ -1,8 +1,10 @@
 //! What a follower did, for metrics and status: written by it alone, read by anybody.
 
 use crate::cache::Effect;
+use crate::feed::Position;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 use tokio::sync::Notify;
 
 /// Counters and state of the follower. Share it in an `Arc`.
@@ -19,6 +21,18 @@ pub struct FollowStats {
     pub snapshots: AtomicU64,
     /// Times that the state could not be followed further and a snapshot was asked for.
     pub resyncs: AtomicU64,
+    /// Repairs that put the state right.
+    pub repairs: AtomicU64,
+    /// Ranges that they replaced.
+    pub repaired_ranges: AtomicU64,
+    /// Snapshots that went on where a connection had cut them.
+    pub resumed_snapshots: AtomicU64,
+    /// Cancellations enforced although an earlier update waits.
+    pub enforced_ahead: AtomicU64,
+    /// Positions that the registry took note of as in force here.
+    pub acknowledgements: AtomicU64,
+    /// Times that it could not be told.
+    pub acknowledgement_errors: AtomicU64,
     /// Connections that ended, or could not be made, and were tried again.
     pub reconnects: AtomicU64,
     /// Saves that failed.
@@ -30,9 +44,36 @@ pub struct FollowStats {
     refused: [AtomicU64; Refused::ALL.len()],
     last_error: Mutex<Option<String>>,
     save_error: Mutex<Option<String>>,
-    held: Mutex<Option<Effect>>,
-    is_released: AtomicBool,
-    release: Notify,
+    saved: Mutex<Option<Position>>,
+    held: Mutex<Option<HeldUpdate>>,
+    word: Mutex<Option<Word>>,
+    spoken: Notify,
+}
+
+/// An update that waits for an operator's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldUpdate {
+    /// What it would do.
+    pub effect: Effect,
+    /// Where it leads; none where it is a whole state that is fetched again once it may be shown.
+    pub position: Option<Position>,
+    /// Filings that it changes.
+    pub changes: usize,
+    /// Of these, how many are in force already: single cancellations.
+    pub ahead: usize,
+    /// Since when, on this machine's clock.
+    pub since: SystemTime,
+    /// An operator refused it: it waits for the registry to take it back.
+    pub is_refused: bool,
+}
+
+/// What an operator says of a held update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Let it come into force.
+    Apply,
+    /// Keep the old state until the registry's no longer newly blocks as many.
+    Refuse,
 }
 
 /// Kinds of refused updates, by what was wrong.
@@ -110,29 +151,36 @@ impl FollowStats {
         read(&self.last_error).or_else(|| read(&self.save_error))
     }
 
-    /// The update that waits for an operator's word, by what it would do.
+    /// The position that a start without the registry would begin with, at least.
     #[must_use]
-    pub fn held(&self) -> Option<Effect> {
+    pub fn saved(&self) -> Option<Position> {
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The update that waits for an operator's word.
+    #[must_use]
+    pub fn held(&self) -> Option<HeldUpdate> {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The operator's word: what is held may be applied, and what follows it until the registry is caught up
-    /// with. Says whether anything was held.
-    pub fn release(&self) -> bool {
+    /// The operator's word on what is held. Says whether anything was held.
+    pub fn say(&self, word: Word) -> bool {
         let was_held = self.held().is_some();
         if was_held {
-            self.is_released.store(true, Ordering::Relaxed);
-            self.release.notify_one();
+            *self.word.lock().unwrap_or_else(PoisonError::into_inner) = Some(word);
+            self.spoken.notify_one();
         }
         was_held
     }
 
-    pub(super) async fn released(&self) {
-        self.release.notified().await;
-    }
-
-    pub(super) fn is_released(&self) -> bool {
-        self.is_released.load(Ordering::Relaxed)
+    /// The operator's next word.
+    pub(super) async fn word(&self) -> Word {
+        loop {
+            if let Some(word) = self.word.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return word;
+            }
+            self.spoken.notified().await;
+        }
     }
 
     pub(super) fn set_connected(&self, is_connected: bool) {
@@ -151,12 +199,12 @@ impl FollowStats {
         *self.save_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
     }
 
-    pub(super) fn set_held(&self, held: Option<Effect>) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+    pub(super) fn set_saved(&self, position: Position) {
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(position);
     }
 
-    pub(super) fn end_release(&self) {
-        self.is_released.store(false, Ordering::Relaxed);
+    pub(super) fn set_held(&self, held: Option<HeldUpdate>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
     }
 }
 

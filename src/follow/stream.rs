@@ -1,18 +1,21 @@
-//! One request to a registry's feed, its answer as frames, and what can go wrong with that.
+//! One request to a registry's feed, its answer as frames, and what can go wrong with that. Knows no socket.
 
 use super::pace::Pace;
 use super::stats::Refused;
 use crate::cache::{AssemblyError, Refusal};
-use crate::feed::{Frame, FrameError, FrameReader, MEDIA_TYPE};
-use reqwest::{Client, Response, StatusCode, Url, header};
+use crate::feed::{Frame, FrameError, FrameReader, Position};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, StreamExt};
+use http::StatusCode;
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// Why following stopped for now.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("the registry can't be reached: {}", chain(.0))]
-    Http(reqwest::Error),
+    #[error("the registry can't be reached: {0}")]
+    Unreachable(String),
     #[error("the registry answered {0}")]
     Status(StatusCode),
     #[error("changes after the held position are no longer kept")]
@@ -23,8 +26,10 @@ pub(super) enum Failure {
     Ended,
     #[error("the stream ended before its end")]
     Truncated,
-    #[error("a frame that does not belong in a stream of changes")]
+    #[error("a frame that does not belong there")]
     Order,
+    #[error("the ranges that the registry sent do not add up")]
+    Ranges,
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error(transparent)]
@@ -37,13 +42,16 @@ impl Failure {
     /// The kind, where something the registry sent was refused.
     pub(super) fn refused(&self) -> Option<Refused> {
         Some(match self {
-            Self::Http(_) | Self::Status(_) | Self::Gone | Self::Silent(_) | Self::Ended => return None,
+            Self::Unreachable(_) | Self::Status(_) | Self::Gone | Self::Silent(_) | Self::Ended => {
+                return None;
+            }
             Self::Truncated | Self::Frame(FrameError::Truncated) => Refused::Truncated,
             Self::Frame(_) => Refused::Frame,
             Self::Order | Self::Assembly(AssemblyError::Order) => Refused::Order,
             Self::Assembly(AssemblyError::Provider(_)) => Refused::Provider,
-            Self::Assembly(AssemblyError::Digest | AssemblyError::Duplicate) => Refused::Digest,
-            Self::Refusal(Refusal::Digest) => Refused::Digest,
+            Self::Ranges
+            | Self::Assembly(AssemblyError::Digest | AssemblyError::Duplicate)
+            | Self::Refusal(Refusal::Digest) => Refused::Digest,
             Self::Refusal(Refusal::Epoch { .. }) => Refused::Epoch,
             Self::Refusal(Refusal::Position { .. } | Refusal::NeverSynced) => Refused::Position,
             Self::Refusal(Refusal::Held(_)) => Refused::Held,
@@ -51,90 +59,131 @@ impl Failure {
     }
 
     /// Whether changes can't lead from what is held to what the registry holds.
-    pub(super) fn needs_snapshot(&self) -> bool {
+    pub(super) fn ends_changes(&self) -> bool {
         match self {
             Self::Gone => true,
             Self::Refusal(refusal) => !matches!(refusal, Refusal::Held(_)),
             _ => false,
         }
     }
-}
 
-/// The error with its causes, without the URL (it is in the config) or anything of the request.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    if text.is_empty() { "request failed".into() } else { text }
-}
-
-/// Where the feed is, and how to ask.
-pub(super) struct Feed {
-    pub(super) client: Client,
-    /// Up to and with `/v1/feed/`.
-    pub(super) base: Url,
-    /// Never logged: marked as sensitive.
-    pub(super) authorization: Option<header::HeaderValue>,
-    pub(super) provider: Box<str>,
-}
-
-impl Feed {
-    /// Asks, and gives the answer's frames.
-    pub(super) async fn open(
-        &self,
-        what: &str,
-        parameters: &[(&str, u64)],
-        pace: &Pace,
-    ) -> Result<Frames, Failure> {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}{what}", self.base.path()));
-        url.query_pairs_mut().append_pair("provider", &self.provider);
-        for (name, value) in parameters {
-            url.query_pairs_mut().append_pair(name, &value.to_string());
-        }
-        let mut request = self.client.get(url).header(header::ACCEPT, MEDIA_TYPE);
-        if let Some(authorization) = &self.authorization {
-            request = request.header(header::AUTHORIZATION, authorization.clone());
-        }
-        let answer = timeout(pace.response, request.send()).await;
-        let response = answer.map_err(|_| Failure::Silent(pace.response))?.map_err(Failure::Http)?;
-        match response.status() {
-            StatusCode::OK => Ok(Frames { response, reader: FrameReader::default() }),
-            StatusCode::GONE => Err(Failure::Gone),
-            status => Err(Failure::Status(status)),
+    /// Whether no repair can lead there either.
+    pub(super) fn ends_repair(&self) -> bool {
+        match self {
+            Self::Refusal(refusal) => matches!(refusal, Refusal::Epoch { .. } | Refusal::NeverSynced),
+            Self::Gone => true,
+            // A registry that knows of no repair.
+            Self::Status(status) => {
+                matches!(*status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)
+            }
+            _ => false,
         }
     }
+
+    /// Whether what had arrived before is as good as ever.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_)
+                | Self::Status(_)
+                | Self::Silent(_)
+                | Self::Truncated
+                | Self::Frame(FrameError::Truncated)
+        )
+    }
+}
+
+/// What a registry is asked for.
+#[derive(Debug, Clone)]
+pub(super) enum Ask {
+    /// The whole state, or the rest of one.
+    Snapshot(Option<Rest>),
+    /// The changes after a position.
+    Changes(Position),
+    /// What differs from these ranges: a frame.
+    Repair(Bytes),
+    /// To take note of what is in force here: JSON.
+    Acknowledge(Bytes),
+}
+
+/// The rest of a snapshot that was cut.
+#[derive(Debug, Clone)]
+pub(super) struct Rest {
+    pub(super) from: u64,
+    pub(super) etag: Box<str>,
+}
+
+/// An answer, its body yet to come.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    /// A strong one.
+    pub(super) etag: Option<Box<str>>,
+    /// Where in the whole a part begins.
+    pub(super) starts_at: Option<u64>,
+    pub(super) body: BoxStream<'static, Result<Bytes, Failure>>,
+}
+
+/// Whoever answers for the registry.
+pub(super) trait Registry: Send + Sync {
+    fn ask(&self, ask: Ask) -> BoxFuture<'static, Result<Reply, Failure>>;
+}
+
+/// Asks, and gives a good answer's frames.
+pub(super) async fn open(registry: &dyn Registry, ask: Ask, pace: &Pace) -> Result<Frames, Failure> {
+    let wanted = match &ask {
+        Ask::Snapshot(rest) => rest.clone(),
+        _ => None,
+    };
+    let reply = timeout(pace.response, registry.ask(ask)).await;
+    let Reply { status, etag, starts_at, body } = reply.map_err(|_| Failure::Silent(pace.response))??;
+    let from = match (status, wanted) {
+        (StatusCode::OK, _) => 0,
+        (StatusCode::PARTIAL_CONTENT, Some(rest))
+            if starts_at == Some(rest.from) && etag.as_ref() == Some(&rest.etag) =>
+        {
+            rest.from
+        }
+        (StatusCode::PARTIAL_CONTENT, _) => return Err(Failure::Order),
+        (StatusCode::GONE, _) => return Err(Failure::Gone),
+        (status, _) => return Err(Failure::Status(status)),
+    };
+    Ok(Frames { from, etag, body, reader: FrameReader::default(), whole: from, taken: from })
 }
 
 /// An answer's frames as they arrive.
-#[derive(Debug)]
 pub(super) struct Frames {
-    response: Response,
+    /// Where in the whole this answer begins.
+    pub(super) from: u64,
+    pub(super) etag: Option<Box<str>>,
+    /// Where the last frame that was given ended.
+    pub(super) whole: u64,
+    taken: u64,
+    body: BoxStream<'static, Result<Bytes, Failure>>,
     reader: FrameReader,
 }
 
 impl Frames {
-    /// The next frame; none at the end. No more than `silence` passes between octets.
+    /// The next frame; none at the end. No more than `silence` passes between octets. May be dropped and called
+    /// again.
     pub(super) async fn next(&mut self, silence: Duration) -> Result<Option<Frame>, Failure> {
         loop {
             if let Some(frame) = self.reader.next_frame()? {
+                let pending = u64::try_from(self.reader.pending()).unwrap_or(u64::MAX);
+                self.whole = self.taken.saturating_sub(pending);
                 return Ok(Some(frame));
             }
-            let chunk = timeout(silence, self.response.chunk()).await;
-            match chunk.map_err(|_| Failure::Silent(silence))? {
-                Ok(Some(octets)) => self.reader.push(&octets),
-                Ok(None) => {
+            let octets = timeout(silence, self.body.next()).await;
+            match octets.map_err(|_| Failure::Silent(silence))? {
+                Some(Ok(octets)) => {
+                    self.taken += u64::try_from(octets.len()).unwrap_or(u64::MAX);
+                    self.reader.push(&octets);
+                }
+                None => {
                     self.reader.finish()?;
                     return Ok(None);
                 }
-                Err(_) if self.reader.finish().is_err() => return Err(Failure::Truncated),
-                Err(error) => return Err(Failure::Http(error)),
+                Some(Err(_)) if self.reader.finish().is_err() => return Err(Failure::Truncated),
+                Some(Err(failure)) => return Err(failure),
             }
         }
     }

@@ -1,16 +1,18 @@
 //! The follower against a scripted registry: each fault of storage and network.
 
 use super::*;
-use crate::cache::{Staleness, Table};
+use crate::cache::{Effect, Staleness, Table};
 use crate::config::WhenStale;
-use crate::feed::{Digest, EpochKey, MAX_SNAPSHOT_FRAME_ENTRIES};
+use crate::feed::{Digest, Entry, EpochKey, Frame, MAX_SNAPSHOT_FRAME_ENTRIES, Position, Summary, range_of};
 use crate::filing::{FilingNumber, FilingRecord, PackedRecord, Status};
 use registry::{Answer, FakeRegistry, Then};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 mod registry;
+mod simulation;
 
 const PROVIDER: &str = "example-cloud";
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -111,6 +113,7 @@ impl World {
             token: Some("s3cret".into()),
             ca_file: None,
             provider: PROVIDER.into(),
+            gate: "gate-1".into(),
             directory: directory.into(),
             hold_flips_above: 0.05,
             cache: Arc::clone(&cache),
@@ -146,7 +149,7 @@ async fn until(what: &str, mut is_met: impl FnMut() -> bool) {
 
 /// Holds `old`, meets the faults, then an honest registry at `new`: `old` serves all along, nothing of the
 /// faults ever shows, the follower ends where the registry is, and the counter tells.
-async fn check(what: &str, faults: Vec<Answer>, refused: Option<Refused>, resyncs: u64) {
+async fn check(what: &str, faults: Vec<Answer>, refused: Option<Refused>, is_repaired: u64) {
     let directory = tempfile::tempdir().unwrap();
     let first = Answer::octets("snapshot", octets(&snapshot_frames(&old_state())), Then::End);
     let script = std::iter::once(first).chain(faults).collect();
@@ -166,7 +169,7 @@ async fn check(what: &str, faults: Vec<Answer>, refused: Option<Refused>, resync
     }
     let all: u64 = Refused::ALL.iter().map(|&kind| world.stats.refused(kind)).sum();
     assert_eq!(all, u64::from(refused.is_some()), "{what}");
-    assert_eq!(world.stats.resyncs.load(Ordering::Relaxed), resyncs, "{what}");
+    assert_eq!(world.stats.repairs.load(Ordering::Relaxed), is_repaired, "{what}");
     assert!(world.stats.reconnects.load(Ordering::Relaxed) >= 1, "{what}");
     assert_eq!(world.stats.last_error(), None, "{what}");
     world.stop().await;
@@ -209,8 +212,8 @@ async fn changes_that_do_not_fit_are_refused_whole() {
     check("back", changes(&[batch(at(1, 3), good)]), Some(Place), 1).await;
     check("gap", changes(&[batch(at(1, 6), good)]), Some(Place), 1).await;
     check("no way forward", changes(&[batch(at(1, 5), place(1, 5))]), Some(Place), 1).await;
-    check("epoch", changes(&[batch(at(2, 5), place(2, 7))]), Some(Epoch), 1).await;
-    check("into an epoch", changes(&[batch(at(1, 5), place(2, 7))]), Some(Epoch), 1).await;
+    check("epoch", changes(&[batch(at(2, 5), place(2, 7))]), Some(Epoch), 0).await;
+    check("into an epoch", changes(&[batch(at(1, 5), place(2, 7))]), Some(Epoch), 0).await;
     let once = || Frame::Batch {
         after: at(1, 5),
         entries: vec![filed("new.cn")],
@@ -227,7 +230,7 @@ async fn heartbeats_must_say_what_is_held() {
     check("digest", beat(Summary { digest: Digest(4), ..good }), Some(Sum), 1).await;
     check("count", beat(Summary { count: 4, ..good }), Some(Sum), 1).await;
     check("back", beat(Summary { position: at(1, 4), ..good }), Some(Place), 1).await;
-    check("epoch", beat(Summary { position: at(2, 5), ..good }), Some(Epoch), 1).await;
+    check("epoch", beat(Summary { position: at(2, 5), ..good }), Some(Epoch), 0).await;
 }
 
 #[tokio::test]
@@ -236,21 +239,22 @@ async fn snapshots_that_do_not_add_up_are_refused() {
     let gone = || Answer::status("changes", 410);
     check("history is gone", vec![gone()], None, 1).await;
     // A failed snapshot is followed by a look whether changes will do.
-    let snapshot = |octets| vec![gone(), Answer::octets("snapshot", octets, Then::End)];
+    let snapshot =
+        |octets| vec![gone(), Answer::status("repair", 410), Answer::octets("snapshot", octets, Then::End)];
     let frames = snapshot_frames(&state(7, &["old.cn", "kept.cn", "new.cn", "evil.cn"]));
     let whole = octets(&frames);
     let head = |summary, provider: &str| Frame::Snapshot { provider: provider.into(), key: key(), summary };
     let with_head = |head| octets(&[head, frames[1].clone(), Frame::End]);
     let good = summary(&new_state());
-    check("cut", snapshot(whole[..whole.len() - 1].to_vec()), Some(Truncated), 1).await;
-    check("no end", snapshot(octets(&frames[..2])), Some(Truncated), 1).await;
-    check("empty", snapshot(Vec::new()), Some(Truncated), 1).await;
-    check("garbage", snapshot(vec![b'x'; 500]), Some(Broken), 1).await;
-    check("digest", snapshot(with_head(head(good, PROVIDER))), Some(Sum), 1).await;
-    check("provider", snapshot(with_head(head(good, "another-cloud"))), Some(Provider), 1).await;
-    check("order", snapshot(octets(&frames[1..])), Some(Order), 1).await;
+    check("cut", snapshot(whole[..whole.len() - 1].to_vec()), Some(Truncated), 0).await;
+    check("no end", snapshot(octets(&frames[..2])), Some(Truncated), 0).await;
+    check("empty", snapshot(Vec::new()), Some(Truncated), 0).await;
+    check("garbage", snapshot(vec![b'x'; 500]), Some(Broken), 0).await;
+    check("digest", snapshot(with_head(head(good, PROVIDER))), Some(Sum), 0).await;
+    check("provider", snapshot(with_head(head(good, "another-cloud"))), Some(Provider), 0).await;
+    check("order", snapshot(octets(&frames[1..])), Some(Order), 0).await;
     let older = octets(&snapshot_frames(&state(4, &["evil.cn"])));
-    check("older", snapshot(older), Some(Place), 1).await;
+    check("older", snapshot(older), Some(Place), 0).await;
 }
 
 #[tokio::test]
@@ -304,13 +308,188 @@ async fn what_blocks_very_many_waits_for_an_operator() {
     until("following", || world.stats.is_connected()).await;
     registry.replace(state(2_000, &names[..1_500]));
     until("holding", || world.stats.held().is_some()).await;
-    assert_eq!(world.stats.held(), Some(Effect { newly_blocked: 1_500, of: 3_000 }));
+    let effect = world.stats.held().map(|held| (held.effect, held.is_refused));
+    assert_eq!(effect, Some((Effect { newly_blocked: 1_500, of: 3_000 }, false)));
     assert!(names.iter().all(|name| world.has(name)));
     assert_eq!(world.stats.refused(Refused::Held), 1);
-    assert!(world.stats.release());
-    until("the release", || world.cache.position() == Some(at(1, 2_000))).await;
-    until("catching up", || world.stats.is_connected() && !world.stats.is_released()).await;
-    assert!(!world.has(names[2_000]) && world.stats.held().is_none() && !world.stats.release());
+    assert!(world.stats.say(Word::Apply));
+    until("the word", || world.cache.position() == Some(at(1, 2_000))).await;
+    until("catching up", || world.stats.is_connected()).await;
+    assert!(!world.has(names[2_000]) && world.stats.held().is_none() && !world.stats.say(Word::Apply));
+    world.stop().await;
+}
+
+fn many() -> (Vec<String>, Table) {
+    let names: Vec<_> = (0..3_000).map(|seed| format!("n{seed}.cn")).collect();
+    let table = state(5, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    (names, table)
+}
+
+/// A mass flip waits; a single cancellation behind it does not, other changes do; a filing that comes back does.
+#[tokio::test]
+async fn single_cancellations_do_not_wait_behind_what_is_held() {
+    let directory = tempfile::tempdir().unwrap();
+    let (names, table) = many();
+    let registry = FakeRegistry::start(Vec::new(), table).await;
+    let world = World::start(registry.url(), directory.path());
+    until("following", || world.stats.is_connected()).await;
+    registry.change(names[..1_500].iter().map(|name| deleted(name)).collect());
+    until("holding", || world.stats.held().is_some()).await;
+    registry.change(vec![deleted("n2000.cn"), filed("new.cn")]);
+    until("the cancellation", || !world.has("n2000.cn")).await;
+    registry.change(vec![filed("n2001.cn"), filed("n2000.cn")]);
+    until("its return", || world.has("n2000.cn")).await;
+    registry.change(names[2_100..2_111].iter().map(|name| deleted(name)).collect());
+    let seq = |position: Option<Position>| position.map(|it| it.seq);
+    until("all of it", || seq(world.stats.held().and_then(|held| held.position)) == Some(9)).await;
+    assert!(world.has("n0.cn") && world.has("n2100.cn") && !world.has("new.cn"), "all else waits");
+    assert_eq!(world.cache.position(), Some(at(1, 5)));
+    let held = world.stats.held().unwrap();
+    assert_eq!((held.effect.newly_blocked, held.ahead, held.is_refused), (1_511, 1, false));
+    assert!(world.stats.say(Word::Apply));
+    until("the word", || world.cache.position() == Some(at(1, 9))).await;
+    assert!(!world.has("n0.cn") && !world.has("n2100.cn") && world.has("new.cn") && world.has("n2000.cn"));
+    until("agreement", || world.cache.status().age < Duration::from_secs(2)).await;
+    assert!(world.stats.held().is_none() && world.stats.is_connected());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_operator_refuses_waits_until_the_registry_takes_it_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let (names, table) = many();
+    let registry = FakeRegistry::start(Vec::new(), table).await;
+    let world = World::start(registry.url(), directory.path());
+    until("following", || world.stats.is_connected()).await;
+    assert!(!world.stats.say(Word::Refuse), "nothing is held");
+    registry.change(names[..1_500].iter().map(|name| deleted(name)).collect());
+    until("holding", || world.stats.held().is_some()).await;
+    assert!(world.stats.say(Word::Refuse));
+    until("the word", || world.stats.held().is_some_and(|held| held.is_refused)).await;
+    let heard = world.stats.heartbeats.load(Ordering::Relaxed);
+    until("more words", || world.stats.heartbeats.load(Ordering::Relaxed) > heard + 5).await;
+    assert!(world.has("n0.cn") && world.stats.held().unwrap().is_refused);
+    registry.change(names[..1_490].iter().map(|name| filed(name)).collect());
+    until("the registry's change of mind", || world.cache.position() == Some(at(1, 7))).await;
+    assert!(world.has("n0.cn") && !world.has("n1495.cn") && world.stats.held().is_none());
+    world.stop().await;
+}
+
+/// What a fault of memory changed is put right range by range, without a snapshot.
+#[tokio::test]
+async fn what_differs_is_repaired() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = FakeRegistry::start(Vec::new(), new_state()).await;
+    let world = World::start(registry.url(), directory.path());
+    until("following", || world.stats.is_connected()).await;
+    for wrong in [deleted("new.cn"), filed("evil.cn")] {
+        let before = world.stats.repairs.load(Ordering::Relaxed);
+        world.cache.corrupt(&wrong);
+        until("a repair", || world.stats.repairs.load(Ordering::Relaxed) > before).await;
+        assert!(world.has("new.cn") && !world.has("evil.cn"));
+        assert_eq!(world.cache.status().digest, new_state().digest());
+    }
+    assert_eq!(world.stats.repaired_ranges.load(Ordering::Relaxed), 2);
+    assert_eq!(world.stats.snapshots.load(Ordering::Relaxed), 1);
+    world.stop().await;
+}
+
+/// Refused, broken, lying twice: then a snapshot does.
+#[tokio::test]
+async fn repairs_that_do_not_add_up_lead_to_a_snapshot() {
+    let answer = |frames: &[Frame]| Answer::octets("repair", octets(frames), Then::End);
+    let head = |summary, ranges| Frame::Ranges { summary, ranges };
+    let (good, range) =
+        (summary(&new_state()), u16::try_from(range_of(filed("new.cn").fingerprint)).unwrap());
+    let element = key().entry_element(&filed("new.cn"));
+    let entries = |name: &str| Frame::Entries(vec![filed(name)]);
+    let lies: Vec<Vec<Frame>> = vec![
+        vec![head(good, vec![(range, Digest(1))]), entries("new.cn"), Frame::End],
+        vec![head(good, Vec::new()), entries("new.cn"), Frame::End],
+        vec![
+            head(Summary { digest: Digest(1), ..good }, vec![(range, Digest(element))]),
+            entries("new.cn"),
+            Frame::End,
+        ],
+        vec![head(good, vec![(range, Digest(element))]), entries("new.cn")],
+        vec![entries("new.cn"), Frame::End],
+        vec![head(Summary { position: at(1, 4), ..good }, Vec::new()), Frame::End],
+    ];
+    let mut ways = vec![vec![Answer::status("repair", 410)], vec![Answer::status("repair", 404)]];
+    ways.extend(lies.iter().map(|lie| vec![answer(lie), answer(lie)]));
+    for (number, way) in ways.into_iter().enumerate() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Answer::octets("snapshot", octets(&snapshot_frames(&old_state())), Then::End);
+        let script = [first, Answer::status("changes", 410)].into_iter().chain(way).collect();
+        let registry = FakeRegistry::start(script, new_state()).await;
+        let world = World::start(registry.url(), directory.path());
+        until("the new state", || {
+            assert!(!world.has("evil.cn"));
+            world.cache.position() == Some(at(1, 7)) && world.stats.is_connected()
+        })
+        .await;
+        let counts = [&world.stats.repairs, &world.stats.snapshots, &world.stats.resyncs];
+        assert_eq!(counts.map(|it| it.load(Ordering::Relaxed)), [0, 2, 1], "way {number}");
+        assert_eq!(registry.faults_left(), 0, "way {number}");
+        world.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_cut_goes_on_where_its_last_whole_frame_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let frames = snapshot_frames(&new_state());
+    let (whole, head) = (octets(&frames), frames[0].to_bytes().len());
+    let cut = |at: usize| Answer::octets("snapshot", whole[..at].to_vec(), Then::End);
+    let registry = FakeRegistry::start(vec![cut(head + 5)], new_state()).await;
+    let world = World::start(registry.url(), directory.path());
+    until("the state", || world.cache.position() == Some(at(1, 7))).await;
+    assert_eq!(registry.ranges(), [None, Some(format!("bytes={head}-"))]);
+    assert_eq!(world.stats.resumed_snapshots.load(Ordering::Relaxed), 1);
+    assert_eq!(world.stats.snapshots.load(Ordering::Relaxed), 1);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_in_force_is_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = FakeRegistry::start(Vec::new(), new_state()).await;
+    let world = World::start(registry.url(), directory.path());
+    let said = |seq: u64| registry.acknowledged().iter().any(|it| it["seq"] == seq);
+    until("the first", || said(7)).await;
+    registry.file("later.cn");
+    until("the next", || said(8)).await;
+    let last = registry.acknowledged().pop().unwrap();
+    let digest = state(8, &["old.cn", "kept.cn", "new.cn", "later.cn"]).digest().to_string();
+    assert_eq!((&last["provider"], &last["gate"]), (&PROVIDER.into(), &"gate-1".into()));
+    assert_eq!((&last["epoch"], &last["digest"]), (&1.into(), &digest.into()));
+    assert!(last["lag_ms"].is_number(), "{last}");
+    world.stop().await;
+}
+
+/// Where a stream begins is not news: a registry whose changes can't be taken keeps nothing fresh.
+#[tokio::test]
+async fn first_words_alone_make_nothing_fresh() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = summary(&old_state());
+    let bad =
+        Frame::Batch { after: at(1, 5), entries: vec![filed("evil.cn")], summary: summary(&new_state()) };
+    let first = Answer::octets("snapshot", octets(&snapshot_frames(&old_state())), Then::End);
+    let stuck = || {
+        let words = octets(&[Frame::Heartbeat(good), bad.clone()]);
+        [
+            Answer::octets("changes", words, Then::Hold),
+            Answer::status("repair", 500),
+            Answer::status("repair", 500),
+        ]
+    };
+    let stuck_twice = stuck().into_iter().chain([Answer::status("snapshot", 500)]).chain(stuck());
+    let script = std::iter::once(first).chain(stuck_twice).chain([Answer::silence("snapshot")]).collect();
+    let registry = FakeRegistry::start(script, new_state()).await;
+    let world = World::start(registry.url(), directory.path());
+    until("the first word", || world.stats.heartbeats.load(Ordering::Relaxed) == 1).await;
+    until("the last fault", || registry.faults_left() == 0).await;
+    assert_eq!(world.stats.heartbeats.load(Ordering::Relaxed), 1, "the second stream's was not believed");
     world.stop().await;
 }
 
@@ -338,6 +517,7 @@ async fn what_can_t_be_followed_is_refused_at_the_start() {
             token: None,
             ca_file: ca_file.map(Into::into),
             provider: PROVIDER.into(),
+            gate: "gate-1".into(),
             directory: directory.path().into(),
             hold_flips_above: 1.0,
             cache: Arc::new(FilingCache::new(staleness)),
@@ -350,7 +530,6 @@ async fn what_can_t_be_followed_is_refused_at_the_start() {
     }
     let missing = make("https://registry", Some("missing.pem")).err().unwrap().to_string();
     assert!(missing.contains("missing.pem"), "{missing}");
-    let first = make("https://registry:7443/base/", None).ok().unwrap();
-    assert_eq!(first.feed.base.as_str(), "https://registry:7443/base/v1/feed/");
+    let _first = make("https://registry:7443/base/", None).ok().unwrap();
     assert!(matches!(make("http://registry", None), Err(FollowError::Saved(SavedError::Locked { .. }))));
 }

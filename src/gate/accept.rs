@@ -7,7 +7,7 @@ use crate::gate::hello::{self, Alert, HelloReader};
 use crate::gate::listen::Place;
 use crate::gate::proxy_header::{self, Start};
 use crate::gate::stream::{Channel, Prefixed, Stream};
-use crate::gate::watch::Watch;
+use crate::gate::watch::{Watch, WatchGuard};
 use crate::gate::worker::Worker;
 use crate::gate::{http1, http2, judge, passthrough};
 use bytes::Bytes;
@@ -57,8 +57,6 @@ async fn connection(
     worker.counters.one(|c| &c.connections);
     worker.counters.one(|c| &c.open);
     let _open = Open(Rc::clone(&worker));
-    // An error only means that the peer is gone already.
-    let _ = tcp.set_nodelay(true);
     let is_trusted = listener.trusts(peer.ip());
     let mut channel = Channel::new(Stream::Tcp(tcp));
     let watch = worker.clock.watch();
@@ -75,14 +73,27 @@ async fn connection(
     }
     // Whom a PROXY header names is a stranger unless listed, however trusted the balancer that named it.
     let is_trusted = listener.trusts(address.ip());
-    let client = Client { address, is_trusted, listener, tls: None };
-    match client.listener.protocol {
-        Protocol::Http => {
-            drop(watch);
-            http1::serve(worker, client, channel).await;
+    let client = Box::new(Client { address, is_trusted, listener, tls: None });
+    serve(worker, client, channel, watch).await;
+}
+
+/// Each stage in a box of its own, given back when it is over: a connection that waits holds what it waits with.
+async fn serve(worker: Rc<Worker>, client: Box<Client>, channel: Channel, watch: WatchGuard) {
+    let (client, channel, is_http2) = match client.listener.protocol {
+        Protocol::Http => (client, channel, false),
+        Protocol::Https => match Box::pin(tls(&worker, client, channel, &watch)).await {
+            Some(secured) => secured,
+            None => return,
+        },
+        Protocol::TlsPassthrough => {
+            return Box::pin(passthrough::serve(worker, client, channel, &watch)).await;
         }
-        Protocol::Https => tls(worker, client, channel, &watch).await,
-        Protocol::TlsPassthrough => passthrough::serve(worker, client, channel, &watch).await,
+    };
+    drop(watch);
+    if is_http2 {
+        Box::pin(http2::serve(worker, client, channel)).await;
+    } else {
+        Box::pin(http1::serve(worker, client, channel)).await;
     }
 }
 
@@ -152,34 +163,44 @@ pub(super) fn reset(channel: &Channel) {
     }
 }
 
-async fn tls(worker: Rc<Worker>, mut client: Client, mut channel: Channel, watch: &Watch) {
+/// The handshake; `None` where it comes to nothing. Also whether HTTP/2 was agreed on.
+async fn tls(
+    worker: &Worker,
+    mut client: Box<Client>,
+    mut channel: Channel,
+    watch: &Watch,
+) -> Option<(Box<Client>, Channel, bool)> {
     let served = match client_hello(&mut channel, watch).await {
-        Err(None) => return,
+        Err(None) => return None,
         Err(Some(code)) => {
             worker.counters.one(|c| &c.handshakes_failed);
-            return alert(&mut channel, watch, code).await;
+            alert(&mut channel, watch, code).await;
+            return None;
         }
         Ok(hello) => {
             let certificates = worker.shared.certificates.load();
             let served = certificates.find(hello.server_name.as_ref()).cloned();
             served
-                .filter(|_| may_shake_hands(&worker, &client, hello.server_name.as_ref()))
+                .filter(|_| may_shake_hands(worker, &client, hello.server_name.as_ref()))
                 .map(|served| (served, hello))
         }
     };
     let Some((served, hello)) = served else {
         worker.counters.one(|c| &c.handshakes_failed);
         if worker.rules().tls_blocked == TlsBlocked::Reset {
-            return reset(&channel);
+            reset(&channel);
+        } else {
+            alert(&mut channel, watch, Alert::UnrecognizedName).await;
         }
-        return alert(&mut channel, watch, Alert::UnrecognizedName).await;
+        return None;
     };
-    let Stream::Tcp(tcp) = channel.stream else { return };
+    let Stream::Tcp(tcp) = channel.stream else { return None };
     let prefixed = Prefixed::new(Bytes::copy_from_slice(channel.input.data()), tcp);
     drop(channel.input);
     let mut accepting = pin!(tokio_rustls::TlsAcceptor::from(Arc::clone(&served.config)).accept(prefixed));
     let Ok(Ok(stream)) = watch.bound(|cx| accepting.as_mut().poll(cx)).await else {
-        return worker.counters.one(|c| &c.handshakes_failed);
+        worker.counters.one(|c| &c.handshakes_failed);
+        return None;
     };
     worker.counters.one(|c| &c.handshakes);
     let session = stream.get_ref().1;
@@ -198,12 +219,7 @@ async fn tls(worker: Rc<Worker>, mut client: Client, mut channel: Channel, watch
             .unwrap_or("unknown"),
     });
     watch.unbounded();
-    let channel = Channel::new(Stream::TlsServer(Box::new(stream)));
-    if is_http2 {
-        http2::serve(worker, client, channel).await
-    } else {
-        http1::serve(worker, client, channel).await
-    }
+    Some((client, Channel::new(Stream::TlsServer(Box::new(stream))), is_http2))
 }
 
 /// Whether a name for which a certificate is held gets as far as a page.
@@ -215,6 +231,7 @@ fn may_shake_hands(worker: &Worker, client: &Client, name: Option<&DomainName>) 
     let Some(name) = name else { return true };
     let host = HostForm::Name(*name);
     let site = judge::site(&rules, &host);
-    let decision = judge::decide(&rules, &client.listener, (&host, site), &worker.filings(), worker.today());
+    let decision =
+        judge::decide(&rules, client.listener.defaults(), (&host, site), &worker.filings(), worker.today());
     !decision.verdict.is_blocked() || judge::mode(&rules, site) == crate::config::Mode::Monitor
 }

@@ -1,5 +1,6 @@
 //! Where body octets come from, whichever protocol they arrive by.
 
+use crate::gate::buffer::BUFFER_BYTES;
 use crate::gate::reject::Reject;
 use std::task::{Context, Poll};
 
@@ -21,6 +22,11 @@ pub trait BodySource {
     /// Whether the sender has said that it sends nothing more, ever: it may be gone, or wait for its answer.
     fn has_hung_up(&self) -> bool {
         false
+    }
+
+    /// Octets of its answer that the sender's connection has room for now.
+    fn room(&self) -> usize {
+        BUFFER_BYTES
     }
 
     /// Notices a sender that is gone while nothing is read from it; takes no octet from anybody.

@@ -2,16 +2,20 @@
 //!
 //! Each worker thread keeps a few spare ones; an idle connection holds none.
 
-use bytes::BytesMut;
 use std::cell::RefCell;
 
 /// Octets of a standard buffer.
 pub const BUFFER_BYTES: usize = 32 * 1024;
-/// Spare buffers kept per worker.
+/// Octets that a write buffer begins with: a head and a small body.
+const OUT_BYTES: usize = 4 * 1024;
+/// The most octets that a spare write buffer keeps: what is gathered before a write, and a head.
+const MAX_OUT_BYTES: usize = 80 * 1024;
+/// Spare buffers of each kind kept per worker.
 const MAX_SPARE: usize = 64;
 
 thread_local! {
     static SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static SPARE_OUT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 fn take_spare() -> Box<[u8]> {
@@ -112,48 +116,73 @@ impl Drop for ReadBuffer {
 /// Octets on their way out.
 #[derive(Debug, Default)]
 pub struct WriteBuffer {
-    data: BytesMut,
+    data: Vec<u8>,
+    /// Octets at the front that are written.
+    start: usize,
 }
 
 impl WriteBuffer {
     /// What is still to be written.
     #[must_use]
     pub fn data(&self) -> &[u8] {
-        &self.data
+        &self.data[self.start..]
     }
 
     /// Whether all is written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.data.is_empty()
+        self.start == self.data.len()
     }
 
     /// Octets still to be written.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.data.len()
+        self.data.len() - self.start
     }
 
     /// Adds octets.
+    #[inline]
     pub fn put(&mut self, octets: &[u8]) {
+        if self.data.capacity() == 0 {
+            self.data = SPARE_OUT.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(OUT_BYTES));
+        } else if self.start > 0 && octets.len() > self.data.capacity() - self.data.len() {
+            // What is written makes room.
+            self.data.drain(..self.start);
+            self.start = 0;
+        }
         self.data.extend_from_slice(octets);
     }
 
     /// Counts octets as written.
     pub fn written(&mut self, octets: usize) {
-        let octets = octets.min(self.data.len());
-        bytes::Buf::advance(&mut self.data, octets);
-        if self.data.is_empty() {
-            // A drained BytesMut keeps its front gap: start over.
+        self.start += octets.min(self.len());
+        if self.is_empty() {
             self.data.clear();
+            self.start = 0;
         }
     }
 
-    /// Gives large storage back.
+    /// Gives the storage back if nothing is in it.
     pub fn release(&mut self) {
-        if self.data.is_empty() {
-            self.data = BytesMut::new();
+        if self.is_empty() && self.data.capacity() > 0 {
+            let mut data = std::mem::take(&mut self.data);
+            self.start = 0;
+            data.clear();
+            data.shrink_to(MAX_OUT_BYTES);
+            SPARE_OUT.with_borrow_mut(|spare| {
+                if spare.len() < MAX_SPARE {
+                    spare.push(data);
+                }
+            });
         }
+    }
+}
+
+impl Drop for WriteBuffer {
+    fn drop(&mut self) {
+        let left = self.len();
+        self.written(left);
+        self.release();
     }
 }
 

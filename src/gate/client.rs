@@ -46,6 +46,12 @@ impl Listener {
         }
     }
 
+    /// What holds where a host's site says nothing else.
+    #[must_use]
+    pub fn defaults(&self) -> Defaults {
+        Defaults { scenario: self.scenario, region: self.region }
+    }
+
     /// Whether this peer's word on whom it speaks for is believed.
     #[must_use]
     pub fn trusts(&self, peer: IpAddr) -> bool {
@@ -60,6 +66,15 @@ impl Listener {
             .as_ref()
             .is_some_and(|path| head.path() == path.as_bytes() && matches!(head.method(), b"GET" | b"HEAD"))
     }
+}
+
+/// A listener's product and region, for hosts whose site has none of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Defaults {
+    /// The product.
+    pub scenario: Scenario,
+    /// Where.
+    pub region: Region,
 }
 
 /// What TLS told of a client.

@@ -4,18 +4,21 @@
 //! connections. Both directions advance in every poll, so neither side can stall the other.
 
 use crate::gate::body::BodySource;
-use crate::gate::headers;
+use crate::gate::buffer::BUFFER_BYTES;
+use crate::gate::headers::{self, Onward};
 use crate::gate::http1::body::{BodyDecoder, Step};
 use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head::{self, HeadLimits, ResponseHead};
 use crate::gate::pool::{Endpoint, Lease, Pool};
 use crate::gate::reject::Reject;
 use crate::gate::request::{BodyLength, Known, RequestHead};
+use crate::gate::splice::{self, Splice};
 use crate::gate::stream::Channel;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
+use tokio::net::TcpStream;
 
 /// Limits of an upstream's response head.
 const RESPONSE_LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: head::MAX_FIELDS };
@@ -64,38 +67,65 @@ pub struct Exchange {
     body_octets: u64,
     /// Octets at the front of the input that the decoder has found to be body.
     found: usize,
+    /// Octets of the response that one read may bring.
+    pub room: usize,
     /// The upstream has switched protocols: what follows is a tunnel.
     pub is_switched: bool,
 }
 
 impl Exchange {
-    /// Begins: the request head stands in `channel.output`, the body (if any) follows.
+    /// Over a fresh connection.
     #[must_use]
-    pub fn new(channel: Channel, endpoint: &Arc<Endpoint>, body: BodyLength, is_reused: bool) -> Self {
-        let sending = match body {
-            BodyLength::None => Sending::Done,
-            BodyLength::Exactly(_) => Sending::Plain,
-            BodyLength::Unknown => Sending::Chunked,
-        };
+    pub fn new(channel: Channel, endpoint: &Arc<Endpoint>) -> Self {
         Self {
             channel,
             lease: Lease::new(endpoint),
-            sending,
-            is_reused,
+            sending: Sending::Done,
+            is_reused: false,
             interim: 0,
             scanned: 0,
             head: ResponseHead::default(),
             decoder: BodyDecoder::default(),
             body_octets: 0,
             found: 0,
+            room: BUFFER_BYTES,
             is_switched: false,
         }
     }
 
-    /// Where it goes, for the log.
+    /// Begins: writes the request head; the body (if any) follows.
+    pub fn begin(&mut self, request: &RequestHead, onward: &Onward<'_>) {
+        headers::write_request(request, onward, &mut self.channel.output);
+        self.sending = match request.body {
+            BodyLength::None => Sending::Done,
+            BodyLength::Exactly(_) => Sending::Plain,
+            BodyLength::Unknown => Sending::Chunked,
+        };
+    }
+
+    /// Once more, over a connection that was kept: all that is left of the last exchange is storage.
+    pub fn renew(&mut self, endpoint: &Arc<Endpoint>) {
+        self.lease.begin(endpoint);
+        self.is_reused = true;
+        (self.interim, self.scanned, self.body_octets, self.found) = (0, 0, 0, 0);
+    }
+
+    /// Whether the connection is silent, as it must be while nothing is asked on it.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.channel.is_quiet()
+    }
+
+    /// The same as of the reactor's last turn. `false`: not known.
+    #[must_use]
+    pub fn is_known_quiet(&self) -> bool {
+        self.channel.is_known_quiet()
+    }
+
+    /// Where it goes.
     #[must_use]
     pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.lease.0
+        self.lease.endpoint()
     }
 
     /// Whether the request has been passed on whole, or the upstream wants no more of it.
@@ -209,7 +239,8 @@ impl Exchange {
             if self.take_head(request)? {
                 return Poll::Ready(Ok(()));
             }
-            match self.channel.poll_fill(cx, RESPONSE_LIMITS.bytes) {
+            self.room = body.room();
+            match self.channel.poll_fill_some(cx, RESPONSE_LIMITS.bytes, self.room) {
                 Poll::Ready(Ok(octets)) if octets > 0 => {}
                 Poll::Ready(_) if self.is_reused && self.interim == 0 && self.channel.input.is_empty() => {
                     return Poll::Ready(Err(Failure::Stale));
@@ -253,12 +284,7 @@ impl Exchange {
 
     fn switch(&mut self, request: &RequestHead) -> Result<(), Reject> {
         let asked = request.upgrade.map(|span| span.of(&request.text));
-        let mut answers = self
-            .head
-            .fields
-            .iter()
-            .filter(|f| f.known == Known::Upgrade)
-            .map(|f| f.value.of(&self.head.text));
+        let mut answers = self.head.fields.of(Known::Upgrade).map(|f| f.value.of(&self.head.text));
         match (asked, answers.next(), answers.next()) {
             (Some(asked), Some(answer), None) if asked.eq_ignore_ascii_case(answer) => {
                 self.is_switched = true;
@@ -310,16 +336,48 @@ impl Exchange {
                 Step::Done => return Poll::Ready(Ok(false)),
                 Step::Data(octets) => self.found = octets,
                 Step::Skip(octets) => self.channel.input.consume(octets),
-                Step::NeedInput => match ready!(self.channel.poll_fill(cx, RESPONSE_LIMITS.bytes)) {
-                    Ok(octets) if octets > 0 => {}
-                    Ok(_) if self.decoder.may_end() => {
-                        self.decoder = BodyDecoder::default();
-                        return Poll::Ready(Ok(false));
+                Step::NeedInput => {
+                    match ready!(self.channel.poll_fill_some(cx, RESPONSE_LIMITS.bytes, self.room)) {
+                        Ok(octets) if octets > 0 => {}
+                        Ok(_) if self.decoder.may_end() => {
+                            self.decoder = BodyDecoder::default();
+                            return Poll::Ready(Ok(false));
+                        }
+                        _ => return Poll::Ready(Err(Reject::UpstreamError("its response broke off"))),
                     }
-                    _ => return Poll::Ready(Err(Reject::UpstreamError("its response broke off"))),
-                },
+                }
             }
         }
+    }
+
+    /// Octets of response body that may be moved unseen, from the socket itself: none are held here.
+    #[must_use]
+    pub fn unseen_octets(&self) -> u64 {
+        let is_bare =
+            self.found == 0 && self.channel.input.is_empty() && self.channel.stream.clear().is_some();
+        if is_bare { self.decoder.plain_octets() } else { 0 }
+    }
+
+    /// Moves response body octets to `to` unseen. Ready when all `unseen_octets` have arrived.
+    ///
+    /// # Errors
+    /// It broke off, or the client is gone.
+    pub fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        splice: &mut Splice,
+        to: &TcpStream,
+    ) -> Poll<Result<(), Reject>> {
+        let Some(from) = self.channel.stream.clear() else { return Poll::Ready(Ok(())) };
+        let before = self.decoder.plain_octets();
+        let mut left = before;
+        let polled = splice.poll(cx, (from, to), &mut left);
+        self.decoder.skip(before - left);
+        polled.map(|result| match result {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(splice::Failure::From(_)) => Err(Reject::UpstreamError("its response broke off")),
+            Err(splice::Failure::To(_)) => Err(Reject::ClientGone),
+        })
     }
 
     /// Response body octets that are there.
@@ -334,11 +392,27 @@ impl Exchange {
         self.found -= octets;
     }
 
+    /// Gives buffers back that hold nothing: the next octets may be wanted much later.
+    pub fn release(&mut self) {
+        self.channel.input.release();
+        // What is over goes back to the pool at once, where the small buffer is of use.
+        if !self.is_done() {
+            self.channel.output.release();
+        }
+    }
+
     /// Puts the connection back if nothing is left over on it.
-    pub fn finish(self, pool: &Pool, now: Instant) {
-        let is_clean = self.is_done() && self.sending == Sending::Done && self.channel.is_flushed();
-        if is_clean && self.head.keep_alive && !self.is_switched && self.channel.is_quiet() {
-            pool.put(&self.lease.0, self.channel, now);
+    pub fn finish(mut self: Box<Self>, pool: &Pool, now: Instant) {
+        let is_clean = self.is_done()
+            && self.sending == Sending::Done
+            && self.channel.is_flushed()
+            && self.channel.input.is_empty()
+            && !self.channel.is_input_closed;
+        if is_clean && self.head.keep_alive && !self.is_switched {
+            self.lease.end();
+            self.channel.input.release();
+            self.channel.output.release();
+            pool.put(self, now);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::gate::http1::head::ResponseHead;
 use crate::gate::request::{BodyLength, Field, Known, RequestHead, Version, list_elements};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 /// What the gate says of a request to its upstream.
 #[derive(Debug, Clone, Copy)]
@@ -35,20 +36,23 @@ pub fn has_looped(head: &RequestHead, via: &str) -> bool {
 
 /// Writes the request head that goes to an HTTP/1.1 upstream.
 pub fn write_request(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuffer) {
-    for piece in [head.method(), b" ", head.path(), b" HTTP/1.1\r\nhost: ", onward.host.as_bytes(), b"\r\n"] {
-        out.put(piece);
-    }
+    put_all(
+        out,
+        &[head.method(), b" ", head.path(), b" HTTP/1.1\r\nhost: ", onward.host.as_bytes(), b"\r\n"],
+    );
     let named = names_in_connection(head);
     let mut has_cookie = false;
-    for field in &head.fields {
-        let (name, value) = head.field(field);
+    let mut lines = Lines::new(&head.text, out);
+    for field in head.fields.iter() {
+        let name = field.name.of(&head.text);
         if head.version == Version::Http2 && name == b"cookie" {
             // Pieces of one field (RFC 9113, 8.2.3): put together below.
             has_cookie = true;
         } else if is_passed_on(field, name) && !(named && is_named_in_connection(head, name)) {
-            put_field(out, name, value);
+            lines.pass_on(field);
         }
     }
+    lines.put();
     if has_cookie {
         put_cookies(head, out);
     }
@@ -67,7 +71,41 @@ pub fn write_request(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuf
 }
 
 fn has_content_length(head: &RequestHead) -> bool {
-    head.values(Known::ContentLength).next().is_some()
+    head.fields.has(Known::ContentLength)
+}
+
+/// Fields on their way through: what stands in one piece goes in one piece.
+struct Lines<'a> {
+    text: &'a [u8],
+    out: &'a mut WriteBuffer,
+    /// Whole lines of `text` that are still to be put.
+    run: Range<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(text: &'a [u8], out: &'a mut WriteBuffer) -> Self {
+        Self { text, out, run: 0..0 }
+    }
+
+    fn pass_on(&mut self, field: &Field) {
+        match field.line(self.text) {
+            Some(line) if line.start == self.run.end => self.run.end = line.end,
+            Some(line) => {
+                self.put();
+                self.run = line;
+            }
+            None => {
+                self.put();
+                put_field(self.out, field.name.of(self.text), field.value.of(self.text));
+            }
+        }
+    }
+
+    /// Puts what is gathered.
+    fn put(&mut self) {
+        self.out.put(&self.text[self.run.clone()]);
+        self.run = 0..0;
+    }
 }
 
 /// Underscored names are dropped: many an upstream takes them for their dashed twins.
@@ -98,38 +136,49 @@ fn put_cookies(head: &RequestHead, out: &mut WriteBuffer) {
 
 fn put_forwarding(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuffer) {
     let client = onward.client.ip().to_canonical();
-    let proto = if onward.is_tls { "https" } else { "http" };
+    let (host, proto): (_, &[u8]) = (onward.host.as_bytes(), if onward.is_tls { b"https" } else { b"http" });
     out.put(b"via: ");
     for hop in head.values(Known::Via) {
-        out.put(hop);
-        out.put(b", ");
+        put_all(out, &[hop, b", "]);
     }
-    put_display(out, format_args!("{} {}\r\n", head.version.as_str(), onward.via));
-    out.put(b"x-forwarded-for: ");
+    put_all(out, &[head.version.as_str().as_bytes(), b" ", onward.via.as_bytes(), b"\r\nx-forwarded-for: "]);
     if onward.is_trusted {
         for chain in head.values(Known::ForwardedFor) {
-            out.put(chain);
-            out.put(b", ");
+            put_all(out, &[chain, b", "]);
         }
     }
-    put_display(out, format_args!("{client}\r\n"));
+    put_ip(out, client);
     let believed = if onward.is_trusted { trusted_fields(head) } else { Trusted::default() };
-    match believed.proto {
-        Some(value) => put_field(out, b"x-forwarded-proto", value),
-        None => put_display(out, format_args!("x-forwarded-proto: {proto}\r\n")),
-    }
-    put_display(out, format_args!("x-forwarded-host: {}\r\nforwarded: ", onward.host));
+    put_all(out, &[b"\r\nx-forwarded-proto: ", believed.proto.unwrap_or(proto)]);
+    put_all(out, &[b"\r\nx-forwarded-host: ", host, b"\r\nforwarded: "]);
     for chain in believed.forwarded {
-        out.put(chain);
-        out.put(b", ");
+        put_all(out, &[chain, b", "]);
     }
-    match client {
-        IpAddr::V4(v4) => put_display(out, format_args!("for={v4}")),
-        IpAddr::V6(v6) => put_display(out, format_args!("for=\"[{v6}]\"")),
-    }
+    let is_v6 = client.is_ipv6();
+    out.put(if is_v6 { b"for=\"[" } else { b"for=" });
+    put_ip(out, client);
     // A bracketed address is no token (RFC 7239, 4): quoted.
-    let quote = if onward.host.starts_with('[') { "\"" } else { "" };
-    put_display(out, format_args!(";host={quote}{}{quote};proto={proto}\r\n", onward.host));
+    let quote: &[u8] = if host.starts_with(b"[") { b"\"" } else { b"" };
+    let end: &[u8] = if is_v6 { b"]\";host=" } else { b";host=" };
+    put_all(out, &[end, quote, host, quote, b";proto=", proto, b"\r\n"]);
+}
+
+fn put_ip(out: &mut WriteBuffer, ip: IpAddr) {
+    let IpAddr::V4(v4) = ip else { return put_display(out, format_args!("{ip}")) };
+    let (mut text, mut len) = ([0; 15], 0);
+    for (place, octet) in v4.octets().into_iter().enumerate() {
+        if place > 0 {
+            text[len] = b'.';
+            len += 1;
+        }
+        for (unit, digit) in [(100, octet / 100), (10, octet / 10 % 10), (1, octet % 10)] {
+            if octet >= unit || unit == 1 {
+                text[len] = b'0' + digit;
+                len += 1;
+            }
+        }
+    }
+    out.put(&text[..len]);
 }
 
 #[derive(Default)]
@@ -140,7 +189,7 @@ struct Trusted<'a> {
 
 fn trusted_fields(head: &RequestHead) -> Trusted<'_> {
     let mut trusted = Trusted::default();
-    for field in head.fields.iter().filter(|field| field.known == Known::Forwarding) {
+    for field in head.fields.of(Known::Forwarding) {
         let (name, value) = head.field(field);
         if name.eq_ignore_ascii_case(b"x-forwarded-proto") {
             trusted.proto = Some(value);
@@ -158,18 +207,18 @@ pub fn says_close(head: &ResponseHead) -> bool {
 }
 
 fn connection_of(head: &ResponseHead) -> impl Iterator<Item = &[u8]> {
-    head.fields
-        .iter()
-        .filter(|f| f.known == Known::Connection)
-        .flat_map(|f| list_elements(f.value.of(&head.text)))
+    head.fields.of(Known::Connection).flat_map(|f| list_elements(f.value.of(&head.text)))
 }
 
 /// A response's fields that go on to the client: neither hop-by-hop nor the gate's own.
 pub fn response_fields(head: &ResponseHead) -> impl Iterator<Item = (&[u8], &[u8])> {
+    fields_to_client(head).map(|field| (field.name.of(&head.text), field.value.of(&head.text)))
+}
+
+fn fields_to_client(head: &ResponseHead) -> impl Iterator<Item = &Field> {
     let named = connection_of(head)
         .any(|token| !token.eq_ignore_ascii_case(b"close") && !token.eq_ignore_ascii_case(b"keep-alive"));
-    head.fields.iter().filter_map(move |field| {
-        let name = field.name.of(&head.text);
+    head.fields.iter().filter(move |field| {
         let is_kept = !matches!(
             field.known,
             Known::Dropped
@@ -178,8 +227,9 @@ pub fn response_fields(head: &ResponseHead) -> impl Iterator<Item = (&[u8], &[u8
                 | Known::ContentLength
                 | Known::Upgrade
         );
+        let name = field.name.of(&head.text);
         let is_named = || named && connection_of(head).any(|token| token.eq_ignore_ascii_case(name));
-        (is_kept && !is_named()).then(|| (name, field.value.of(&head.text)))
+        is_kept && !is_named()
     })
 }
 
@@ -218,14 +268,15 @@ pub fn write_response(
     out: &mut WriteBuffer,
 ) {
     put_status_line(out, head.status);
-    for (name, value) in response_fields(head) {
-        put_field(out, name, value);
-    }
+    let mut lines = Lines::new(&head.text, out);
+    fields_to_client(head).for_each(|field| lines.pass_on(field));
+    lines.put();
     // RFC 9110, 8.6: none with 1xx and 204.
     if let Some(octets) = response_length(head).filter(|_| head.status >= 200 && head.status != 204) {
         put_number(out, b"content-length: ", octets);
     }
-    put_display(out, format_args!("via: {}\r\n", response_via(head, via)));
+    let version: &[u8] = if head.is_http11 { b"via: 1.1 " } else { b"via: 1.0 " };
+    put_all(out, &[version, via.as_bytes(), b"\r\n"]);
     if delivery == Delivery::Chunked {
         out.put(b"transfer-encoding: chunked\r\n");
     }
@@ -240,7 +291,7 @@ pub fn write_response(
 /// Writes the head of a `101 Switching Protocols`.
 pub fn write_switch(head: &ResponseHead, out: &mut WriteBuffer) {
     put_status_line(out, 101);
-    for field in &head.fields {
+    for field in head.fields.iter() {
         let name = field.name.of(&head.text);
         if matches!(field.known, Known::Other | Known::Upgrade) {
             put_field(out, name, field.value.of(&head.text));
@@ -257,19 +308,37 @@ pub fn put_status_line(out: &mut WriteBuffer, status: u16) {
             _ => "",
         },
     );
-    put_display(out, format_args!("HTTP/1.1 {status} {reason}\r\n"));
+    out.put(b"HTTP/1.1 ");
+    put_decimal(out, status.into());
+    put_all(out, &[b" ", reason.as_bytes(), b"\r\n"]);
 }
 
 /// Writes one field.
 pub fn put_field(out: &mut WriteBuffer, name: &[u8], value: &[u8]) {
-    for piece in [name, b": ", value, b"\r\n"] {
+    put_all(out, &[name, b": ", value, b"\r\n"]);
+}
+
+fn put_all(out: &mut WriteBuffer, pieces: &[&[u8]]) {
+    for piece in pieces {
         out.put(piece);
     }
 }
 
 fn put_number(out: &mut WriteBuffer, name: &[u8], number: u64) {
     out.put(name);
-    put_display(out, format_args!("{number}\r\n"));
+    put_decimal(out, number);
+    out.put(b"\r\n");
+}
+
+/// A number without `fmt`, which costs ten times as much.
+pub fn put_decimal(out: &mut WriteBuffer, number: u64) {
+    let (mut digits, mut at, mut left) = ([b'0'; 20], 20, number);
+    while left > 0 || at == 20 {
+        at -= 1;
+        digits[at] = b"0123456789"[usize::try_from(left % 10).unwrap_or(0)];
+        left /= 10;
+    }
+    out.put(&digits[at..]);
 }
 
 fn put_display(out: &mut WriteBuffer, what: std::fmt::Arguments<'_>) {

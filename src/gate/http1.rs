@@ -50,7 +50,7 @@ enum Next {
 }
 
 /// Serves a connection to its end.
-pub async fn serve(worker: Rc<Worker>, client: Client, channel: Channel) {
+pub async fn serve(worker: Rc<Worker>, client: Box<Client>, channel: Channel) {
     let watch = worker.clock.watch();
     let mut connection = Connection { side: ClientSide::new(channel), head: RequestHead::default(), client };
     let mut is_first = true;
@@ -59,7 +59,7 @@ pub async fn serve(worker: Rc<Worker>, client: Client, channel: Channel) {
             Ok(Read::Request) => connection.request(&worker, &watch).await,
             Ok(Read::Http2) => {
                 drop(watch);
-                return http2::serve(worker, connection.client, connection.side.channel).await;
+                return Box::pin(http2::serve(worker, connection.client, connection.side.channel)).await;
             }
             Ok(Read::End) => Next::Close,
             Err(reject) => connection.refuse(&worker, &watch, &reject).await,
@@ -88,7 +88,7 @@ struct Reading {
 struct Connection {
     side: ClientSide,
     head: RequestHead,
-    client: Client,
+    client: Box<Client>,
 }
 
 impl Connection {
@@ -127,7 +127,11 @@ impl Connection {
                 let is_silent = channel.input.is_empty() || expired == Expired::Drained;
                 return Poll::Ready(if is_silent { Ok(Read::End) } else { Err(Reject::RequestTimeout) });
             }
-            match ready!(channel.poll_fill(cx, limits.bytes)) {
+            let filled = channel.poll_fill(cx, limits.bytes);
+            if filled.is_pending() {
+                self.head.release();
+            }
+            match ready!(filled) {
                 Ok(octets) if octets > 0 => {}
                 Ok(_) if channel.input.is_empty() => return Poll::Ready(Ok(Read::End)),
                 Ok(_) => {
@@ -171,8 +175,8 @@ impl Connection {
                 headers::write_switch(&exchange.head, &mut self.side.channel.output);
                 let (upstream, _lease) = exchange.into_tunnel();
                 let _ = target;
-                (record.bytes_in, record.bytes_out) =
-                    tunnel::run(&mut self.side.channel, upstream, watch).await;
+                let running = Box::pin(tunnel::run(&mut self.side.channel, upstream, watch));
+                (record.bytes_in, record.bytes_out) = running.await;
                 Next::Close
             }
             Answer::Forward(mut exchange, target) => {
@@ -285,6 +289,9 @@ impl Connection {
     }
 
     async fn close(mut self, watch: &Watch) {
+        if self.side.channel.ends_by_closing() {
+            return;
+        }
         watch.within(LINGER_SILENCE);
         // Nobody is owed more than the try.
         let _ = watch.bound(|cx| self.side.channel.poll_shutdown(cx)).await;
@@ -296,7 +303,9 @@ fn write_own(response: &OwnResponse, head: &RequestHead, keeps: bool, out: &mut 
     for (name, value) in &response.fields {
         headers::put_field(out, name.as_bytes(), value);
     }
-    headers::put_field(out, b"content-length", response.body.len().to_string().as_bytes());
+    out.put(b"content-length: ");
+    headers::put_decimal(out, response.body.len() as u64);
+    out.put(b"\r\n");
     if !keeps {
         headers::put_field(out, b"connection", b"close");
     } else if head.version == Version::Http10 {

@@ -1,20 +1,27 @@
 //! HTTP/2 towards clients, by hyper: how heads and bodies arrive and leave; everything between is `handle`'s.
 
 mod answer;
+mod frames;
 mod head;
+mod held;
 mod upload;
+mod wire;
 
+use crate::gate::body::BodySource as _;
 use crate::gate::client::Client;
 use crate::gate::own;
 use crate::gate::record::{Outcome, Record};
 use crate::gate::reject::Reject;
-use crate::gate::request::RequestHead;
+use crate::gate::request::{BodyLength, RequestHead};
 use crate::gate::stream::Channel;
-use crate::gate::watch::{Expired, WatchGuard};
+use crate::gate::watch::{Expired, Watch, WatchGuard};
 use crate::gate::worker::Worker;
 use crate::gate::{Answer, Incoming, handle};
 use answer::{AnswerBody, Download};
 use bytes::Bytes;
+use frames::{Beneath, Frames};
+use futures_util::FutureExt as _;
+use held::Held;
 use http::{Request, Response, StatusCode};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -30,13 +37,15 @@ use tokio::task::{self, AbortHandle};
 use upload::Upload;
 
 /// Streams that a client may have open at once.
-const MAX_STREAMS: u32 = 128;
+const MAX_STREAMS: u32 = 100;
 /// Octets that a client may send on a stream before they are passed on.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all streams of a connection.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Octets buffered for sending per stream.
-const SEND_BUFFER: usize = 16 * 1024;
+const CONNECTION_WINDOW: u32 = 384 * 1024;
+/// Heads that a connection keeps the storage of.
+const MAX_SPARE_HEADS: usize = 8;
+/// Octets of a stream that h2 may hold before it takes the next piece: the pieces themselves are bounded (`held`).
+const SEND_BUFFER: usize = 1;
 /// Streams reset by the client that may wait to be noticed (rapid reset).
 const MAX_PENDING_RESETS: usize = 20;
 /// Streams that we reset for errors of the client's before the connection ends.
@@ -47,10 +56,13 @@ const GOAWAY_TIME: Duration = Duration::from_secs(5);
 /// One connection, as its streams see it.
 struct Connection {
     worker: Rc<Worker>,
-    client: Client,
+    client: Box<Client>,
     watch: WatchGuard,
     streams: Cell<usize>,
     tasks: Streams,
+    held: Rc<Held>,
+    /// Storage that ended streams leave to the next.
+    heads: RefCell<Vec<RequestHead>>,
 }
 
 /// A stream of a connection, open until it is dropped.
@@ -110,25 +122,32 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, future: F) {
         let id = Rc::new(Cell::new(None));
         let entry = Entry { streams: self.clone(), id: Rc::clone(&id) };
-        let task = task::spawn_local(async move {
-            let _entry = entry;
-            future.await;
-        });
+        // An async block around it would hold the future twice.
+        let task = task::spawn_local(future.map(move |_| drop(entry)));
         id.set(Some(task.id()));
         self.0.borrow_mut().insert(task.id(), task.abort_handle());
     }
 }
 
 /// Serves a connection to its end. Octets that were read already come first.
-pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel) {
+pub async fn serve(worker: Rc<Worker>, client: Box<Client>, mut channel: Channel) {
     let prefix = Bytes::copy_from_slice(channel.input.data());
     channel.input.consume(prefix.len());
-    let io = upload::Replay::new(prefix, channel.stream);
+    let io = wire::Wire::new(prefix, channel.stream);
     let header_bytes = u32::try_from(worker.rules().limits.header_bytes).unwrap_or(u32::MAX);
+    let beneath = Beneath::new(&worker.clock, worker.rules().limits.header_timeout, header_bytes);
+    let io = Frames::new(io, Rc::clone(&beneath));
     let watch = worker.clock.watch();
     watch.idle_within(worker.rules().limits.idle_timeout);
-    let connection =
-        Rc::new(Connection { worker, client, watch, streams: Cell::new(0), tasks: Streams::default() });
+    let connection = Rc::new(Connection {
+        worker,
+        client,
+        watch,
+        streams: Cell::new(0),
+        tasks: Streams::default(),
+        held: Rc::default(),
+        heads: RefCell::default(),
+    });
     let mut builder = http2::Builder::new(connection.tasks.clone());
     builder
         .timer(hyper_util::rt::TokioTimer::new())
@@ -142,11 +161,16 @@ pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel) {
         .max_local_error_reset_streams(MAX_LOCAL_RESETS);
     let service = {
         let connection = Rc::clone(&connection);
-        service_fn(move |request| stream(Rc::clone(&connection), request))
+        // In a box, hyper lets go of it once the answer's head is there, and not only when the stream ends.
+        service_fn(move |request| Box::pin(stream(Rc::clone(&connection), request)))
     };
     let mut serving = pin!(builder.serve_connection(hyper_util::rt::TokioIo::new(io), service));
     let mut is_ending = false;
     poll_fn(|cx| {
+        // A field block that never ends, or a flood whose sender doesn't listen: nothing is worth waiting for.
+        if beneath.watch.check(cx).is_err() {
+            return Poll::Ready(());
+        }
         if let Err(expired) = connection.watch.check(cx) {
             if is_ending && expired == Expired::Deadline {
                 return Poll::Ready(());
@@ -160,6 +184,9 @@ pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel) {
         serving.as_mut().poll(cx).map(drop)
     })
     .await;
+    if beneath.is_flooded() {
+        connection.worker.counters.one(|c| &c.floods);
+    }
 }
 
 /// What log and counters will be told of a stream, however it ends.
@@ -176,6 +203,10 @@ impl Drop for Told {
             self.record.reject(&Reject::ClientGone);
         }
         self.stream.worker.tell(&self.record, &self.stream.client, &self.head);
+        let mut heads = self.stream.heads.borrow_mut();
+        if heads.len() < MAX_SPARE_HEADS {
+            heads.push(std::mem::take(&mut self.head));
+        }
     }
 }
 
@@ -191,10 +222,17 @@ async fn stream(
         watch.aborts(task);
     }
     let record = Record::begin(worker.next_number());
-    let mut told = Told { stream: OpenStream::new(connection), record, head: RequestHead::default() };
-    let mut upload = Upload::new(body);
+    let mut head = connection.heads.borrow_mut().pop().unwrap_or_default();
+    head.reset();
+    let mut told = Told { stream: OpenStream::new(connection), record, head };
+    let mut upload = Upload::new(body, Rc::clone(&told.stream.held));
     let read = head::read(&parts, upload.is_ended(), &worker.rules().limits, &mut told.head);
-    let answer = match read {
+    upload.expect(told.head.body);
+    let whole = match read {
+        Ok(()) if told.head.body == BodyLength::None => nothing_more(&worker, &mut upload, &watch).await,
+        other => other,
+    };
+    let answer = match whole {
         Ok(()) => {
             let request = Incoming { head: &told.head, body: &mut upload, watch: &watch };
             handle(&worker, &told.stream.client, request, &mut told.record).await
@@ -207,9 +245,17 @@ async fn stream(
     let own = match answer {
         Answer::Forward(exchange, target) => {
             let idle_timeout = target.timeouts.idle;
-            return Ok(
-                Download { exchange: Some(exchange), upload, watch, idle_timeout, told }.into_response()
-            );
+            // What is still needed of the request is in `told`.
+            drop(parts);
+            return Ok(Download {
+                exchange: Some(exchange),
+                upload,
+                watch,
+                idle_timeout,
+                pace: worker.pace(),
+                told,
+            }
+            .into_response());
         }
         Answer::Healthy => {
             (told.record.outcome, told.record.status) = (Outcome::Health, 200);
@@ -222,6 +268,19 @@ async fn stream(
     };
     told.record.bytes_out = own.as_ref().map_or(0, |own| own.body.len() as u64);
     Ok(answer::own(own, told.head.is_head()))
+}
+
+/// Waits for the end of a stream that has no body: what it may still send is no part of a request.
+async fn nothing_more(worker: &Worker, upload: &mut Upload, watch: &Watch) -> Result<(), Reject> {
+    if upload.is_ended() {
+        return Ok(());
+    }
+    watch.within(worker.rules().limits.body_timeout);
+    match watch.bound(|cx| upload.poll_data(cx)).await {
+        Ok(Ok(false)) => Ok(()),
+        Ok(Ok(true) | Err(_)) => Err(Reject::MalformedRequest("a body where there is none")),
+        Err(_) => Err(Reject::RequestTimeout),
+    }
 }
 
 /// A status that is surely one: ours and parsed ones are all in range.

@@ -2,7 +2,7 @@
 
 use crate::config::Mode;
 use crate::domain::{DomainName, HostForm};
-use crate::gate::client::{Client, Listener, TlsFacts};
+use crate::gate::client::{Client, Defaults, TlsFacts};
 use crate::gate::headers;
 use crate::gate::record::Record;
 use crate::gate::reject::Reject;
@@ -62,15 +62,15 @@ pub fn site<'a>(rules: &'a Rules, host: &HostForm) -> Option<&'a Arc<Route>> {
 #[must_use]
 pub fn decide<'r>(
     rules: &'r Rules,
-    listener: &Listener,
+    defaults: Defaults,
     (host, site): (&HostForm, Option<&Arc<Route>>),
     filings: &impl Filings,
     today: Date,
 ) -> Decision<'r> {
     let question = Question {
         host,
-        scenario: site.and_then(|site| site.scenario).unwrap_or(listener.scenario),
-        region: site.and_then(|site| site.region).unwrap_or(listener.region),
+        scenario: site.and_then(|site| site.scenario).unwrap_or(defaults.scenario),
+        region: site.and_then(|site| site.region).unwrap_or(defaults.region),
         origin_here: site.is_some_and(|site| site.target.origin_here),
         today,
     };

@@ -37,6 +37,8 @@ fn socket(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    // Small writes are whole messages here. Accepted sockets inherit it: no call for each.
+    socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

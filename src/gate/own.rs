@@ -1,6 +1,6 @@
 //! The gate's own answers: `Reject` → status, fields, page. Both protocols write what this gives.
 
-use crate::block_page::{self, PageFacts};
+use crate::block_page::{self, Media, Page, PageFacts, Reason};
 use crate::gate::record::Record;
 use crate::gate::reject::Reject;
 use crate::gate::request::{Known, RequestHead};
@@ -50,6 +50,7 @@ pub fn respond(
     let id = format!("{:016x}", record.verdict_id);
     let (media, language) =
         block_page::negotiate(head.values(Known::Accept).next(), head.values(Known::AcceptLanguage).next());
+    let media = if is_grpc_call(head) { Media::Grpc } else { media };
     let number = record.number.as_ref().map(ToString::to_string);
     let host = record.host_text();
     let page = rules.pages.render(
@@ -80,12 +81,64 @@ pub fn respond(
     match reject {
         Reject::Blocked(_) => fields.push(("link", Bytes::copy_from_slice(rules.blocked_by.as_bytes()))),
         Reject::MethodRefused => fields.push(("allow", Bytes::from_static(METHODS.as_bytes()))),
-        Reject::Unavailable | Reject::Overloaded => {
+        Reject::Unavailable | Reject::Overloaded | Reject::Cut => {
             fields.push(("retry-after", Bytes::from_static(RETRY_AFTER.as_bytes())))
         }
         _ => {}
     }
+    if media == Media::Grpc {
+        record.status = 200;
+        return Some(grpc(reason, fields, &page));
+    }
     Some(OwnResponse { status, fields, body: page.body })
+}
+
+/// Whether the request is a gRPC call, which says so in what it sends rather than in what it accepts.
+fn is_grpc_call(head: &RequestHead) -> bool {
+    let mut types = head.fields.iter().map(|field| head.field(field));
+    types.any(|(name, value)| name.eq_ignore_ascii_case(b"content-type") && block_page::is_grpc(value))
+}
+
+/// A gRPC status without a message: 200, and all there is to say in the fields ("Trailers-Only" in gRPC's
+/// description of itself over HTTP/2). Other codes would be turned into words of the client's own.
+fn grpc(reason: Reason, mut fields: Vec<(&'static str, Bytes)>, page: &Page) -> OwnResponse {
+    fields.push(("grpc-status", Bytes::from_static(grpc_status(reason).as_bytes())));
+    fields.push(("grpc-message", Bytes::from(percent_encoded(&page.body))));
+    OwnResponse { status: 200, fields, body: Bytes::new() }
+}
+
+/// The code that tells a client what it may do about it (google.rpc.Code).
+fn grpc_status(reason: Reason) -> &'static str {
+    const INVALID_ARGUMENT: &str = "3";
+    const DEADLINE_EXCEEDED: &str = "4";
+    const PERMISSION_DENIED: &str = "7";
+    const RESOURCE_EXHAUSTED: &str = "8";
+    const UNIMPLEMENTED: &str = "12";
+    const UNAVAILABLE: &str = "14";
+    match reason {
+        _ if reason.is_blocked() => PERMISSION_DENIED,
+        Reason::MalformedHost | Reason::MalformedRequest => INVALID_ARGUMENT,
+        Reason::RequestTimeout | Reason::UpstreamTimeout => DEADLINE_EXCEEDED,
+        Reason::TooLarge | Reason::RateLimited => RESOURCE_EXHAUSTED,
+        Reason::NoSite | Reason::MethodRefused => UNIMPLEMENTED,
+        _ => UNAVAILABLE,
+    }
+}
+
+/// A status message as gRPC writes it: printable ASCII as it is, `%` and all else escaped.
+fn percent_encoded(words: &[u8]) -> String {
+    let mut text = String::with_capacity(words.len() * 3);
+    for &octet in words {
+        if matches!(octet, b' '..=b'~') && octet != b'%' {
+            text.push(char::from(octet));
+        } else {
+            text.push('%');
+            for nibble in [octet >> 4, octet & 15] {
+                text.push(char::from(b"0123456789ABCDEF"[usize::from(nibble)]));
+            }
+        }
+    }
+    text
 }
 
 /// The time as HTTP writes it (RFC 9110, 5.6.7).
@@ -94,4 +147,15 @@ fn http_date() -> String {
         .unwrap_or_default()
         .strftime("%a, %d %b %Y %H:%M:%S GMT")
         .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_words_survive_the_field() {
+        assert_eq!(percent_encoded(b"plain words, 100 %"), "plain words, 100 %25");
+        assert_eq!(percent_encoded("域名\r\n".as_bytes()), "%E5%9F%9F%E5%90%8D%0D%0A");
+    }
 }

@@ -11,14 +11,14 @@ use crate::gate::reject::Reject;
 use crate::gate::request::RequestHead;
 use crate::gate::route::Target;
 use crate::gate::stream::Channel;
-use crate::gate::watch::{Live, Watch};
+use crate::gate::watch::{Serving, Watch};
 use crate::gate::worker::Worker;
 use crate::gate::{judge, tunnel};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// Serves a connection to its end.
-pub async fn serve(worker: Rc<Worker>, client: Client, mut channel: Channel, watch: &Watch) {
+pub async fn serve(worker: Rc<Worker>, client: Box<Client>, mut channel: Channel, watch: &Watch) {
     let mut record = Record::begin(worker.next_number());
     let outcome = tunnel(&worker, &client, &mut channel, watch, &mut record).await;
     if let Err((reject, ending)) = outcome {
@@ -60,7 +60,11 @@ async fn tunnel(
     let endpoint = worker.pick(&target, client);
     record.upstream = Some(Arc::clone(&endpoint.label));
     let lease = pool::Lease::new(endpoint);
-    watch.serve(Some(Live { host, listener: Arc::clone(&client.listener), is_acme_challenge: false }));
+    watch.serve(Some(Serving {
+        host: &host,
+        defaults: client.listener.defaults(),
+        is_acme_challenge: false,
+    }));
     let connected = pool::connect_within(endpoint, target.timeouts.connect, watch).await;
     let upstream = connected.map_err(|reject| (reject, Ending::Close))?;
     (record.bytes_in, record.bytes_out) = tunnel::run(channel, upstream, watch).await;
@@ -78,7 +82,8 @@ fn judge_name(
     let is_tcp =
         |target: &Target| target.endpoints.iter().all(|endpoint| endpoint.scheme == UpstreamScheme::Tcp);
     let site = judge::site(&rules, host);
-    let decision = judge::decide(&rules, &client.listener, (host, site), &worker.filings(), worker.today());
+    let decision =
+        judge::decide(&rules, client.listener.defaults(), (host, site), &worker.filings(), worker.today());
     record.decided(&decision);
     if !decision.verdict.is_forwarded() {
         if judge::mode(&rules, site) == Mode::Enforce {

@@ -4,9 +4,10 @@
 //! looked at again before they are used.
 
 use crate::config::{Upstream, UpstreamScheme};
+use crate::gate::exchange::Exchange;
 use crate::gate::reject::Reject;
 use crate::gate::stream::{Channel, Stream};
-use crate::gate::watch::Watch;
+use crate::gate::watch::{Expired, Watch};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
+use tokio::runtime::{Handle, RuntimeMetrics};
 
 /// Idle connections kept per endpoint and worker.
 const MAX_IDLE: usize = 128;
@@ -72,63 +74,121 @@ fn label(upstream: &Upstream) -> String {
     format!("{scheme}://{}:{}", upstream.host, upstream.port)
 }
 
-/// Counts an exchange as under way until it is dropped.
+/// Counts an exchange as under way until it is ended or dropped.
 #[derive(Debug)]
-pub struct Lease(pub Arc<Endpoint>);
+pub struct Lease {
+    endpoint: Arc<Endpoint>,
+    is_active: bool,
+}
 
 impl Lease {
     /// Counts one more.
     #[must_use]
     pub fn new(endpoint: &Arc<Endpoint>) -> Self {
-        endpoint.active.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(endpoint))
+        let mut lease = Self { endpoint: Arc::clone(endpoint), is_active: false };
+        lease.begin(endpoint);
+        lease
+    }
+
+    /// Counts one more, after an end. After a reload the endpoint is another one of the same label.
+    pub fn begin(&mut self, endpoint: &Arc<Endpoint>) {
+        self.end();
+        if !Arc::ptr_eq(&self.endpoint, endpoint) {
+            self.endpoint = Arc::clone(endpoint);
+        }
+        self.endpoint.active.fetch_add(1, Ordering::Relaxed);
+        self.is_active = true;
+    }
+
+    /// Of what.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Counts one less.
+    pub fn end(&mut self) {
+        if std::mem::take(&mut self.is_active) {
+            self.endpoint.active.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.end();
     }
 }
 
+/// A connection that waits for an exchange.
+#[derive(Debug)]
+struct Idle {
+    exchange: Box<Exchange>,
+    since: Instant,
+    /// The turn of the worker's reactor in which it came back.
+    turn: u64,
+}
+
 /// One worker's idle upstream connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
-    idle: RefCell<Vec<Vec<(Channel, Instant)>>>,
+    /// By endpoint; each in the order in which they came back.
+    idle: RefCell<Vec<Vec<Idle>>>,
+    reactor: Option<RuntimeMetrics>,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        let reactor = Handle::try_current().ok().map(|handle| handle.metrics());
+        Self { idle: RefCell::default(), reactor }
+    }
 }
 
 impl Pool {
+    /// How often the reactor was asked for news; always 0 where there is none.
+    fn turn(&self) -> u64 {
+        self.reactor.as_ref().map_or(0, |reactor| reactor.worker_park_count(0))
+    }
+
     /// The most recently used connection that is still silent.
+    ///
+    /// One that came back before the reactor's last turn would have been heard of by now if it had spoken or ended:
+    /// those come first, for the kernel need not be asked. Of a younger one it is asked.
     #[must_use]
-    pub fn take(&self, endpoint: &Endpoint, now: Instant) -> Option<Channel> {
+    pub fn take(&self, endpoint: &Endpoint, now: Instant) -> Option<Box<Exchange>> {
+        let turn = self.turn();
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(endpoint.slot)?;
-        while let Some((channel, since)) = stack.pop() {
-            if channel.is_quiet() && now.saturating_duration_since(since) < MAX_IDLE_AGE {
-                return Some(channel);
+        while !stack.is_empty() {
+            let settled = stack.partition_point(|idle| idle.turn < turn);
+            let is_settled = settled > 0;
+            let Idle { exchange, since, .. } =
+                stack.remove(if is_settled { settled - 1 } else { stack.len() - 1 });
+            let is_silent = is_settled && exchange.is_known_quiet() || exchange.is_quiet();
+            if is_silent && now.saturating_duration_since(since) < MAX_IDLE_AGE {
+                return Some(exchange);
             }
         }
         None
     }
 
     /// Keeps a clean connection for the next exchange.
-    pub fn put(&self, endpoint: &Endpoint, mut channel: Channel, now: Instant) {
-        channel.input.release();
-        channel.output.release();
+    pub fn put(&self, exchange: Box<Exchange>, now: Instant) {
+        let slot = exchange.endpoint().slot;
         let mut idle = self.idle.borrow_mut();
-        if idle.len() <= endpoint.slot {
-            idle.resize_with(endpoint.slot + 1, Vec::new);
+        if idle.len() <= slot {
+            idle.resize_with(slot + 1, Vec::new);
         }
-        if idle[endpoint.slot].len() < MAX_IDLE {
-            idle[endpoint.slot].push((channel, now));
+        if idle[slot].len() < MAX_IDLE {
+            idle[slot].push(Idle { exchange, since: now, turn: self.turn() });
         }
     }
 
     /// Closes what has been idle for too long or has been closed by the upstream.
     pub fn sweep(&self, now: Instant) {
         for stack in self.idle.borrow_mut().iter_mut() {
-            stack.retain(|(channel, since)| {
-                channel.is_quiet() && now.saturating_duration_since(*since) < MAX_IDLE_AGE
+            stack.retain(|idle| {
+                idle.exchange.is_quiet() && now.saturating_duration_since(idle.since) < MAX_IDLE_AGE
             });
         }
     }
@@ -137,11 +197,12 @@ impl Pool {
 /// `connect`, as long as `limit` allows.
 ///
 /// # Errors
-/// `UpstreamError`, or `UpstreamTimeout`.
+/// `UpstreamError`, `UpstreamTimeout`, or `Cut`.
 pub async fn connect_within(endpoint: &Endpoint, limit: Duration, watch: &Watch) -> Result<Channel, Reject> {
     watch.within(limit);
     let mut connecting = pin!(connect(endpoint));
-    watch.bound(|cx| connecting.as_mut().poll(cx)).await.map_err(|_| Reject::UpstreamTimeout)?
+    let late = |expired| if expired == Expired::Cut { Reject::Cut } else { Reject::UpstreamTimeout };
+    watch.bound(|cx| connecting.as_mut().poll(cx)).await.map_err(late)?
 }
 
 /// Opens a connection: the addresses in order, the first that answers.

@@ -5,10 +5,18 @@
 
 use crate::domain::Authority;
 use crate::gate::reject::Reject;
+use std::cell::RefCell;
+use std::ops::Range;
 
 /// Storage that a head keeps from request to request.
 const KEPT_BYTES: usize = 2048;
 const KEPT_FIELDS: usize = 32;
+/// Storage of heads that each worker keeps for the next.
+const MAX_SPARE: usize = 64;
+
+thread_local! {
+    static SPARE: RefCell<Vec<(Vec<u8>, Fields)>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A piece of a head: offset and length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +36,10 @@ impl Span {
     #[must_use]
     pub fn part(self, from: usize, len: usize) -> Option<Self> {
         Self::new(self.start as usize + from, len)
+    }
+
+    fn end(self) -> usize {
+        self.start as usize + self.len as usize
     }
 
     /// The octets, in the head that the span was made for.
@@ -125,6 +137,58 @@ impl Field {
     pub fn new(text: &[u8], name: Span, value: Span) -> Self {
         Self { name, value, known: Known::of(name.of(text)) }
     }
+
+    /// The field's whole line, where it reads `name: value CRLF` to the octet: it can be passed on as it stands.
+    #[must_use]
+    pub fn line(&self, text: &[u8]) -> Option<Range<usize>> {
+        let (name_end, value_end) = (self.name.end(), self.value.end());
+        let is_plain = self.value.start as usize == name_end + 2
+            && text.get(name_end..name_end + 2) == Some(b": ")
+            && text.get(value_end..value_end + 2) == Some(b"\r\n");
+        is_plain.then(|| self.name.start as usize..value_end + 2)
+    }
+}
+
+/// A head's fields in order, and which of the known ones are among them: most are asked for and absent.
+#[derive(Debug, Default)]
+pub struct Fields {
+    list: Vec<Field>,
+    present: u32,
+}
+
+impl Fields {
+    /// Adds one at the end.
+    pub fn push(&mut self, field: Field) {
+        self.present |= 1 << field.known as u32;
+        self.list.push(field);
+    }
+
+    /// Whether one of them is `known`.
+    #[must_use]
+    pub fn has(&self, known: Known) -> bool {
+        self.present & (1 << known as u32) != 0
+    }
+
+    /// Those that are `known`, in order.
+    pub fn of(&self, known: Known) -> impl Iterator<Item = &Field> {
+        let list = if self.has(known) { &self.list[..] } else { &[] };
+        list.iter().filter(move |field| field.known == known)
+    }
+
+    /// Takes all out; keeps storage for `kept` of them.
+    pub fn clear(&mut self, kept: usize) {
+        self.present = 0;
+        self.list.clear();
+        self.list.shrink_to(kept);
+    }
+}
+
+impl std::ops::Deref for Fields {
+    type Target = [Field];
+
+    fn deref(&self) -> &[Field] {
+        &self.list
+    }
 }
 
 /// The version that the client speaks.
@@ -177,7 +241,7 @@ pub struct RequestHead {
     /// The version.
     pub version: Version,
     /// The fields in order.
-    pub fields: Vec<Field>,
+    pub fields: Fields,
     /// How the body arrives.
     pub body: BodyLength,
     /// The one authority that the request names, or why there is none.
@@ -188,18 +252,37 @@ pub struct RequestHead {
     pub expects_continue: bool,
     /// The `Upgrade` value, where the client truly asked to switch.
     pub upgrade: Option<Span>,
+    /// The last good Host of this connection, as it was sent and as it was read.
+    last_host: Option<Box<(Vec<u8>, Authority)>>,
 }
 
 impl RequestHead {
     /// Empties it for the next request, keeping its storage.
     pub fn reset(&mut self) {
-        let (mut text, mut fields) = (std::mem::take(&mut self.text), std::mem::take(&mut self.fields));
+        let (mut text, mut fields) = if self.text.capacity() > 0 {
+            (std::mem::take(&mut self.text), std::mem::take(&mut self.fields))
+        } else {
+            SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
+        };
         text.clear();
-        fields.clear();
-        // One large head must not be paid for by every connection that waits for its next.
+        // One large head must not be paid for by all that come after it.
         text.shrink_to(KEPT_BYTES);
-        fields.shrink_to(KEPT_FIELDS);
-        *self = Self { text, fields, ..Self::default() };
+        fields.clear(KEPT_FIELDS);
+        let last_host = std::mem::take(&mut self.last_host);
+        *self = Self { text, fields, last_host, ..Self::default() };
+    }
+
+    /// Empties it for a wait: what waits for its next request holds no storage.
+    pub fn release(&mut self) {
+        if self.text.capacity() > 0 {
+            self.reset();
+            let storage = (std::mem::take(&mut self.text), std::mem::take(&mut self.fields));
+            SPARE.with_borrow_mut(|spare| {
+                if spare.len() < MAX_SPARE {
+                    spare.push(storage);
+                }
+            });
+        }
     }
 
     /// The method's octets.
@@ -222,7 +305,28 @@ impl RequestHead {
 
     /// The values of the fields that are `known`, in order.
     pub fn values(&self, known: Known) -> impl Iterator<Item = &[u8]> {
-        self.fields.iter().filter(move |field| field.known == known).map(|field| field.value.of(&self.text))
+        self.fields.of(known).map(|field| field.value.of(&self.text))
+    }
+
+    /// What the octets of a Host name: a connection mostly asks for the same as before.
+    ///
+    /// # Errors
+    /// `MalformedHost`.
+    pub fn host(&mut self, value: Span) -> Result<Authority, Reject> {
+        let octets = value.of(&self.text);
+        if let Some((_, authority)) = self.last_host.as_deref().filter(|(last, _)| *last == *octets) {
+            return Ok(authority.clone());
+        }
+        let authority = Authority::from_wire(octets).map_err(|_| Reject::MalformedHost)?;
+        match &mut self.last_host {
+            Some(known) => {
+                known.0.clear();
+                known.0.extend_from_slice(octets);
+                known.1.clone_from(&authority);
+            }
+            None => self.last_host = Some(Box::new((octets.to_vec(), authority.clone()))),
+        }
+        Ok(authority)
     }
 
     /// Adds octets and gives their span: for heads that do not arrive as one block (HTTP/2).
@@ -236,6 +340,16 @@ impl RequestHead {
     #[must_use]
     pub fn is_head(&self) -> bool {
         self.method() == b"HEAD"
+    }
+
+    /// Whether its body is messages that come as they may: it says that it is gRPC.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        self.fields.iter().any(|field| {
+            field.known == Known::Other
+                && field.name.of(&self.text).eq_ignore_ascii_case(b"content-type")
+                && field.value.of(&self.text).starts_with(b"application/grpc")
+        })
     }
 
     /// Whether sending it twice does no harm (RFC 9110, 9.2.1) and there is no body to send again.

@@ -70,6 +70,7 @@ impl Routes {
     pub fn find(&self, host: &HostForm) -> Option<&Arc<Route>> {
         let named = match host {
             HostForm::Ip(address) => self.addresses.get(address),
+            HostForm::Name(_) if self.exact.is_empty() && self.below.is_empty() => None,
             HostForm::Name(name) => self.exact.get(name.as_str()).or_else(|| self.find_below(name)),
         };
         named.or(self.default.as_ref())

@@ -4,9 +4,10 @@
 
 use crate::gate::buffer::{ReadBuffer, WriteBuffer};
 use bytes::{Buf, Bytes};
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -87,6 +88,26 @@ pub enum Stream {
     TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
+impl Stream {
+    /// The TCP stream, where it carries the octets themselves.
+    #[must_use]
+    pub fn clear(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(tcp) => Some(tcp),
+            Self::TlsServer(_) | Self::TlsClient(_) => None,
+        }
+    }
+
+    /// The TCP stream beneath.
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(tcp) => tcp,
+            Self::TlsServer(tls) => tls.get_ref().0.tcp(),
+            Self::TlsClient(tls) => tls.get_ref().0,
+        }
+    }
+}
+
 macro_rules! each {
     ($self:expr, $io:ident => $do:expr) => {
         match $self.get_mut() {
@@ -146,6 +167,16 @@ impl Channel {
 
     /// Reads once; `capacity` bounds what may be held. Gives the octets read: 0 at the end of the stream.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, capacity: usize) -> Poll<io::Result<usize>> {
+        self.poll_fill_some(cx, capacity, usize::MAX)
+    }
+
+    /// As `poll_fill`, `most` octets at most.
+    pub fn poll_fill_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        capacity: usize,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
         if self.is_input_closed {
             return Poll::Ready(Ok(0));
         }
@@ -157,7 +188,9 @@ impl Channel {
             self.input.release();
             return Poll::Pending;
         }
-        let mut space = ReadBuf::new(self.input.space(capacity));
+        let space = self.input.space(capacity);
+        let octets = space.len().min(most);
+        let mut space = ReadBuf::new(&mut space[..octets]);
         if space.remaining() == 0 {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::OutOfMemory, "the read buffer is full")));
         }
@@ -212,25 +245,36 @@ impl Channel {
         }
     }
 
+    /// Whether closing the socket says all that `poll_shutdown` would.
+    #[must_use]
+    pub fn ends_by_closing(&self) -> bool {
+        matches!(self.stream, Stream::Tcp(_)) && self.is_flushed()
+    }
+
     /// Says that nothing more will be sent.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_flush(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
-    /// Whether octets or an end have arrived that nobody waits for: an idle upstream connection must be silent.
+    /// Whether no octet and no end has arrived that nobody waits for: an idle upstream connection must be silent.
+    /// Asks the kernel.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let tcp = match &self.stream {
-            Stream::Tcp(tcp) => tcp,
-            Stream::TlsServer(tls) => tls.get_ref().0.tcp(),
-            Stream::TlsClient(tls) => tls.get_ref().0,
-        };
-        // The kernel is asked: what the reactor knows is as old as its last turn, and an octet that came since
-        // would be taken for the next client's answer.
-        let peeked = socket2::SockRef::from(tcp).peek(&mut [std::mem::MaybeUninit::uninit()]);
+        let peeked = socket2::SockRef::from(self.stream.tcp()).peek(&mut [std::mem::MaybeUninit::uninit()]);
         self.input.is_empty()
             && !self.is_input_closed
             && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The same as of the reactor's last turn, without a call. `false`: the kernel has to be asked.
+    #[must_use]
+    pub fn is_known_quiet(&self) -> bool {
+        let tcp = self.stream.tcp();
+        // Out of budget a socket that has news would seem to have none.
+        let ready = pin!(tokio::task::unconstrained(poll_fn(|cx| tcp.poll_read_ready(cx))));
+        self.input.is_empty()
+            && !self.is_input_closed
+            && ready.poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 }

@@ -1,12 +1,14 @@
 //! Octets both ways after a switch of protocols or for a passed-through TLS connection.
 
 use crate::gate::buffer::BUFFER_BYTES;
+use crate::gate::splice::{self, Splice};
 use crate::gate::stream::Channel;
 use crate::gate::watch::Watch;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 /// How long a tunnel may be silent.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -38,15 +40,40 @@ pub async fn run(client: &mut Channel, mut upstream: Channel, watch: &Watch) -> 
 
 #[derive(Default)]
 struct Direction {
+    /// Octets passed on.
     moved: u64,
     is_shut: bool,
+    splice: Splice,
 }
 
 impl Direction {
+    /// The sockets, once so much has passed that more is likely, and nothing is held here.
+    fn splice_ends<'a>(&self, from: &'a Channel, to: &'a Channel) -> Option<(&'a TcpStream, &'a TcpStream)> {
+        let is_worth_it = self.splice.holds_octets() || self.moved >= splice::FROM_BYTES;
+        let is_bare = from.input.is_empty() && !from.is_input_closed && to.is_flushed();
+        (is_worth_it && is_bare).then_some(())?;
+        from.stream.clear().zip(to.stream.clear())
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>, from: &mut Channel, to: &mut Channel) -> Poll<io::Result<()>> {
         loop {
             if self.is_shut {
                 return Poll::Ready(Ok(()));
+            }
+            if let Some(ends) = self.splice_ends(from, to) {
+                let (before, mut left) = (self.splice.moved, u64::MAX);
+                let polled = self.splice.poll(cx, ends, &mut left);
+                self.moved += self.splice.moved - before;
+                match ready!(polled) {
+                    Ok(_) => {
+                        ready!(to.poll_shutdown(cx))?;
+                        self.is_shut = true;
+                    }
+                    Err(splice::Failure::From(error) | splice::Failure::To(error)) => {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+                continue;
             }
             if !to.output.is_empty() {
                 ready!(to.poll_flush(cx))?;

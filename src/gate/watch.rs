@@ -3,12 +3,14 @@
 //! A connection (or an HTTP/2 stream) stamps its deadline into its `Watch`; the worker's tick looks
 //! through all of them. Also how a drain reaches connections that wait for a next request.
 
+use crate::cache::View;
 use crate::domain::HostForm;
-use crate::gate::client::Listener;
+use crate::feed::Fingerprint;
+use crate::gate::client::Defaults;
+use crate::gate::sessions::Sessions;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
@@ -30,15 +32,28 @@ pub enum Expired {
     Cut,
 }
 
-/// What a connection or stream is forwarding, so that it can be judged again while it lasts.
-#[derive(Debug, Clone)]
+/// What a connection or stream is about to forward.
+#[derive(Debug, Clone, Copy)]
+pub struct Serving<'a> {
+    /// The name that was judged.
+    pub host: &'a HostForm,
+    /// Of the listener where the client came in.
+    pub defaults: Defaults,
+    /// Whether it is an ACME challenge, which may pass although the name is blocked.
+    pub is_acme_challenge: bool,
+}
+
+/// The same, kept so that it can be judged again while it lasts.
+#[derive(Debug)]
 pub struct Live {
     /// The name that was judged.
     pub host: HostForm,
-    /// Where the client came in.
-    pub listener: Arc<Listener>,
-    /// Whether it is an ACME challenge, which may pass although the name is blocked.
+    /// Of the listener where the client came in.
+    pub defaults: Defaults,
+    /// Whether it is an ACME challenge.
     pub is_acme_challenge: bool,
+    /// It is over, but the connection's next request may be for the same name.
+    is_over: bool,
 }
 
 /// One connection's deadline.
@@ -62,6 +77,10 @@ pub struct Clock {
     now: Cell<Instant>,
     draining: Cell<bool>,
     watches: RefCell<slab::Slab<Rc<Watch>>>,
+    /// By the watches' keys.
+    sessions: RefCell<Sessions>,
+    /// Keys of what was cut and may not have noticed yet.
+    cut: RefCell<Vec<usize>>,
 }
 
 impl Clock {
@@ -72,6 +91,8 @@ impl Clock {
             now: Cell::new(Instant::now()),
             draining: Cell::new(false),
             watches: RefCell::default(),
+            sessions: RefCell::default(),
+            cut: RefCell::default(),
         })
     }
 
@@ -107,20 +128,58 @@ impl Clock {
         }
     }
 
-    /// Ends whatever is forwarded that `may_go_on` no longer holds of. Gives how many that were.
-    pub fn cut(&self, may_go_on: impl Fn(&Live) -> bool) -> u64 {
-        let mut count = 0;
-        for (_, watch) in self.watches.borrow().iter() {
-            let goes_on = watch.live.borrow().as_ref().is_none_or(&may_go_on);
-            if !goes_on && !watch.is_cut.replace(true) {
-                count += 1;
-                watch.overdue.set(1);
-                if let Some(waker) = watch.waker.borrow().as_ref() {
-                    waker.wake_by_ref();
-                }
+    /// Above every session's number.
+    #[must_use]
+    pub fn ceiling(&self) -> usize {
+        self.watches.borrow().capacity()
+    }
+
+    /// A session that began to serve another name since it was put into the index.
+    pub fn take_noted(&self) -> Option<usize> {
+        self.sessions.borrow_mut().take_noted()
+    }
+
+    /// Puts a session into the index: under whatever could decide about its name among filings (nothing does about
+    /// an address).
+    pub fn index(&self, session: usize, filings: &View<'_>) {
+        let watches = self.watches.borrow();
+        let Some(watch) = watches.get(session) else { return };
+        if let Some(live) = &*watch.live.borrow() {
+            let names = live.host.name().into_iter();
+            self.sessions.borrow_mut().put(session, names.flat_map(|name| filings.fingerprints(name)));
+        }
+    }
+
+    /// Adds the sessions under these fingerprints to `found`.
+    pub fn under(&self, fingerprints: &[Fingerprint], found: &mut Vec<usize>) {
+        let sessions = self.sessions.borrow();
+        found.extend(fingerprints.iter().flat_map(|one| sessions.under(*one)));
+    }
+
+    /// Ends what the session forwards, if it does and `may_go_on` does not hold of it. Says whether it was ended.
+    pub fn cut(&self, session: usize, may_go_on: impl FnOnce(&Live) -> bool) -> bool {
+        let watches = self.watches.borrow();
+        let Some(watch) = watches.get(session) else { return false };
+        let goes_on = watch.live.borrow().as_ref().is_none_or(|live| live.is_over || may_go_on(live));
+        if goes_on || watch.is_cut.replace(true) {
+            return false;
+        }
+        self.cut.borrow_mut().push(session);
+        if let Some(waker) = watch.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+        true
+    }
+
+    /// Ends the tasks of streams that were cut and have not ended by themselves: they wait for something else.
+    pub fn end_cut(&self) {
+        let watches = self.watches.borrow();
+        for session in self.cut.borrow_mut().drain(..) {
+            let watch = watches.get(session).filter(|watch| watch.is_cut());
+            if let Some(task) = watch.and_then(|watch| watch.abort.borrow().clone()) {
+                task.abort();
             }
         }
-        count
     }
 
     /// Begins to watch; ends when the guard is dropped.
@@ -178,10 +237,26 @@ impl Watch {
         }
     }
 
-    /// From now on what is forwarded is for this name; `None`: nothing is.
-    pub fn serve(&self, live: Option<Live>) {
+    /// From now on what is forwarded is for this name; `None`: nothing is. Where it is the name of the request
+    /// before, the index holds it already.
+    pub fn serve(&self, serving: Option<Serving<'_>>) {
         self.is_cut.set(false);
-        self.live.replace(live);
+        let mut live = self.live.borrow_mut();
+        let Some(Serving { host, defaults, is_acme_challenge }) = serving else {
+            if let Some(live) = &mut *live {
+                live.is_over = true;
+            }
+            return;
+        };
+        match &mut *live {
+            Some(live) if live.host == *host => {
+                (live.defaults, live.is_acme_challenge, live.is_over) = (defaults, is_acme_challenge, false);
+            }
+            live => {
+                *live = Some(Live { host: host.clone(), defaults, is_acme_challenge, is_over: false });
+                self.clock.sessions.borrow_mut().note(self.key);
+            }
+        }
     }
 
     /// No deadline.
@@ -248,6 +323,7 @@ impl std::ops::Deref for WatchGuard {
 
 impl Drop for WatchGuard {
     fn drop(&mut self) {
+        self.0.clock.sessions.borrow_mut().remove(self.0.key);
         self.0.clock.watches.borrow_mut().try_remove(self.0.key);
     }
 }

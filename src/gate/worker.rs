@@ -2,24 +2,23 @@
 //! shares nothing but the rules and the filing table, both read-only to it.
 
 use crate::cache::{FilingCache, View};
-use crate::config::Mode;
-use crate::feed::Position;
 use crate::gate::Incoming;
 use crate::gate::body::BodySource;
 use crate::gate::client::Client;
 use crate::gate::exchange::{Exchange, Failure};
-use crate::gate::headers;
 use crate::gate::judge;
 use crate::gate::listen::Admission;
+use crate::gate::pace::Pace;
 use crate::gate::pool::{self, Endpoint, Pool};
 use crate::gate::record::Record;
 use crate::gate::reject::Reject;
-use crate::gate::request::RequestHead;
+use crate::gate::request::{BodyLength, RequestHead};
 use crate::gate::route::Target;
 use crate::gate::rules::Rules;
+use crate::gate::sessions::cut;
 use crate::gate::stream::Channel;
 use crate::gate::tls::CertificateStore;
-use crate::gate::watch::{Clock, Expired, Live, TICK, Watch};
+use crate::gate::watch::{Clock, Expired, Serving, TICK, Watch};
 use crate::telemetry::{AccessLogSink, LogBuffer, WorkerCounters};
 use crate::verdict;
 use arc_swap::ArcSwap;
@@ -69,7 +68,6 @@ pub struct Worker {
     pub counters: Arc<WorkerCounters>,
     log: RefCell<LogBuffer>,
     today: Cell<Date>,
-    judged_at: Cell<(Position, bool, usize, Option<Date>)>,
     random: Cell<u64>,
 }
 
@@ -84,46 +82,29 @@ impl Worker {
             counters,
             log: RefCell::new(LogBuffer::new(log)),
             today: Cell::new(today()),
-            judged_at: Cell::default(),
             random: Cell::new(RandomState::new().hash_one(0)),
         })
     }
 
-    /// Moves the clock, hands the log over, sweeps the pool; for as long as the worker lives.
-    pub async fn tick(&self) {
+    /// Keeps time, and ends what may no longer be served; for as long as the worker lives.
+    pub async fn run(&self) {
+        tokio::join!(self.tick(), cut::run(self));
+    }
+
+    /// Moves the clock, hands the log over, sweeps the pool.
+    async fn tick(&self) {
         let mut interval = tokio::time::interval(TICK);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for ticks in 0_u64.. {
             interval.tick().await;
             let now = Instant::now();
             self.clock.tick(now);
-            self.judge_again();
             self.hand_over_log();
             if ticks % SWEEP_TICKS == 0 {
                 self.today.set(today());
                 self.pool.sweep(now);
             }
         }
-    }
-
-    /// Judges what is being forwarded again where filings, rules or the day have changed, and cuts what may not go on.
-    fn judge_again(&self) {
-        let rules = self.rules();
-        let position = self.shared.cache.position().unwrap_or_default();
-        // Stale as of this tick's time, by which the judging goes: a later one would pass for judged already.
-        let filings = self.filings();
-        let state = (position, filings.is_stale(), Arc::as_ptr(&rules) as usize, Some(self.today()));
-        if self.judged_at.replace(state) == state {
-            return;
-        }
-        let cut = self.clock.cut(|live| {
-            let site = judge::site(&rules, &live.host);
-            let decision = judge::decide(&rules, &live.listener, (&live.host, site), &filings, self.today());
-            decision.verdict.is_forwarded()
-                || judge::mode(&rules, site) == Mode::Monitor
-                || (rules.acme_passthrough && live.is_acme_challenge)
-        });
-        self.counters.several(|c| &c.cut, cut);
     }
 
     /// Hands over what the log holds.
@@ -142,6 +123,12 @@ impl Worker {
         self.shared.cache.at(self.clock.now())
     }
 
+    /// The pace that a client must keep in taking an answer.
+    pub fn pace(&self) -> Pace {
+        let limits = &self.rules().limits;
+        Pace::new(limits.min_rate, limits.body_timeout)
+    }
+
     /// Today in UTC+8.
     pub fn today(&self) -> Date {
         self.today.get()
@@ -157,7 +144,10 @@ impl Worker {
 
     /// The endpoint of the target that is next for this client.
     pub fn pick<'t>(&self, target: &'t Target, client: &Client) -> &'t Arc<Endpoint> {
-        target.pick(self.shared.hash.hash_one(client.address.ip()), self.next_number())
+        match &target.endpoints[..] {
+            [only] => only,
+            _ => target.pick(self.shared.hash.hash_one(client.address.ip()), self.next_number()),
+        }
     }
 
     /// Tells log and counters of a finished request.
@@ -176,28 +166,29 @@ impl Worker {
         target: &Target,
         record: &mut Record,
     ) -> Result<Box<Exchange>, Reject> {
-        let live = record.host.clone().map(|host| Live {
+        request.watch.serve(record.host.as_ref().map(|host| Serving {
             host,
-            listener: Arc::clone(&client.listener),
+            defaults: client.listener.defaults(),
             is_acme_challenge: judge::is_acme_challenge(request.head),
-        });
-        request.watch.serve(live);
+        }));
         let endpoint = self.pick(target, client);
         let mut kept = self.pool.take(endpoint, self.clock.now());
         loop {
-            let is_reused = kept.is_some();
-            let (mut channel, endpoint) = match kept.take() {
-                Some(channel) => (channel, Arc::clone(endpoint)),
-                None => self.connect(target, endpoint, request.watch).await?,
+            let mut exchange = match kept.take() {
+                Some(mut exchange) => {
+                    exchange.renew(endpoint);
+                    exchange
+                }
+                None => {
+                    let connecting = Box::pin(self.connect(target, endpoint, request.watch));
+                    let (channel, endpoint) = connecting.await?;
+                    Box::new(Exchange::new(channel, &endpoint))
+                }
             };
-            record.upstream = Some(Arc::clone(&endpoint.label));
-            let host = record.host_text();
-            headers::write_request(
-                request.head,
-                &client.onward(&host, &self.shared.via),
-                &mut channel.output,
-            );
-            let mut exchange = Box::new(Exchange::new(channel, &endpoint, request.head.body, is_reused));
+            if self.log.borrow().is_on() {
+                record.upstream = Some(Arc::clone(&exchange.endpoint().label));
+            }
+            exchange.begin(request.head, &client.onward(&record.host_text(), &self.shared.via));
             match self
                 .response_head(&mut exchange, request.head, &mut *request.body, (request.watch, target))
                 .await
@@ -222,7 +213,13 @@ impl Worker {
         body: &mut impl BodySource,
         (watch, target): (&Watch, &Target),
     ) -> Result<(), Failure> {
-        let body_timeout = self.rules().limits.body_timeout;
+        let (body_timeout, mut pace) = {
+            let limits = &self.rules().limits;
+            // What comes message by message has no pace.
+            let has_none = head.body == BodyLength::None || head.is_grpc();
+            let rate = if has_none { 0 } else { limits.min_rate };
+            (limits.body_timeout, Pace::new(rate, limits.body_timeout))
+        };
         watch.within(target.timeouts.response);
         let (mut seen, mut has_hung_up) = (0, false);
         poll_fn(|cx| {
@@ -243,6 +240,9 @@ impl Worker {
             let polled = exchange.poll_head(cx, head, body);
             if polled.is_pending() && exchange.body_octets() != seen {
                 seen = exchange.body_octets();
+                if !pace.keeps(self.clock.now(), exchange.waits_for_client(), seen) {
+                    return std::task::Poll::Ready(Err(Reject::RequestTimeout.into()));
+                }
                 watch.within(if exchange.waits_for_client() {
                     body_timeout
                 } else {

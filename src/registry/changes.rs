@@ -1,12 +1,14 @@
 //! The feed's state: a view per provider that is followed, kept in step with what is committed.
 //!
 //! Whoever commits holds the store's writer from BEGIN until `publish` has returned: so views follow in
-//! commit order, and a view that is filled under the writer misses nothing. Knows no SQL and no HTTP.
+//! commit order, and a view that is caught up under the writer misses nothing. Knows no SQL and no HTTP.
 
+use super::acknowledged::Gates;
+use super::base::{Base, Directory, Head};
 use super::model::Change;
 use super::store::Meta;
-use super::view::{Collision, NotKept, Step, View};
-use crate::feed::{Entry, Frame, Position, Summary};
+use super::view::{Collision, Layers, NotKept, Repair, Step, TooDifferent, View};
+use crate::feed::{Digest, Fingerprint, Position, Summary};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, watch};
@@ -19,9 +21,14 @@ pub(super) const MAX_STREAMS: usize = 4096;
 /// All views, and the bell that wakes streams.
 #[derive(Debug)]
 pub(super) struct Feed {
+    /// Where bases are; none where the database was opened to be read.
+    pub(super) directory: Option<Directory>,
     views: Mutex<HashMap<Box<str>, Held>>,
     bell: watch::Sender<()>,
     pub(super) streams: Arc<Semaphore>,
+    /// Bases are written one at a time.
+    pub(super) building: Arc<tokio::sync::Mutex<()>>,
+    gates: Mutex<Gates>,
 }
 
 #[derive(Debug)]
@@ -37,11 +44,14 @@ struct Held {
 pub(super) struct TooMany;
 
 impl Feed {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(directory: Option<Directory>) -> Self {
         Self {
+            directory,
             views: Mutex::default(),
             bell: watch::Sender::new(()),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            building: Arc::default(),
+            gates: Mutex::default(),
         }
     }
 
@@ -50,12 +60,25 @@ impl Feed {
         self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What gates said.
+    pub(super) fn gates(&self) -> MutexGuard<'_, Gates> {
+        // Whole after every call: nothing in there panics half-way.
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether the provider's view is held.
     pub(super) fn has(&self, provider: &str) -> bool {
         self.views().contains_key(provider)
     }
 
-    /// Follows a commit. On a collision every view is dropped: the caller begins a new epoch.
+    /// Fingerprints of new names that may be taken already, and the base to look them up in.
+    pub(super) fn new_names(&self, changes: &[Change]) -> Option<(Arc<Base>, Vec<Fingerprint>)> {
+        // All views are of the same names under the same key: one stands for all.
+        self.views().values().next().map(|it| it.view.new_names(changes))
+    }
+
+    /// Follows a commit, whose new names were looked up. On a collision every view is dropped: the caller begins
+    /// a new epoch.
     pub(super) fn publish(&self, changes: &[Change], meta: &Meta, at_ms: i64) -> Result<(), Collision> {
         if changes.is_empty() {
             return Ok(());
@@ -74,6 +97,7 @@ impl Feed {
                 }
             }
         }
+        views.retain(|_, held| !held.view.is_overgrown());
         drop(views);
         if has_changed {
             self.bell.send_replace(());
@@ -81,14 +105,20 @@ impl Feed {
         Ok(())
     }
 
-    /// Drops every view: their streams end, and followers begin with a snapshot.
+    /// Drops every view: their streams end, and followers begin anew.
     pub(super) fn reset(&self) {
         let old = std::mem::take(&mut *self.views());
         self.bell.send_replace(());
         drop(old);
     }
 
-    /// Holds a view that was filled under the writer.
+    /// Whether there is room for another view, or an idle one to take the place of.
+    pub(super) fn has_room(&self) -> bool {
+        let views = self.views();
+        views.len() < MAX_VIEWS || views.values().any(|it| Arc::strong_count(&it.users) == 1)
+    }
+
+    /// Holds a view that was caught up under the writer.
     pub(super) fn hold(&self, provider: &str, view: View, at_ms: i64) -> Result<(), TooMany> {
         let mut views = self.views();
         if views.len() >= MAX_VIEWS {
@@ -100,12 +130,63 @@ impl Feed {
         Ok(())
     }
 
-    /// A snapshot's first frame and its entries; `None` where the view is not held.
-    pub(super) fn snapshot(&self, provider: &str, at_ms: i64) -> Option<(Frame, Vec<Entry>)> {
+    /// Whose views are held.
+    pub(super) fn providers(&self) -> Vec<Box<str>> {
+        self.views().keys().cloned().collect()
+    }
+
+    /// Whether a view's base has grown old.
+    pub(super) fn has_old_base(&self) -> bool {
+        self.views().values().any(|it| it.view.is_base_old())
+    }
+
+    /// What to make the next new base of.
+    pub(super) fn next_old_base(&self, at_ms: i64) -> Option<(Head, Layers)> {
+        self.views().values().find(|it| it.view.is_base_old()).map(|it| it.view.whole(at_ms))
+    }
+
+    /// Takes a new base of a view.
+    pub(super) fn rebase(&self, base: Base) {
+        let base = Arc::new(base);
+        if let Some(held) = self.views().get_mut(&base.head().provider) {
+            held.view.rebase(base.clone());
+        }
+    }
+
+    /// Asks a provider's view, which counts as a use; `None` where it is not held.
+    fn ask<T>(&self, provider: &str, at_ms: i64, ask: impl FnOnce(&View) -> T) -> Option<T> {
         let mut views = self.views();
         let held = views.get_mut(provider)?;
         held.used_at_ms = at_ms;
-        Some(held.view.snapshot(at_ms))
+        Some(ask(&held.view))
+    }
+
+    /// The provider's snapshot; `None` where the view is not held, or a newer one is being made.
+    pub(super) fn snapshot(&self, provider: &str, at_ms: i64) -> Option<Arc<Base>> {
+        self.ask(provider, at_ms, |view| view.base().cloned())?
+    }
+
+    /// What a follower lacks that holds these ranges; `None` where the view is not held.
+    pub(super) fn repair(
+        &self,
+        provider: &str,
+        epoch: u64,
+        theirs: &[(u16, Digest)],
+        at_ms: i64,
+    ) -> Option<Result<Repair, TooDifferent>> {
+        self.ask(provider, at_ms, |view| view.repair(epoch, theirs, at_ms))
+    }
+
+    /// The state at a position, if it is known, and now; `None` where the view is not held.
+    pub(super) fn compare(&self, provider: &str, position: Position) -> Option<(Option<Summary>, Summary)> {
+        let views = self.views();
+        let view = &views.get(provider)?.view;
+        Some((view.summary_at(position, 0).ok(), view.summary(0)))
+    }
+
+    /// The change that made a name without a document what it is, or one that is not older.
+    pub(super) fn last_change(&self, name: &str) -> Option<u64> {
+        self.views().values().next().map(|it| it.view.last_change(name))
     }
 
     /// Opens a follower's stream at `position`; `None` where the view is not held.
@@ -148,9 +229,9 @@ impl Follower {
     ///
     /// # Errors
     /// `NotKept` where the stream must end: fallen behind, or another epoch began.
-    pub(super) fn step(&mut self, at_ms: i64) -> Result<Option<Step>, NotKept> {
+    pub(super) fn step(&mut self) -> Result<Option<Step>, NotKept> {
         self.bell.mark_unchanged();
-        let step = self.with_view(|view, seq| view.step_after(seq, at_ms))?;
+        let step = self.with_view(View::step_after)?;
         if let Some(step) = &step {
             self.position.seq = step.seq;
         }
@@ -159,9 +240,9 @@ impl Follower {
 
     /// The state where the follower is; it may move on over commits that its view saw nothing of.
     pub(super) fn heartbeat(&mut self, at_ms: i64) -> Result<Summary, NotKept> {
-        let summary = self.with_view(|view, seq| match view.step_after(seq, at_ms)? {
-            Some(_) => view.summary_at(self.position, at_ms),
-            None => Ok(view.summary(at_ms)),
+        let position = self.position;
+        let summary = self.with_view(|view, seq| {
+            if view.is_latest(seq) { Ok(view.summary(at_ms)) } else { view.summary_at(position, at_ms) }
         })?;
         self.position = summary.position;
         Ok(summary)
@@ -175,10 +256,10 @@ impl Follower {
         }
     }
 
-    fn with_view<T>(&self, ask: impl FnOnce(&View, u64) -> Result<T, NotKept>) -> Result<T, NotKept> {
-        let views = self.feed.views();
-        let held = views.get(&self.provider).ok_or(NotKept)?;
+    fn with_view<T>(&self, ask: impl FnOnce(&mut View, u64) -> Result<T, NotKept>) -> Result<T, NotKept> {
+        let mut views = self.feed.views();
+        let held = views.get_mut(&self.provider).ok_or(NotKept)?;
         let is_same = Arc::ptr_eq(&held.users, &self.user);
-        if is_same { ask(&held.view, self.position.seq) } else { Err(NotKept) }
+        if is_same { ask(&mut held.view, self.position.seq) } else { Err(NotKept) }
     }
 }

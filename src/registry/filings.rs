@@ -27,7 +27,7 @@ const MAX_SCANNED: usize = 20_000;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AsSeenFrom {
-    provider: Option<String>,
+    pub(super) provider: Option<String>,
 }
 
 /// `?purge=`
@@ -57,7 +57,7 @@ pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Pro
     }
 }
 
-fn path(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+pub(super) fn path(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
     match path {
         Ok(Path(path)) => Ok(path),
         Err(error) => Err(Problem::bad_request("invalid_path", error.body_text(), "路径无效")),

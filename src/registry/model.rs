@@ -80,6 +80,18 @@ impl Document {
         }
     }
 
+    /// The document that the change log holds as this.
+    #[must_use]
+    pub(super) fn as_logged(body: PutBody) -> Self {
+        let about = About {
+            subject: body.subject.map(Into::into),
+            subject_type: body.subject_type.map(Into::into),
+            site_name: body.site_name.map(Into::into),
+            public_security_number: body.public_security_number.map(Into::into),
+        };
+        Self { number: body.number.map(Into::into), state: body.state, access: Arc::new(body.access), about }
+    }
+
     /// As the filing that verdicts are made of; `None` where the stored text is no longer a valid name or number.
     #[must_use]
     pub fn filing(&self, domain: &str) -> Option<Filing> {

@@ -1,14 +1,14 @@
 //! Every route of the registry on one page, with what all of them share: token, request ids, errors.
 
 use super::problem::Problem;
-use super::{Registry, batch, feed_api, filings, import, openapi};
+use super::{Registry, batch, feed_api, filings, followers, import, openapi};
+use crate::serve::{self, Guard, Shown};
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
@@ -29,7 +29,7 @@ pub struct Options {
 pub(super) struct Api {
     pub(super) registry: Registry,
     pub(super) shutdown: watch::Receiver<bool>,
-    token: Option<Arc<str>>,
+    guard: Arc<Guard>,
     requests: Arc<Requests>,
 }
 
@@ -50,8 +50,12 @@ pub(super) const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/filings:batch", &["post"]),
     ("/v1/filings:import", &["post"]),
     ("/v1/filings/{domain}", &["get", "put", "delete"]),
+    ("/v1/filings/{domain}/in-force", &["get"]),
     ("/v1/feed/snapshot", &["get"]),
     ("/v1/feed/changes", &["get"]),
+    ("/v1/feed/repair", &["post"]),
+    ("/v1/feed/acknowledgements", &["post"]),
+    ("/v1/feed/followers", &["get"]),
     ("/openapi.json", &["get"]),
     ("/healthz", &["get"]),
 ];
@@ -62,8 +66,12 @@ fn router(api: Api) -> Router {
         .route("/v1/filings:batch", post(batch::post))
         .route("/v1/filings:import", post(import::post))
         .route("/v1/filings/{domain}", get(filings::get).put(filings::put).delete(filings::delete))
+        .route("/v1/filings/{domain}/in-force", get(followers::in_force))
         .route("/v1/feed/snapshot", get(feed_api::snapshot))
         .route("/v1/feed/changes", get(feed_api::changes))
+        .route("/v1/feed/repair", post(feed_api::repair))
+        .route("/v1/feed/acknowledgements", post(followers::acknowledge))
+        .route("/v1/feed/followers", get(followers::list))
         .route("/openapi.json", get(openapi::get))
         .route("/healthz", get(healthz))
         .fallback(no_such_path)
@@ -80,22 +88,16 @@ pub(super) async fn serve(
     options: Options,
     shutdown: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps Nagle's delay");
-        }
-    });
     let mut run = [0; 4];
     getrandom::fill(&mut run).map_err(std::io::Error::other)?;
     let requests = Requests { run: u64::from(u32::from_le_bytes(run)), count: AtomicU64::new(0) };
     let api = Api {
         registry,
         shutdown: shutdown.clone(),
-        token: options.token.map(Into::into),
+        guard: Arc::new(Guard::new(options.token)),
         requests: Arc::new(requests),
     };
-    axum::serve(listener, router(api)).with_graceful_shutdown(ended(shutdown)).await
+    serve::run(listener, router(api), shutdown).await
 }
 
 /// Returns once `shutdown` says true, or nobody is left to say so.
@@ -104,31 +106,33 @@ pub(super) async fn ended(mut shutdown: watch::Receiver<bool>) {
 }
 
 async fn authorise(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let who = match &api.token {
-        Some(token) if request.uri().path().starts_with("/v1") => {
-            if !bears(&request, token) {
-                let problem = Problem::new(
-                    StatusCode::UNAUTHORIZED,
-                    "unauthorized",
-                    "this registry needs `authorization: Bearer TOKEN`, with its token",
-                    "此注册库要求携带正确的 `authorization: Bearer` 令牌",
-                );
-                return problem.into_response();
-            }
-            Who("token")
+    let who = if api.guard.is_set() && request.uri().path().starts_with("/v1") {
+        match api.guard.look(&request) {
+            Shown::Right => Who("token"),
+            refused => return unauthorised(refused).into_response(),
         }
-        Some(_) | None => Who("loopback"),
+    } else {
+        Who("loopback")
     };
     request.extensions_mut().insert(who);
     next.run(request).await
 }
 
-fn bears(request: &Request, token: &str) -> bool {
-    let value = request.headers().get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
-    let Some((scheme, given)) = value.and_then(|it| it.split_once(' ')) else { return false };
-    let is_same =
-        aws_lc_rs::constant_time::verify_slices_are_equal(given.trim().as_bytes(), token.as_bytes());
-    scheme.eq_ignore_ascii_case("bearer") && is_same.is_ok()
+fn unauthorised(shown: Shown) -> Problem {
+    if shown == Shown::TooOften {
+        return Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_failures",
+            "too many wrong tokens came from there; wait a minute",
+            "来自该地址的错误令牌过多，请一分钟后再试",
+        );
+    }
+    Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        "this registry needs `authorization: Bearer TOKEN`, with its token",
+        "此注册库要求携带正确的 `authorization: Bearer` 令牌",
+    )
 }
 
 async fn with_request_id(State(api): State<Api>, request: Request, next: Next) -> Response {

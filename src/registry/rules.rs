@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 /// The longest free text of a document, in characters.
 const MAX_TEXT_CHARS: usize = 256;
-/// The longest provider id, in octets.
-const MAX_PROVIDER_BYTES: usize = 64;
+/// The longest id of a provider or gate, in octets.
+const MAX_ID_BYTES: usize = 64;
 /// The most providers that one site may have an access at.
 const MAX_ACCESSES: usize = 64;
 
@@ -103,15 +103,49 @@ pub(super) fn filed_name(text: &str) -> Result<DomainName, Refusal> {
 /// # Errors
 /// `invalid_provider`.
 pub(super) fn provider(id: &str) -> Result<(), Refusal> {
-    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if (1..=MAX_PROVIDER_BYTES).contains(&id.len()) && id.bytes().all(is_good) {
+    if is_id(id) {
         return Ok(());
     }
     Err(Refusal::new(
         "invalid_provider",
-        format!("`{id}` is no provider id: 1 to {MAX_PROVIDER_BYTES} letters, digits, `-`, `_` and `.`"),
-        format!("`{id}` 不是有效的接入商标识：1 至 {MAX_PROVIDER_BYTES} 个字母、数字、`-`、`_` 或 `.`"),
+        format!("`{id}` is no provider id: 1 to {MAX_ID_BYTES} letters, digits, `-`, `_` and `.`"),
+        format!("`{id}` 不是有效的接入商标识：1 至 {MAX_ID_BYTES} 个字母、数字、`-`、`_` 或 `.`"),
     ))
+}
+
+/// The name that a gate goes by.
+///
+/// # Errors
+/// `invalid_gate`.
+pub(super) fn gate(id: &str) -> Result<(), Refusal> {
+    if is_id(id) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "invalid_gate",
+        format!("`{id}` is no gate's name: 1 to {MAX_ID_BYTES} letters, digits, `-`, `_` and `.`"),
+        format!("`{id}` 不是有效的网关名称：1 至 {MAX_ID_BYTES} 个字母、数字、`-`、`_` 或 `.`"),
+    ))
+}
+
+fn is_id(id: &str) -> bool {
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(is_good)
+}
+
+/// A digest as it is shown: 32 hexadecimal digits.
+///
+/// # Errors
+/// `invalid_digest`.
+pub(super) fn digest(text: &str) -> Result<u128, Refusal> {
+    let is_good = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u128::from_str_radix(text, 16).ok().filter(|_| is_good).ok_or_else(|| {
+        Refusal::new(
+            "invalid_digest",
+            "a digest is 32 hexadecimal digits".to_owned(),
+            "摘要应为 32 位十六进制数字".to_owned(),
+        )
+    })
 }
 
 /// What a line of a batch or file asks for.

@@ -3,6 +3,7 @@
 //! Refuses to know rules, feeds and HTTP. A commit's durability is SQLite's (`synchronous = FULL`): what
 //! was answered is on disk.
 
+mod log;
 mod rows;
 mod schema;
 mod stage;
@@ -18,7 +19,7 @@ use schema::SchemaError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Sqlite, SqliteConnection, Transaction};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,6 +76,9 @@ pub enum StoreError {
     /// A statement failed.
     #[error("the registry database failed")]
     Sql(#[from] sqlx::Error),
+    /// The files that followers are served from can't be made or read.
+    #[error("the feed failed: {0}")]
+    Feed(String),
     /// The system has no randomness for a key.
     #[error("no randomness for a new epoch's key")]
     Randomness(#[from] getrandom::Error),
@@ -172,6 +176,11 @@ impl Store {
         Stage::open(&self.path, turn.map_err(|_| StoreError::Busy("another import"))?).await
     }
 
+    /// The history that the database is in.
+    pub(super) async fn meta(&self) -> Result<Meta, StoreError> {
+        read_meta(&mut *self.readers.acquire().await?).await
+    }
+
     /// The documents of exactly these names.
     pub(super) async fn documents(&self, domains: &[&str]) -> Result<Vec<(Arc<str>, Stored)>, StoreError> {
         let names = serde_json::Value::from(domains).to_string();
@@ -210,6 +219,11 @@ impl Store {
         let found: i64 =
             sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM domains)").fetch_one(&self.readers).await?;
         Ok(found == 0)
+    }
+
+    /// A connection whose reads are all of one state, while others write.
+    pub(super) async fn reading(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.readers.begin().await?)
     }
 
     /// Gives every document to `take`, by name, as one consistent state.
@@ -261,6 +275,7 @@ pub(super) async fn scan(
     Ok(())
 }
 
+pub(super) use log::{Run, changes_after, scan_runs};
 pub(super) use stage::{ROWS as STAGED_ROWS, RefusedRow, Stage};
 pub(super) use swap::{Differences, Swapped, Terms};
 pub(super) use write::{Author, Committed, Reach, new_epoch, now_ms, read_meta, write};

@@ -5,6 +5,7 @@ mod batch;
 mod bulk;
 mod feed;
 mod files;
+mod repair;
 
 use super::{
     Event, Format, ImportError, Imported, Options, RefusedRow, Registry, Source, import, running_at,

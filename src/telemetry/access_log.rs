@@ -56,6 +56,8 @@ pub struct TlsLine<'a> {
 #[derive(Debug, Clone)]
 pub struct AccessLogSink {
     to: SyncSender<Vec<u8>>,
+    /// Lines that could not be written and that no worker has counted yet.
+    failed_lines: Arc<AtomicU64>,
 }
 
 /// The other end: run it on a thread of its own.
@@ -70,13 +72,8 @@ impl AccessLogWriter {
     #[must_use]
     pub fn new() -> (AccessLogSink, Self) {
         let (to, from) = sync_channel(MAX_WAITING);
-        (AccessLogSink { to }, Self { from, failed_lines: Arc::default() })
-    }
-
-    /// Lines that could not be written.
-    #[must_use]
-    pub fn failed_lines(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.failed_lines)
+        let failed_lines = Arc::<AtomicU64>::default();
+        (AccessLogSink { to, failed_lines: Arc::clone(&failed_lines) }, Self { from, failed_lines })
     }
 
     /// Opens the file for appending.
@@ -87,12 +84,25 @@ impl AccessLogWriter {
         std::fs::OpenOptions::new().create(true).append(true).open(path)
     }
 
-    /// Writes until every sink is gone.
+    /// Writes until every sink is gone. Says when writing begins to fail, and when it goes on.
     pub fn run(self, mut out: impl Write) {
+        let mut is_failing = false;
         while let Ok(lines) = self.from.recv() {
-            if out.write_all(&lines).and_then(|()| out.flush()).is_err() {
-                let lost = memchr::memchr_iter(b'\n', &lines).count() as u64;
-                self.failed_lines.fetch_add(lost, Ordering::Relaxed);
+            // What failed may have left a part of a line behind.
+            let begun = if is_failing { out.write_all(b"\n") } else { Ok(()) };
+            match begun.and_then(|()| out.write_all(&lines)).and_then(|()| out.flush()) {
+                Ok(()) => {
+                    if std::mem::take(&mut is_failing) {
+                        tracing::info!("the access log is written again");
+                    }
+                }
+                Err(error) => {
+                    let lost = memchr::memchr_iter(b'\n', &lines).count() as u64;
+                    self.failed_lines.fetch_add(lost, Ordering::Relaxed);
+                    if !std::mem::replace(&mut is_failing, true) {
+                        tracing::error!(%error, "the access log can't be written; its lines are lost and counted");
+                    }
+                }
             }
         }
     }
@@ -130,12 +140,19 @@ impl LogBuffer {
     /// Hands over what there is; gives how many lines were lost.
     #[must_use]
     pub fn hand_over(&mut self) -> u64 {
-        let Some(sink) = self.sink.as_ref().filter(|_| self.count > 0) else { return 0 };
+        let Some(sink) = &self.sink else { return 0 };
+        let failed = match sink.failed_lines.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => sink.failed_lines.swap(0, Ordering::Relaxed),
+        };
+        if self.count == 0 {
+            return failed;
+        }
         let lines = std::mem::replace(&mut self.lines, Vec::with_capacity(HAND_OVER_BYTES + 4096));
         let count = std::mem::take(&mut self.count);
         match sink.to.try_send(lines) {
-            Ok(()) => 0,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => count,
+            Ok(()) => failed,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => failed + count,
         }
     }
 }

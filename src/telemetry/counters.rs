@@ -34,6 +34,8 @@ pub struct WorkerCounters {
     pub would_block: AtomicU64,
     /// Transfers and tunnels ended because their name stopped being allowed.
     pub cut: AtomicU64,
+    /// HTTP/2 connections ended because their client sent more frames of a kind than it may.
+    pub floods: AtomicU64,
     /// Access log lines lost because the writer was behind or its file failed.
     pub log_dropped: AtomicU64,
 }
@@ -94,6 +96,7 @@ pub struct Totals {
     pub handshakes_failed: u64,
     pub would_block: u64,
     pub cut: u64,
+    pub floods: u64,
     pub log_dropped: u64,
 }
 
@@ -128,6 +131,7 @@ impl Counters {
             totals.handshakes_failed += read(&worker.handshakes_failed);
             totals.would_block += read(&worker.would_block);
             totals.cut += read(&worker.cut);
+            totals.floods += read(&worker.floods);
             totals.log_dropped += read(&worker.log_dropped);
         }
         totals

@@ -173,6 +173,9 @@ impl List {
     }
 
     fn find_name(&self, name: &DomainName, today: Date) -> Option<&ListEntry> {
+        if self.exact.is_empty() && self.below.is_empty() {
+            return None;
+        }
         let exact = self.exact.get(name.as_str());
         if let Some(entry) = self.first_in_force(exact, today) {
             return Some(entry);

@@ -65,6 +65,31 @@ fn every_status_has_its_page() {
 }
 
 #[test]
+fn a_grpc_call_gets_a_status_of_grpc_s_own() {
+    let world = World::start();
+    let rows = [
+        ("Content-Type: application/grpc\r\n", U, "7", "unfiled"),
+        ("Content-Type: application/grpc+proto\r\nTE: trailers\r\n", U, "7", "unfiled"),
+        ("Accept: application/grpc\r\n", U, "7", "unfiled"),
+        ("Content-Type: application/grpc\r\n", "no-site.cn", "12", "no_site"),
+    ];
+    world.file("no-site.cn", "沪ICP备20000099号-1");
+    world.in_force("no-site.cn", "allow");
+    for (headers, host, status, verdict) in rows {
+        let response = ask(&world, host, headers);
+        assert_eq!((response.status, response.verdict()), (200, verdict), "{headers:?}");
+        assert_eq!(response.header("content-type"), Some("application/grpc"));
+        assert_eq!(response.header("grpc-status"), Some(status), "{response:?}");
+        let message = response.header("grpc-message").unwrap();
+        assert!(message.contains(host) && message.starts_with("%E"), "{message}");
+        assert!(response.text().is_empty() && response.header("beian-verdict-id").is_some());
+    }
+    let web = ask(&world, U, "Content-Type: application/grpc-web\r\n");
+    assert_eq!((web.status, web.header("grpc-status")), (451, None), "its clients read plain answers");
+    assert_eq!(world.upstream.heads().len(), 0);
+}
+
+#[test]
 fn headers() {
     let world = World::start();
     let response = ask(&world, U, "");

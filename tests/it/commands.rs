@@ -33,6 +33,17 @@ fn check_says_what_the_gate_says() {
 }
 
 #[test]
+fn held_where_nothing_is() {
+    let world = World::start();
+    let held = |word: &[&str]| run(world.dir.path(), &[&["held", "-c", "gate.toml"], word].concat());
+    assert_eq!((held(&[]).0, held(&[]).1.trim()), (0, "no update is held"));
+    for word in ["apply", "refuse"] {
+        let (code, _, error) = held(&[word]);
+        assert_eq!((code, error.trim()), (1, "no update is held"), "{word}");
+    }
+}
+
+#[test]
 fn check_as_json() {
     let world = World::start();
     let (code, text) = check(&world, &["--json", F]);

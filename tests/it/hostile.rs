@@ -9,6 +9,8 @@ mod http2;
 mod keepalive;
 mod names;
 mod request_line;
+mod resources;
+mod slow;
 mod tls;
 mod upstream_faults;
 mod waits;
@@ -59,6 +61,7 @@ pub fn check(world: &World, rows: &[Row]) {
 /// As `check`, for rows that were put together.
 #[track_caller]
 pub fn check_made(world: &World, rows: &[(String, Expect)]) {
+    record(rows);
     let mut wrong = Vec::new();
     for lane in LANES {
         for (text, expect) in rows {
@@ -76,6 +79,18 @@ pub fn check_made(world: &World, rows: &[(String, Expect)]) {
         foreign.iter().filter(|one| one.host().contains("unfiled") || one.host().is_empty()).collect();
     assert!(foreign.is_empty(), "arrived, but must not: {foreign:?}");
     assert_eq!(world.upstream.doubts(), Vec::<String>::new(), "ambiguous to an upstream");
+}
+
+/// Leaves the rows, and what becomes of them, where `HOSTILE_CORPUS` says: for tests/conformance/differential.py.
+fn record(rows: &[(String, Expect)]) {
+    let Some(path) = std::env::var_os("HOSTILE_CORPUS") else { return };
+    let line = |(text, expect): &(String, Expect)| {
+        let hex: String = expand(text).iter().map(|octet| format!("{octet:02x}")).collect();
+        format!("{expect:?}\t{hex}\n")
+    };
+    let lines: String = rows.iter().map(line).collect();
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    std::io::Write::write_all(&mut file, lines.as_bytes()).unwrap();
 }
 
 fn check_one(world: &World, lane: Lane, text: &str, expect: Expect) -> Result<(), String> {

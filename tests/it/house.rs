@@ -201,6 +201,7 @@ fn named_places_of_io() {
         "registry/import",
         "registry/export",
         "registry/store",
+        "registry/base",
         "registry/lock",
         "cli",
         "app",

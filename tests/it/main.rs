@@ -9,11 +9,13 @@
 mod admin;
 mod block;
 mod commands;
+mod cut;
 mod docs;
 mod hostile;
 mod house;
 mod import;
 mod judge;
+mod killed;
 mod proxy;
 mod sync;
 mod world;

@@ -4,23 +4,23 @@ use crate::world::process::Process;
 use crate::world::setup::Setup;
 use crate::world::upstream::{Then, Upstream};
 use crate::world::wire::Lost;
-use crate::world::{DEADLINE, F, G, U, World, access, address, certs, connected, put, wait, wire};
+use crate::world::{self, DEADLINE, F, G, U, World, access, address, certs, connected, put, wait, wire};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const NUMBER: &str = "京ICP备20000001号-1";
+pub const NUMBER: &str = "京ICP备20000001号-1";
 
 /// A registry as a process of its own.
-struct Registry {
-    process: Process,
-    address: SocketAddr,
+pub struct Registry {
+    pub process: Process,
+    pub address: SocketAddr,
 }
 
 impl Registry {
     /// `port` 0 for the first start; the same port again for a restart.
-    fn start(directory: &Path, port: u16) -> Self {
+    pub fn start(directory: &Path, port: u16) -> Self {
         let config = format!(
             "provider = \"example-cloud\"\n[registry.embedded]\naddress = \"127.0.0.1:{port}\"\ndatabase = \"sqlite:registry.db\"\n"
         );
@@ -30,13 +30,13 @@ impl Registry {
         Self { process, address }
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 }
 
 /// A gate that follows that registry, in `dir`.
-fn follower(dir: TempDir, url: &str, change: impl FnOnce(Setup) -> Setup) -> World {
+pub fn follower(dir: TempDir, url: &str, change: impl FnOnce(Setup) -> Setup) -> World {
     let (tls, upstream) = (certs::make(dir.path()), Upstream::start());
     let setup = change(Setup::new(dir.path(), upstream.address).follow(url));
     World::of(&setup, dir, tls, upstream)
@@ -105,6 +105,43 @@ fn many_at_once() {
     assert_eq!(world.status()["filings"], 2006);
 }
 
+/// What blocks very many at once waits for a word; a single cancellation does not wait behind it.
+#[test]
+fn a_mass_flip_waits_for_an_operator() {
+    let world = World::start();
+    let registry = world.registry.unwrap();
+    let batch = |line: &dyn Fn(usize) -> String, of: std::ops::Range<usize>| {
+        let lines: Vec<String> = of.map(line).collect();
+        let response =
+            wire::ask(registry, "POST", "/v1/filings:batch?atomic=true", &(lines.join("\n") + "\n"));
+        assert!(response.status < 300, "{response:?}");
+    };
+    let filed = |i: usize| {
+        format!(
+            "{{\"domain\":\"bulk-{i}.cn\",\"number\":\"京ICP备3{i:07}号-1\",\"access\":{{\"example-cloud\":\"active\"}}}}"
+        )
+    };
+    let deleted = |i: usize| format!("{{\"domain\":\"bulk-{i}.cn\",\"delete\":true}}");
+    batch(&filed, 0..2000);
+    world.in_force("bulk-1999.cn", "allow");
+    let old = world.status()["seq"].clone();
+    batch(&deleted, 0..1500);
+    wait("the hold", || world.status()["held"]["state"].is_string().then_some(()));
+    batch(&deleted, 1999..2000);
+    world.in_force("bulk-1999.cn", "deregistered");
+    assert_eq!(world.verdict("bulk-0.cn")["verdict"], "allow");
+    let held = world.status()["held"].clone();
+    assert_eq!((&held["state"], &held["newly_blocked"]), (&"waiting".into(), &1500.into()), "{held}");
+    assert_eq!(world.status()["seq"], old);
+    let word = |word: &str| world::run(world.dir.path(), &["held", word, "-c", "gate.toml"]).0;
+    assert_eq!(word("refuse"), 0);
+    wait("the refusal", || (world.status()["held"]["state"] == "refused").then_some(()));
+    assert_eq!(world.verdict("bulk-0.cn")["verdict"], "allow");
+    assert_eq!(word("apply"), 0);
+    world.in_force("bulk-0.cn", "deregistered");
+    wait("the end of it", || world.status()["held"].is_null().then_some(()));
+}
+
 #[test]
 fn a_registry_that_comes_and_goes() {
     let dir = tempfile::tempdir().unwrap();
@@ -154,7 +191,7 @@ fn a_start_after_a_crash() {
 }
 
 /// A port that nobody listens on.
-fn nobody() -> String {
+pub fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }

@@ -169,6 +169,14 @@ impl World {
         self.ask("/v1/status").json()
     }
 
+    /// A metric that has no labels.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.ask("/metrics").text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
     /// What the gate says about a host.
     #[track_caller]
     pub fn verdict(&self, host: &str) -> Value {

@@ -5,7 +5,9 @@ use crate::config::raw::{Section, Value};
 use crate::config::{Database, EmbeddedRegistry, Registry};
 use std::path::PathBuf;
 
-pub(super) fn registry(mut section: Section<'_>) -> Option<Registry> {
+/// The registry, and what this gate is called towards it.
+pub(super) fn registry(mut section: Section<'_>) -> (Option<Registry>, Option<String>) {
+    let gate = section.value("gate").and_then(|value| value.parse(gate_name));
     let url = section.value("url");
     let token_file = section.value("token_file");
     let ca_file = optional(&mut section, "ca_file", Value::path);
@@ -33,7 +35,16 @@ pub(super) fn registry(mut section: Section<'_>) -> Option<Registry> {
         }
     };
     section.finish();
-    registry
+    (registry, gate)
+}
+
+/// As the feed takes it in acknowledgements.
+fn gate_name(text: &str) -> Result<String, String> {
+    let is_good = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.');
+    if (1..=64).contains(&text.len()) && text.bytes().all(is_good) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} can't name a gate; use 1 to 64 letters, digits, `-`, `_` or `.`, like \"gate-1\""))
 }
 
 /// A `token_file` of `[registry]` holds for an embedded registry too, where that has none of its own.

@@ -1,8 +1,8 @@
 //! A registry on loopback that first answers from a script, then honestly.
 
-use super::{PROVIDER, at, filed, octets, snapshot_frames, summary};
+use super::{Entry, PROVIDER, at, filed, octets, snapshot_frames, summary};
 use crate::cache::Table;
-use crate::feed::{Frame, Position};
+use crate::feed::{Digest, Frame, FrameReader, Position};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -10,6 +10,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+
+/// Of every snapshot.
+const ETAG: &str = "\"file\"";
 
 /// A scripted answer to the next request for `what`.
 pub(super) struct Answer {
@@ -52,6 +55,10 @@ struct State {
     /// The last change: the position before it, and its frame.
     last: Option<(Position, Frame)>,
     authorization: Option<String>,
+    /// What came as acknowledgements.
+    acknowledged: Vec<serde_json::Value>,
+    /// The `range` of each request for a snapshot.
+    ranges: Vec<Option<String>>,
 }
 
 pub(super) struct FakeRegistry {
@@ -64,7 +71,14 @@ impl FakeRegistry {
     pub(super) async fn start(script: Vec<Answer>, table: Table) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = State { script: script.into(), table, last: None, authorization: None };
+        let state = State {
+            script: script.into(),
+            table,
+            last: None,
+            authorization: None,
+            acknowledged: Vec::new(),
+            ranges: Vec::new(),
+        };
         let registry = Self { address, state: Arc::new(Mutex::new(state)), task: Mutex::default() };
         registry.accept(listener);
         registry
@@ -92,13 +106,28 @@ impl FakeRegistry {
         self.state.lock().unwrap().authorization.clone()
     }
 
+    pub(super) fn acknowledged(&self) -> Vec<serde_json::Value> {
+        self.state.lock().unwrap().acknowledged.clone()
+    }
+
+    pub(super) fn ranges(&self) -> Vec<Option<String>> {
+        self.state.lock().unwrap().ranges.clone()
+    }
+
     /// Files a name: one change.
     pub(super) fn file(&self, name: &str) {
+        self.change(vec![filed(name)]);
+    }
+
+    /// One batch of changes.
+    pub(super) fn change(&self, entries: Vec<Entry>) {
         let mut state = self.state.lock().unwrap();
-        let (after, entry) = (state.table.position(), filed(name));
-        state.table.set(&entry);
+        let after = state.table.position();
+        for entry in &entries {
+            state.table.set(entry);
+        }
         state.table.set_position(at(after.epoch, after.seq + 1));
-        let frame = Frame::Batch { after, entries: vec![entry], summary: summary(&state.table) };
+        let frame = Frame::Batch { after, entries, summary: summary(&state.table) };
         state.last = Some((after, frame));
     }
 
@@ -134,23 +163,82 @@ async fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<
     }
     let head = String::from_utf8(head).unwrap();
     let target = head.split(' ').nth(1).unwrap().to_owned();
+    let mut body = vec![0; header(&head, "content-length").map_or(0, |it| it.parse().unwrap())];
+    stream.read_exact(&mut body).await?;
+    if target.ends_with("/v1/feed/acknowledgements") {
+        state.lock().unwrap().acknowledged.push(serde_json::from_slice(&body).unwrap());
+        write_head(&mut stream, 204, "").await?;
+        return stream.shutdown().await;
+    }
     assert!(target.contains(&format!("provider={PROVIDER}")), "{target}");
     let scripted = {
         let mut state = state.lock().unwrap();
-        let line = head.lines().find_map(|line| line.strip_prefix("authorization: "));
-        state.authorization = line.map(Into::into);
+        state.authorization = header(&head, "authorization").map(Into::into);
+        if target.contains("/v1/feed/snapshot") {
+            state.ranges.push(header(&head, "range").map(Into::into));
+        }
         let is_next = state.script.front().is_some_and(|next| target.contains(next.what));
         if is_next { state.script.pop_front() } else { None }
     };
     match scripted {
         Some(answer) => play(stream, answer).await,
-        None => honest(stream, &target, state).await,
+        None if target.contains("/v1/feed/snapshot") => snapshot(stream, &head, state).await,
+        None if target.contains("/v1/feed/repair") => repair(stream, &body, state).await,
+        None => changes(stream, &target, state).await,
     }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+async fn snapshot(mut stream: TcpStream, head: &str, state: &Mutex<State>) -> std::io::Result<()> {
+    let whole = octets(&snapshot_frames(&state.lock().unwrap().table));
+    let from = header(head, "range").filter(|_| header(head, "if-range") == Some(ETAG));
+    let from = from.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+    match from {
+        Some(from) => {
+            let range = format!("content-range: bytes {from}-{}/{}\r\n", whole.len() - 1, whole.len());
+            write_head(&mut stream, 206, &range).await?;
+        }
+        None => write_head(&mut stream, 200, "").await?,
+    }
+    stream.write_all(&whole[from.unwrap_or(0)..]).await?;
+    stream.shutdown().await
+}
+
+/// All ranges that differ, as the table has them.
+async fn repair(mut stream: TcpStream, body: &[u8], state: &Mutex<State>) -> std::io::Result<()> {
+    let mut reader = FrameReader::default();
+    reader.push(body);
+    let Some(Frame::Ranges { summary: theirs, ranges }) = reader.next_frame().unwrap() else {
+        panic!("no ranges")
+    };
+    let mut held = vec![Digest::default(); crate::feed::RANGES];
+    ranges.iter().for_each(|(range, digest)| held[usize::from(*range)] = *digest);
+    let frames = {
+        let table = &state.lock().unwrap().table;
+        let digests = table.range_digests().iter().enumerate();
+        let ours: Vec<_> = digests.filter(|(range, digest)| held[*range] != **digest).collect();
+        let entries = ours.iter().flat_map(|(range, _)| table.entries_in(*range)).collect();
+        let ranges = ours.iter().map(|(range, digest)| (u16::try_from(*range).unwrap(), **digest)).collect();
+        let is_same_epoch = table.position().epoch == theirs.position.epoch;
+        let head = Frame::Ranges { summary: summary(table), ranges };
+        is_same_epoch.then_some([head, Frame::Entries(entries), Frame::End])
+    };
+    match frames {
+        Some(frames) => {
+            write_head(&mut stream, 200, "").await?;
+            stream.write_all(&octets(&frames)).await?;
+        }
+        None => write_head(&mut stream, 410, "").await?,
+    }
+    stream.shutdown().await
 }
 
 async fn play(mut stream: TcpStream, answer: Answer) -> std::io::Result<()> {
     if answer.then != Then::Silence {
-        write_head(&mut stream, answer.status).await?;
+        write_head(&mut stream, answer.status, "").await?;
     }
     if answer.then == Then::Trickle {
         let mut ticks = tokio::time::interval(Duration::from_millis(100));
@@ -167,13 +255,7 @@ async fn play(mut stream: TcpStream, answer: Answer) -> std::io::Result<()> {
     stream.shutdown().await
 }
 
-async fn honest(mut stream: TcpStream, target: &str, state: &Mutex<State>) -> std::io::Result<()> {
-    if target.contains("/v1/feed/snapshot") {
-        let frames = snapshot_frames(&state.lock().unwrap().table);
-        write_head(&mut stream, 200).await?;
-        stream.write_all(&octets(&frames)).await?;
-        return stream.shutdown().await;
-    }
+async fn changes(mut stream: TcpStream, target: &str, state: &Mutex<State>) -> std::io::Result<()> {
     let number = |name| {
         let (_, rest) = target.split_once(name).unwrap();
         rest.split('&').next().unwrap().parse::<u64>().unwrap()
@@ -194,12 +276,12 @@ async fn honest(mut stream: TcpStream, target: &str, state: &Mutex<State>) -> st
         };
         let Some((frame, next)) = frame else {
             if !is_begun {
-                write_head(&mut stream, 410).await?;
+                write_head(&mut stream, 410, "").await?;
             }
             return stream.shutdown().await;
         };
         if !is_begun {
-            write_head(&mut stream, 200).await?;
+            write_head(&mut stream, 200, "").await?;
             is_begun = true;
         }
         position = next;
@@ -207,8 +289,9 @@ async fn honest(mut stream: TcpStream, target: &str, state: &Mutex<State>) -> st
     }
 }
 
-async fn write_head(stream: &mut TcpStream, status: u16) -> std::io::Result<()> {
-    let head =
-        format!("HTTP/1.1 {status} Status\r\nlocation: http://127.0.0.1:1/\r\nconnection: close\r\n\r\n");
+async fn write_head(stream: &mut TcpStream, status: u16, more: &str) -> std::io::Result<()> {
+    let head = format!(
+        "HTTP/1.1 {status} Status\r\nlocation: http://127.0.0.1:1/\r\netag: {ETAG}\r\n{more}connection: close\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await
 }

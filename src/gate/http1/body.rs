@@ -109,6 +109,23 @@ impl BodyDecoder {
         matches!(self.state, State::Done | State::UntilClose)
     }
 
+    /// Octets of body that are surely next, where there is no framing among them.
+    #[must_use]
+    pub fn plain_octets(&self) -> u64 {
+        match self.state {
+            State::Length(left) => left,
+            _ => 0,
+        }
+    }
+
+    /// `octets` of the `plain_octets` were used up unseen.
+    pub fn skip(&mut self, octets: u64) {
+        if let State::Length(left) = self.state {
+            let left = left.saturating_sub(octets);
+            self.state = if left == 0 { State::Done } else { State::Length(left) };
+        }
+    }
+
     /// Looks at the start of `input`; what it reports as `Skip` or `Data` is used up and must not be shown again.
     ///
     /// # Errors

@@ -119,29 +119,31 @@ fn is_upgrade_to_pass(value: &[u8]) -> bool {
 }
 
 fn single(head: &RequestHead, known: Known) -> Option<Field> {
-    let mut fields = head.fields.iter().filter(|field| field.known == known);
+    let mut fields = head.fields.of(known);
     fields.next().copied().filter(|_| fields.next().is_none())
 }
 
 /// Exactly one Host; an absolute-form target must name the very same authority; what is sent on is its path.
 fn settle_target(head: &mut RequestHead) {
     let target = head.target.of(&head.text);
-    let (authority_in_target, path) = match split_absolute(target) {
-        Some((authority, rest)) => (Some(authority), rest),
+    let parse = |octets: &[u8]| Authority::from_wire(octets).map_err(|_| Reject::MalformedHost);
+    let (in_target, path) = match split_absolute(target) {
+        Some((authority, rest)) => (Some(parse(authority)), rest),
         None => (None, 0),
     };
     let is_origin = target.starts_with(b"/") || (target == b"*" && head.method() == b"OPTIONS");
-    let authority = if authority_in_target.is_none() && !is_origin {
-        Err(Reject::MalformedRequest("the target is neither a path nor an absolute URI"))
-    } else if memchr::memchr(b'#', target).is_some() {
-        Err(Reject::MalformedRequest("the target has a fragment"))
-    } else {
-        one_authority(head, authority_in_target)
-    };
     let rest = target.len() - path.min(target.len());
-    head.path = match authority_in_target {
+    let has_path = target.get(path) == Some(&b'/');
+    let is_odd = if in_target.is_none() && !is_origin {
+        Some("the target is neither a path nor an absolute URI")
+    } else if memchr::memchr(b'#', target).is_some() {
+        Some("the target has a fragment")
+    } else {
+        None
+    };
+    head.path = match in_target {
         None => head.target,
-        Some(_) if rest > 0 && target[path] == b'/' => span_within(head.target, path, rest),
+        Some(_) if has_path => span_within(head.target, path, rest),
         // An absolute URI without a path asks for `/` (RFC 9112, 3.2.1); OPTIONS without one is `*`.
         Some(_) if rest == 0 => {
             let instead: &[u8] = if head.method() == b"OPTIONS" { b"*" } else { b"/" };
@@ -151,8 +153,10 @@ fn settle_target(head: &mut RequestHead) {
     };
     head.authority = Some(if head.path == Span::default() {
         Err(Reject::MalformedRequest("a query without a path"))
+    } else if let Some(why) = is_odd {
+        Err(Reject::MalformedRequest(why))
     } else {
-        authority
+        one_authority(head, in_target)
     });
 }
 
@@ -170,16 +174,15 @@ fn split_absolute(target: &[u8]) -> Option<(&[u8], usize)> {
     Some((&rest[..end], scheme.len() + end))
 }
 
-fn one_authority(head: &RequestHead, in_target: Option<&[u8]>) -> Result<Authority, Reject> {
-    let mut hosts = head.values(Known::Host);
-    let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Reject::MalformedHost) };
-    let host = Authority::from_wire(host).map_err(|_| Reject::MalformedHost)?;
-    match in_target {
-        None => Ok(host),
-        Some(octets) => {
-            let target = Authority::from_wire(octets).map_err(|_| Reject::MalformedHost)?;
-            if target.host == host.host { Ok(host) } else { Err(Reject::MalformedHost) }
-        }
+fn one_authority(
+    head: &mut RequestHead,
+    in_target: Option<Result<Authority, Reject>>,
+) -> Result<Authority, Reject> {
+    let field = single(head, Known::Host).ok_or(Reject::MalformedHost)?;
+    let host = head.host(field.value)?;
+    match in_target.transpose()? {
+        Some(target) if target.host != host.host => Err(Reject::MalformedHost),
+        _ => Ok(host),
     }
 }
 
@@ -187,7 +190,7 @@ fn one_authority(head: &RequestHead, in_target: Option<&[u8]>) -> Result<Authori
 pub(super) fn settle_response(head: &mut ResponseHead) -> Result<(), &'static str> {
     let values = |known: Known| {
         let text = &head.text;
-        head.fields.iter().filter(move |field| field.known == known).map(move |field| field.value.of(text))
+        head.fields.of(known).map(move |field| field.value.of(text))
     };
     let length = content_length(values(Known::ContentLength))?;
     let mut codings = values(Known::TransferEncoding);

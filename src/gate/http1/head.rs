@@ -5,10 +5,14 @@
 
 use super::framing::{self, Framing};
 use crate::gate::reject::Reject;
-use crate::gate::request::{Field, RequestHead, Span, Version};
+use crate::gate::request::{Field, Fields, RequestHead, Span, Version};
+use std::mem::MaybeUninit;
 
 /// The most header fields that any configuration may allow.
 pub const MAX_FIELDS: usize = 256;
+/// Storage that a response head keeps for the next.
+const KEPT_FIELDS: usize = 64;
+const KEPT_BYTES: usize = 4096;
 
 /// How large a head may be.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +33,7 @@ pub struct ResponseHead {
     /// Whether the upstream speaks HTTP/1.1.
     pub is_http11: bool,
     /// The fields in order.
-    pub fields: Vec<Field>,
+    pub fields: Fields,
     /// How its body is framed, the request's method aside.
     pub framing: Framing,
     /// Whether the connection may carry another exchange afterwards.
@@ -73,20 +77,26 @@ pub fn check_begun(raw: &[u8]) -> Result<(), Reject> {
     }
 }
 
-/// Parses the request head that fills `raw` exactly, into `head` (whose storage is reused).
+/// Parses the request head that fills `raw` exactly, as `find_end` found it, into `head` (whose storage is reused).
 ///
 /// # Errors
 /// `MalformedRequest`, `MalformedHost`, `HeadTooLarge`, `MethodRefused` or `UnknownCoding`.
 pub fn parse_request(raw: &[u8], limits: HeadLimits, head: &mut RequestHead) -> Result<(), Reject> {
-    check_octets(raw)?;
     head.reset();
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut request = httparse::Request::new(&mut fields[..limits.fields.min(MAX_FIELDS)]);
-    match request.parse(raw) {
+    // Not cleared: that would cost more than the parsing does.
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(raw, &mut fields[..limits.fields.min(MAX_FIELDS)]) {
         Ok(httparse::Status::Complete(length)) if length == raw.len() => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(Reject::HeadTooLarge),
-        _ => return Err(Reject::MalformedRequest("the request head does not parse")),
+        refused => {
+            explain(raw)?;
+            return Err(match refused {
+                Err(httparse::Error::TooManyHeaders) => Reject::HeadTooLarge,
+                _ => Reject::MalformedRequest("the request head does not parse"),
+            });
+        }
     }
+    debug_assert_eq!(explain(raw), Ok(()), "httparse and `find_end` together take nothing that it refuses");
     let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
         return Err(Reject::MalformedRequest("the request line is incomplete"));
     };
@@ -99,30 +109,34 @@ pub fn parse_request(raw: &[u8], limits: HeadLimits, head: &mut RequestHead) -> 
     framing::settle_request(head)
 }
 
-/// Parses the response head that fills `raw` exactly, into `head`.
+/// Parses the response head that fills `raw` exactly, as `find_end` found it, into `head`.
 ///
 /// # Errors
 /// What is wrong with it; the caller answers 502.
 pub fn parse_response(raw: &[u8], limits: HeadLimits, head: &mut ResponseHead) -> Result<(), &'static str> {
-    check_octets(raw).map_err(|_| "octets that no response head may hold")?;
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut fields[..limits.fields.min(MAX_FIELDS)]);
-    match response.parse(raw) {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let fields = &mut fields[..limits.fields.min(MAX_FIELDS)];
+    let mut response = httparse::Response::new(&mut []);
+    match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, raw, fields) {
         Ok(httparse::Status::Complete(length)) if length == raw.len() => {}
+        _ if explain(raw).is_err() => return Err("octets that no response head may hold"),
         _ => return Err("the response head does not parse"),
     }
+    debug_assert_eq!(explain(raw), Ok(()), "httparse and `find_end` together take nothing that it refuses");
     head.status =
         response.code.filter(|code| (100..=999).contains(code)).ok_or("the status code is out of range")?;
     head.is_http11 = response.version == Some(1);
     head.text.clear();
+    head.text.shrink_to(KEPT_BYTES);
     head.text.extend_from_slice(raw);
-    head.fields.clear();
+    head.fields.clear(KEPT_FIELDS);
     copy_fields(raw, response.headers, &mut head.fields).map_err(|_| "a header field is malformed")?;
     framing::settle_response(head)
 }
 
-/// No NUL or other control octet but HTAB and CRLF, no bare CR or LF, no folded line, no space around a name.
-fn check_octets(raw: &[u8]) -> Result<(), Reject> {
+/// What is wrong with the octets of a head: NUL or another control octet but HTAB and CRLF, a bare CR or LF, a folded
+/// line.
+fn explain(raw: &[u8]) -> Result<(), Reject> {
     let malformed = |why| Err(Reject::MalformedRequest(why));
     let mut at_line_start = false;
     let mut rest = raw;
@@ -158,7 +172,7 @@ fn check_line(raw: &[u8], method: &str, target: &str, version: u8) -> Result<(),
     if method.len() > 32 { malformed("the method is too long") } else { Ok(()) }
 }
 
-fn copy_fields(raw: &[u8], from: &[httparse::Header<'_>], to: &mut Vec<Field>) -> Result<(), Reject> {
+fn copy_fields(raw: &[u8], from: &[httparse::Header<'_>], to: &mut Fields) -> Result<(), Reject> {
     for header in from {
         if header.name.is_empty() {
             return Err(Reject::MalformedRequest("a header field without a name"));
@@ -177,4 +191,40 @@ fn span_of(raw: &[u8], piece: &[u8]) -> Result<Span, Reject> {
     let start = (piece.as_ptr() as usize).wrapping_sub(raw.as_ptr() as usize);
     debug_assert!(start + piece.len() <= raw.len(), "httparse gives parts of what it was given");
     Span::new(start, piece.len()).ok_or(Reject::HeadTooLarge)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits { bytes: 1024, fields: 8 };
+
+    fn is_taken(raw: &[u8]) -> bool {
+        let taken = |end: usize| {
+            let request = parse_request(&raw[..end], LIMITS, &mut RequestHead::default()).is_ok();
+            request || parse_response(&raw[..end], LIMITS, &mut ResponseHead::default()).is_ok()
+        };
+        find_end(raw, 0, LIMITS).is_ok_and(|end| end == Some(raw.len()) && taken(raw.len()))
+    }
+
+    /// Every octet at every place of a head, in the place of another and put in: nothing is taken that the check
+    /// octet by octet refuses.
+    #[test]
+    fn finding_and_parsing_refuse_what_the_octets_forbid() {
+        for head in
+            [&b"GET /a HTTP/1.1\r\nHost: a\r\nB:\t c d\r\n\r\n"[..], b"HTTP/1.1 200 Very OK\r\nB: c\r\n\r\n"]
+        {
+            assert!(is_taken(head));
+            for (at, octet) in (0..head.len()).flat_map(|at| (0..=255).map(move |octet| (at, octet))) {
+                let mut raw = head.to_vec();
+                raw[at] = octet;
+                assert!(!is_taken(&raw) || explain(&raw).is_ok(), "{octet} at {at}");
+                raw.insert(at, octet);
+                assert!(!is_taken(&raw) || explain(&raw).is_ok(), "{octet} twice at {at}");
+                let mut raw = head.to_vec();
+                raw.insert(at, octet);
+                assert!(!is_taken(&raw) || explain(&raw).is_ok(), "{octet} put in at {at}");
+            }
+        }
+    }
 }

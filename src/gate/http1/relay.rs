@@ -8,11 +8,13 @@ use super::framing::Framing;
 use super::side::ClientSide;
 use crate::gate::exchange::{self, Exchange};
 use crate::gate::headers::{self, Delivery};
+use crate::gate::pace::Pace;
 use crate::gate::record::Record;
 use crate::gate::reject::Reject;
 use crate::gate::request::{RequestHead, Version};
 use crate::gate::route::Target;
-use crate::gate::watch::{Expired, Watch};
+use crate::gate::splice::{self, Splice};
+use crate::gate::watch::{Clock, Expired, Watch};
 use crate::gate::worker::Worker;
 use std::future::poll_fn;
 use std::task::{self, Poll, ready};
@@ -26,8 +28,10 @@ pub(super) struct Context<'a> {
     head: &'a RequestHead,
     watch: &'a Watch,
     idle_timeout: Duration,
+    pace: Pace,
     may_keep_alive: bool,
     via: &'a str,
+    clock: &'a Clock,
 }
 
 impl<'a> Context<'a> {
@@ -36,8 +40,10 @@ impl<'a> Context<'a> {
             head,
             watch,
             idle_timeout: target.timeouts.idle,
+            pace: worker.pace(),
             may_keep_alive: head.keep_alive && !worker.clock.is_draining(),
             via: &worker.shared.via,
+            clock: &worker.clock,
         }
     }
 }
@@ -58,7 +64,7 @@ pub(super) enum Broken {
 pub(super) async fn run(
     side: &mut ClientSide,
     exchange: &mut Exchange,
-    context: Context<'_>,
+    mut context: Context<'_>,
     record: &mut Record,
 ) -> Result<Next, Broken> {
     if context.watch.is_cut() {
@@ -77,7 +83,7 @@ pub(super) async fn run(
     let to = (context.head.version, context.via);
     headers::write_response(&exchange.head, delivery, keeps, to, &mut side.channel.output);
     context.watch.within(context.idle_timeout);
-    let mut relay = Relay { delivery, has_ended: false, moved: 0 };
+    let mut relay = Relay { delivery, has_ended: false, moved: 0, splice: Splice::default() };
     let result = poll_fn(|cx| {
         if let Err(expired) = context.watch.check(cx) {
             if expired == Expired::Cut {
@@ -89,29 +95,65 @@ pub(super) async fn run(
                 Reject::ClientGone
             }));
         }
-        let before = (relay.moved, exchange.body_octets(), side.channel.output.len());
+        let progress = |relay: &Relay, exchange: &Exchange, side: &ClientSide| {
+            (relay.octets(), exchange.body_octets(), side.channel.output.len())
+        };
+        let before = progress(&relay, exchange, side);
         let polled = relay.poll(cx, side, exchange);
-        if (relay.moved, exchange.body_octets(), side.channel.output.len()) != before {
+        if progress(&relay, exchange, side) != before {
             context.watch.within(context.idle_timeout);
+            // What was written and not taken stands in the one or the other place.
+            let is_waiting =
+                !side.channel.output.is_empty() || !exchange.data().is_empty() || relay.splice.holds_octets();
+            if !context.pace.keeps(context.clock.now(), polled.is_pending() && is_waiting, relay.octets()) {
+                return Poll::Ready(Err(Reject::ClientGone));
+            }
         }
         polled
     })
     .await;
-    record.bytes_out = relay.moved;
+    record.bytes_out = relay.octets();
     result.map_err(Broken::Amid)?;
-    Ok(match keeps && exchange.is_body_read() && side.is_body_done() {
-        true => Next::Request,
-        false => Next::Linger,
+    let is_whole = exchange.is_body_read() && side.is_body_done();
+    Ok(match (keeps, context.head.keep_alive) {
+        (true, _) if is_whole => Next::Request,
+        // Its last request by its own word, and nothing unread: no reset can take the answer back.
+        (false, false) if is_whole && side.channel.input.is_empty() => Next::Close,
+        _ => Next::Linger,
     })
 }
 
 struct Relay {
     delivery: Delivery,
     has_ended: bool,
+    /// Octets of body passed on through this process.
     moved: u64,
+    splice: Splice,
 }
 
 impl Relay {
+    fn octets(&self) -> u64 {
+        self.moved + self.splice.moved
+    }
+
+    /// Moves a large clear body unseen, where that is possible; else nothing.
+    fn poll_splice(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        side: &mut ClientSide,
+        exchange: &mut Exchange,
+    ) -> Poll<Result<(), Reject>> {
+        let is_worth_it = self.splice.holds_octets() || exchange.unseen_octets() >= splice::FROM_BYTES;
+        if !is_worth_it || self.delivery != Delivery::AsFramed || !exchange.is_sent() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(side.channel.poll_flush(cx))?;
+        match side.channel.stream.clear() {
+            Some(to) => exchange.poll_splice(cx, &mut self.splice, to),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
     fn poll(
         &mut self,
         cx: &mut task::Context<'_>,
@@ -135,6 +177,7 @@ impl Relay {
                     return Poll::Ready(Ok(()));
                 }
             }
+            ready!(self.poll_splice(cx, side, exchange))?;
             match exchange.poll_data(cx) {
                 Poll::Ready(Ok(true)) => ready!(self.pass_on(cx, side, exchange))?,
                 Poll::Ready(Ok(false)) => {

@@ -1,10 +1,12 @@
 //! A stream's answer: the upstream's response as its client reads it, or the gate's own.
 
+use super::held::Piece;
 use super::upload::Upload;
 use super::{Told, status};
 use crate::gate::exchange::Exchange;
 use crate::gate::headers;
 use crate::gate::own::OwnResponse;
+use crate::gate::pace::Pace;
 use crate::gate::record::Outcome;
 use crate::gate::reject::Reject;
 use crate::gate::watch::{Expired, WatchGuard};
@@ -14,9 +16,6 @@ use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-
-/// Octets of one DATA frame at most.
-const FRAME_BYTES: usize = 32 * 1024;
 
 /// A stream's answer body.
 pub(super) enum AnswerBody {
@@ -38,6 +37,7 @@ pub(super) struct Download {
     pub(super) upload: Upload,
     pub(super) watch: WatchGuard,
     pub(super) idle_timeout: Duration,
+    pub(super) pace: Pace,
     pub(super) told: Told,
 }
 
@@ -72,11 +72,16 @@ impl Download {
         response
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Reject>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Reject>>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         if let Err(expired) = self.watch.check(cx) {
             let reject = if expired == Expired::Cut { Reject::Cut } else { Reject::UpstreamTimeout };
             return Poll::Ready(Some(Err(reject)));
+        }
+        // Between two polls it is the client that is waited for, unless the last one found nothing to give.
+        let (now, taken) = (self.told.stream.worker.clock.now(), self.told.record.bytes_out);
+        if !self.pace.keeps(now, false, taken) {
+            return Poll::Ready(Some(Err(Reject::ClientGone)));
         }
         let before = exchange.body_octets();
         if !exchange.is_sent()
@@ -87,16 +92,25 @@ impl Download {
         if exchange.body_octets() != before {
             self.watch.within(self.idle_timeout);
         }
+        let held = &self.told.stream.held;
+        exchange.room = held.room();
         match exchange.poll_data(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(reject)) => Poll::Ready(Some(Err(reject))),
             Poll::Ready(Ok(false)) => Poll::Ready(None),
             Poll::Ready(Ok(true)) => {
-                let octets = exchange.data().len().min(FRAME_BYTES);
-                let data = Bytes::copy_from_slice(&exchange.data()[..octets]);
+                let octets = exchange.data().len().min(exchange.room);
+                let data = held.hold(&exchange.data()[..octets]);
                 exchange.consume(octets);
+                // The client may take this piece much later.
+                exchange.release();
                 self.told.record.bytes_out += octets as u64;
                 self.watch.within(self.idle_timeout);
+                self.pace.keeps(now, true, self.told.record.bytes_out);
+                // The last octets end the stream in their own frame.
+                if exchange.is_done() && exchange.is_sent() {
+                    self.finish();
+                }
                 Poll::Ready(Some(Ok(data)))
             }
         }
@@ -112,8 +126,13 @@ impl Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        let Some(exchange) = &self.exchange else { return };
         let record = &mut self.told.record;
+        let Some(exchange) = &self.exchange else {
+            if self.watch.is_cut() {
+                record.reject(&Reject::Cut);
+            }
+            return;
+        };
         record.bytes_in = exchange.body_octets();
         // Dropped on its way, as a stream is that was reset or took nothing for too long.
         if matches!(record.outcome, Outcome::Forwarded(_)) {
@@ -123,16 +142,16 @@ impl Drop for Download {
 }
 
 impl Body for AnswerBody {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = BrokenOff;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, BrokenOff>>> {
         let download = match self.get_mut() {
             Self::Ready(octets) if octets.is_empty() => return Poll::Ready(None),
-            Self::Ready(octets) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(octets))))),
+            Self::Ready(octets) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(octets).into())))),
             Self::Download(download) => download,
         };
         download.poll(cx).map(|polled| match polled {
@@ -151,7 +170,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Ready(octets) => octets.is_empty(),
-            Self::Download(_) => false,
+            Self::Download(download) => download.exchange.is_none(),
         }
     }
 

@@ -42,7 +42,11 @@ pub(super) fn read(
     head.path = head.target;
     for (name, value) in &parts.headers {
         check_value(value.as_bytes())?;
-        let (name, value) = (head.append(name.as_str().as_bytes()), head.append(value.as_bytes()));
+        // As a line, so that it goes on as one.
+        let name = head.append(name.as_str().as_bytes());
+        head.append(b": ");
+        let value = head.append(value.as_bytes());
+        head.append(b"\r\n");
         head.fields.push(Field::new(&head.text, name, value));
     }
     if head.values(Known::TransferEncoding).next().is_some()
@@ -51,7 +55,7 @@ pub(super) fn read(
         return Err(Reject::MalformedRequest("a field that HTTP/2 does not have"));
     }
     head.body = body_length(parts, is_ended)?;
-    head.authority = Some(authority(parts));
+    head.authority = Some(authority(parts, head));
     Ok(())
 }
 
@@ -87,7 +91,7 @@ fn body_length(parts: &Parts, is_ended: bool) -> Result<BodyLength, Reject> {
 }
 
 /// `:authority`, else one `host`; where both are there they must name the same.
-fn authority(parts: &Parts) -> Result<Authority, Reject> {
+fn authority(parts: &Parts, head: &mut RequestHead) -> Result<Authority, Reject> {
     let parse = |octets: &[u8]| Authority::from_wire(octets).map_err(|_| Reject::MalformedHost);
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
@@ -95,7 +99,13 @@ fn authority(parts: &Parts) -> Result<Authority, Reject> {
         (Some(host), None) => Some(parse(host.as_bytes())?),
         (Some(_), Some(_)) => return Err(Reject::MalformedHost),
     };
-    let pseudo = parts.uri.authority().map(|authority| parse(authority.as_str().as_bytes())).transpose()?;
+    let pseudo = match parts.uri.authority() {
+        Some(authority) => {
+            let octets = head.append(authority.as_str().as_bytes());
+            Some(head.host(octets)?)
+        }
+        None => None,
+    };
     match (pseudo, host) {
         (Some(pseudo), Some(host)) if pseudo.host != host.host => Err(Reject::MalformedHost),
         (Some(authority), _) | (None, Some(authority)) => Ok(authority),

@@ -1,25 +1,50 @@
-//! A stream's request body as a `BodySource`, and a connection's first octets put back in front.
+//! A stream's request body as a `BodySource`.
 
+use super::held::Held;
 use crate::gate::body::BodySource;
 use crate::gate::reject::Reject;
-use crate::gate::stream::Stream;
+use crate::gate::request::BodyLength;
 use bytes::{Buf, Bytes};
 use http_body::Body;
-use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A request body on its way in.
 #[derive(Debug)]
 pub(super) struct Upload {
     body: hyper::body::Incoming,
     current: Bytes,
+    /// Octets that `content-length` still promises.
+    left: Option<u64>,
+    /// The last of them, while the stream has not ended: with them an upstream would take the request for whole.
+    withheld: Bytes,
+    held: Rc<Held>,
 }
 
 impl Upload {
-    pub(super) fn new(body: hyper::body::Incoming) -> Self {
-        Self { body, current: Bytes::new() }
+    pub(super) fn new(body: hyper::body::Incoming, held: Rc<Held>) -> Self {
+        Self { body, current: Bytes::new(), left: None, withheld: Bytes::new(), held }
+    }
+
+    /// What the head says of the body's length.
+    pub(super) fn expect(&mut self, body: BodyLength) {
+        self.left = match body {
+            BodyLength::None => Some(0),
+            BodyLength::Exactly(octets) => Some(octets),
+            BodyLength::Unknown => None,
+        };
+    }
+
+    /// Withholds what would make the body whole while more may come.
+    fn take(&mut self, data: Bytes) {
+        let Some(left) = &mut self.left else { return self.current = data };
+        *left = left.saturating_sub(data.len() as u64);
+        if *left == 0 && !self.body.is_end_stream() {
+            self.withheld = data;
+        } else {
+            self.current = data;
+        }
     }
 
     /// Whether the stream ended with its head.
@@ -33,9 +58,17 @@ impl BodySource for Upload {
         while self.current.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 // Trailers are dropped: they may name anything (attacks, section 3).
-                Some(Ok(frame)) => self.current = frame.into_data().unwrap_or_default(),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data()
+                        && !data.is_empty()
+                    {
+                        self.take(data);
+                    }
+                }
+                // Also a length that is not the one that was promised: h2 holds them against each other.
                 Some(Err(_)) => return Poll::Ready(Err(Reject::ClientGone)),
-                None => return Poll::Ready(Ok(false)),
+                None if self.withheld.is_empty() => return Poll::Ready(Ok(false)),
+                None => self.current = std::mem::take(&mut self.withheld),
             }
         }
         Poll::Ready(Ok(true))
@@ -49,50 +82,12 @@ impl BodySource for Upload {
         self.current.advance(octets);
     }
 
+    fn room(&self) -> usize {
+        self.held.room()
+    }
+
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Result<(), Reject> {
         // hyper drops the stream's task when the client resets it.
         Ok(())
-    }
-}
-
-/// A stream with octets in front that were read already.
-#[derive(Debug)]
-pub(super) struct Replay {
-    prefix: Bytes,
-    stream: Stream,
-}
-
-impl Replay {
-    pub(super) fn new(prefix: Bytes, stream: Stream) -> Self {
-        Self { prefix, stream }
-    }
-}
-
-impl AsyncRead for Replay {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.prefix.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, into);
-        }
-        let octets = self.prefix.len().min(into.remaining());
-        into.put_slice(&self.prefix.split_to(octets));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Replay {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, octets)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

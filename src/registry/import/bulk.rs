@@ -93,16 +93,9 @@ async fn swap(
             return Ok(Outcome::Refused(found.refused, stage));
         }
     };
-    let is_fed = match &swapped.fed {
-        Some(changes) => registry.feed.publish(changes, &swapped.meta, at_ms).is_ok(),
-        None => {
-            registry.feed.reset();
-            true
-        }
-    };
-    if !is_fed {
-        registry.feed.reset();
-        store::new_epoch(&mut writer).await?;
+    match &swapped.fed {
+        Some(changes) => registry.publish(&mut writer, changes, &swapped.meta, at_ms).await?,
+        None => registry.feed.reset(),
     }
     drop(writer);
     events.phase(Phase::Settling).await;

@@ -26,24 +26,30 @@ pub(super) struct Decoder {
 impl Decoder {
     /// The document in a row.
     pub(super) fn decode(&mut self, row: &SqliteRow) -> Result<(Arc<str>, Stored), StoreError> {
+        let (domain, mut document) = self.decode_deciding(row)?;
+        let text = |at: usize| -> Result<Option<Box<str>>, sqlx::Error> {
+            Ok(row.try_get::<Option<&str>, _>(at)?.map(Into::into))
+        };
+        document.about = About {
+            subject: text(4)?,
+            subject_type: text(5)?,
+            site_name: text(6)?,
+            public_security_number: text(7)?,
+        };
+        let seq = row.try_get::<i64, _>(9)?.cast_unsigned();
+        Ok((domain, Stored { document, updated_at_ms: row.try_get(8)?, seq }))
+    }
+
+    /// What decides of the document in a row: its first four columns.
+    pub(super) fn decode_deciding(&mut self, row: &SqliteRow) -> Result<(Arc<str>, Document), StoreError> {
         let domain: &str = row.try_get(0)?;
         let state: &str = row.try_get(1)?;
         let state: FilingState =
             state.parse().map_err(|_| StoreError::Corrupt(format!("state `{state}` of {domain}")))?;
         let number: Option<&str> = row.try_get(2)?;
         let access = self.access(row.try_get(3)?, domain)?;
-        let text = |at: usize| -> Result<Option<Box<str>>, sqlx::Error> {
-            Ok(row.try_get::<Option<&str>, _>(at)?.map(Into::into))
-        };
-        let about = About {
-            subject: text(4)?,
-            subject_type: text(5)?,
-            site_name: text(6)?,
-            public_security_number: text(7)?,
-        };
-        let document = Document { number: number.map(Into::into), state, access, about };
-        let seq = row.try_get::<i64, _>(9)?.cast_unsigned();
-        Ok((domain.into(), Stored { document, updated_at_ms: row.try_get(8)?, seq }))
+        let document = Document { number: number.map(Into::into), state, access, about: About::default() };
+        Ok((domain.into(), document))
     }
 
     fn access(&mut self, json: Option<&str>, domain: &str) -> Result<Arc<Access>, StoreError> {

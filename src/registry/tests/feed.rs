@@ -7,20 +7,25 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 /// Holds what it is sent, and panics where that is not what it is told it must be.
-struct NaiveFollower {
+pub(super) struct NaiveFollower {
     provider: &'static str,
-    key: EpochKey,
-    entries: HashMap<Fingerprint, (PackedRecord, Option<Box<str>>)>,
-    position: Position,
+    pub(super) key: EpochKey,
+    pub(super) entries: HashMap<Fingerprint, (PackedRecord, Option<Box<str>>)>,
+    pub(super) position: Position,
 }
 
 impl NaiveFollower {
-    async fn start(world: &World, provider: &'static str) -> Self {
+    pub(super) async fn start(world: &World, provider: &'static str) -> Self {
         let path = format!("/v1/feed/snapshot?provider={provider}");
         let response = world.request(Method::GET, &path).send().await.unwrap();
         assert_eq!(response.headers()["content-type"], crate::feed::MEDIA_TYPE);
+        Self::read(provider, &response.bytes().await.unwrap())
+    }
+
+    /// What a snapshot's octets say.
+    pub(super) fn read(provider: &'static str, octets: &[u8]) -> Self {
         let mut reader = FrameReader::default();
-        reader.push(&response.bytes().await.unwrap());
+        reader.push(octets);
         let Some(Frame::Snapshot { provider: named, key, summary }) = reader.next_frame().unwrap() else {
             panic!("a snapshot begins with its head")
         };
@@ -45,7 +50,7 @@ impl NaiveFollower {
         follower
     }
 
-    fn check(&self, summary: Summary) {
+    pub(super) fn check(&self, summary: Summary) {
         let mut digest = Digest::default();
         for (fingerprint, (record, odd)) in &self.entries {
             digest.add(self.key.element(*fingerprint, *record, odd.as_deref()));
@@ -53,11 +58,19 @@ impl NaiveFollower {
         assert_eq!((summary.count, summary.digest), (self.entries.len() as u64, digest), "{summary:?}");
     }
 
-    async fn follow(&self, world: &World) -> Stream {
+    /// A new one, once it has all there is.
+    pub(super) async fn current(world: &World, provider: &'static str) -> Self {
+        let mut follower = Self::start(world, provider).await;
+        let mut stream = follower.follow(world).await;
+        follower.reach(&mut stream, u64::try_from(world.change_count().await).unwrap()).await;
+        follower
+    }
+
+    pub(super) async fn follow(&self, world: &World) -> Stream {
         Stream::open(world, self.provider, self.position).await.unwrap()
     }
 
-    fn take(&mut self, frame: Frame) {
+    pub(super) fn take(&mut self, frame: Frame) {
         match frame {
             Frame::Heartbeat(summary) => {
                 self.check(summary);
@@ -81,7 +94,7 @@ impl NaiveFollower {
         }
     }
 
-    async fn reach(&mut self, stream: &mut Stream, seq: u64) {
+    pub(super) async fn reach(&mut self, stream: &mut Stream, seq: u64) {
         while self.position.seq < seq {
             let frame = stream.next().await.expect("the stream is open");
             self.take(frame);
@@ -90,13 +103,13 @@ impl NaiveFollower {
 }
 
 #[derive(Debug)]
-struct Stream {
+pub(super) struct Stream {
     response: Response,
     reader: FrameReader,
 }
 
 impl Stream {
-    async fn open(world: &World, provider: &str, at: Position) -> Result<Self, StatusCode> {
+    pub(super) async fn open(world: &World, provider: &str, at: Position) -> Result<Self, StatusCode> {
         let path = format!("/v1/feed/changes?provider={provider}&epoch={}&after={}", at.epoch, at.seq);
         let response = world.request(Method::GET, &path).send().await.unwrap();
         let status = response.status();
@@ -108,7 +121,7 @@ impl Stream {
     }
 
     /// `None` once the stream has ended.
-    async fn next(&mut self) -> Option<Frame> {
+    pub(super) async fn next(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = self.reader.next_frame().unwrap() {
                 return Some(frame);
@@ -126,10 +139,10 @@ impl Stream {
 }
 
 /// A seeded generator (xorshift), so that a failure can be had again.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn below(&mut self, end: u32) -> u32 {
+    pub(super) fn below(&mut self, end: u32) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -152,7 +165,7 @@ impl Dice {
         }
     }
 
-    async fn act(&mut self, world: &World) {
+    pub(super) async fn act(&mut self, world: &World) {
         let domain = |dice: &mut Self| format!("d{}.com", dice.below(12));
         match self.below(6) {
             0 => {
@@ -193,7 +206,7 @@ async fn followers_hold_what_the_registry_holds() {
         for _ in 0..60 {
             dice.act(&world).await;
         }
-        let fresh = NaiveFollower::start(&world, HERE).await;
+        let fresh = NaiveFollower::current(&world, HERE).await;
         for (follower, stream) in followers.iter_mut().zip(&mut streams) {
             follower.reach(stream, fresh.position.seq).await;
         }
@@ -221,7 +234,7 @@ async fn a_follower_who_comes_back_is_told_the_rest() {
     world.put_ok("b.com", &filed(2, &[])).await;
     let mut stream = follower.follow(&world).await;
     follower.reach(&mut stream, 4).await;
-    assert_eq!(follower.entries, NaiveFollower::start(&world, HERE).await.entries);
+    assert_eq!(follower.entries, NaiveFollower::current(&world, HERE).await.entries);
 }
 
 #[tokio::test]
@@ -271,12 +284,16 @@ async fn a_restart_keeps_the_position() {
     follower.reach(&mut stream, 2).await;
     assert_eq!(follower.position.epoch, old.epoch);
     drop(stream);
+    // Whoever was away meanwhile is told the rest.
     let world = world.restart().await;
-    assert_eq!(Stream::open(&world, HERE, old).await.unwrap_err(), StatusCode::GONE);
-    follower.follow(&world).await;
+    let mut late = NaiveFollower { position: old, ..NaiveFollower::start(&world, HERE).await };
+    late.entries.retain(|it, _| *it == late.key.fingerprint("a.com"));
+    let mut stream = late.follow(&world).await;
+    late.reach(&mut stream, 2).await;
+    assert_eq!(late.entries, follower.entries);
 }
 
-fn many(count: u32) -> String {
+pub(super) fn many(count: u32) -> String {
     let line = |n| {
         format!(
             "{{\"domain\":\"m{n}.com\",\"number\":\"{}\",\"access\":{{\"{HERE}\":\"active\"}}}}\n",
@@ -298,13 +315,13 @@ async fn a_large_commit_is_cut_and_a_flood_begins_a_new_epoch() {
     post(many(25_000)).await;
     follower.reach(&mut stream, 25_000).await;
     let before = follower.position;
-    post(many(80_000)).await;
+    post(many(126_000)).await;
     while stream.next().await.is_some() {}
     assert_eq!(Stream::open(&world, HERE, before).await.unwrap_err(), StatusCode::GONE);
     let after = NaiveFollower::start(&world, HERE).await;
     assert!(after.position.epoch > before.epoch);
     assert_ne!(after.key, follower.key);
-    assert_eq!(after.entries.len(), 80_000);
+    assert_eq!(after.entries.len(), 126_000);
 }
 
 #[tokio::test]
@@ -321,6 +338,7 @@ async fn more_providers_than_there_is_room_for_take_the_place_of_idle_ones() {
 
 #[test]
 fn two_names_with_one_fingerprint_are_found() {
+    use crate::registry::base::{BaseWriter, Directory, Head};
     use crate::registry::model::{Access, Change, Document};
     use crate::registry::view::{Collision, View};
     let document = Document {
@@ -329,10 +347,25 @@ fn two_names_with_one_fingerprint_are_found() {
         access: std::sync::Arc::new(Access::default()),
         about: crate::registry::About::default(),
     };
-    let mut view = View::new(HERE, EpochKey::from_bytes([1; 32]), Position::default());
-    view.insert("a.com", &document).unwrap();
-    assert_eq!(view.insert("a.com", &document), Err(Collision));
+    let directory = tempfile::tempdir().unwrap();
+    let directory = Directory::beside(&directory.path().join("registry.db"), 0).unwrap();
+    let key = EpochKey::from_bytes([1; 32]);
+    let head = Head { provider: HERE.into(), key, summary: Summary::default() };
+    let mut view =
+        View::new(std::sync::Arc::new(BaseWriter::create(&directory, head).unwrap().finish().unwrap()));
     let change = Change { seq: 1, domain: "a.com".into(), before: None, after: Some(document) };
     let end = Position { epoch: 0, seq: 1 };
-    assert_eq!(view.apply(&[change], end, 0), Err(Collision));
+    assert_eq!(view.apply(std::slice::from_ref(&change), end, 0), Ok(true));
+    assert_eq!(view.apply(std::slice::from_ref(&change), end, 0), Err(Collision));
+    // Once it is in the base, that is where it is looked up.
+    let base = {
+        let (head, layers) = view.whole(0);
+        let mut writer = BaseWriter::create(&directory, head).unwrap();
+        layers.sorted().each(0..crate::feed::RANGES, |entry| writer.push(entry)).unwrap();
+        std::sync::Arc::new(writer.finish().unwrap())
+    };
+    view.rebase(base);
+    let (base, new) = view.new_names(&[change]);
+    assert_eq!((new.len(), base.has_any(new).unwrap()), (1, true));
+    assert!(!base.has_any(vec![Fingerprint(1), Fingerprint(u64::MAX)]).unwrap());
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 const NUMBER: &str = "京ICP备20000001号-1";
 /// `SETTINGS_INITIAL_WINDOW_SIZE` = 0.
-const NO_WINDOW: &[u8] = &[0, 4, 0, 0, 0, 0];
+pub(super) const NO_WINDOW: &[u8] = &[0, 4, 0, 0, 0, 0];
 
 fn request(host: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/plain\r\n\r\n")
@@ -38,7 +38,7 @@ fn assert_let_go(world: &World, still_open: usize) {
     wait("the upstream to be let go", || (world.upstream.open() == still_open).then_some(()));
 }
 
-fn endless(world: &World) {
+pub(super) fn endless(world: &World) {
     world.upstream.on("/endless", |exchange| {
         exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n");
         while exchange.send([b'x'; 64 * 1024]) {}
@@ -121,6 +121,46 @@ fn reset_while_the_upstream_thinks() {
     world.assert_well();
 }
 
+/// Clients that read nothing, each with as many streams as it may have, whether the gate may send or not.
+#[test]
+fn a_client_that_reads_nothing_costs_little() {
+    const MORE: usize = 5;
+    const MOST_BYTES: usize = 1 << 20;
+    for window in [0, u32::MAX >> 1] {
+        let world = World::with(|setup| setup.toml("[limits]\nheader_timeout = \"60s\""));
+        endless(&world);
+        let mut clients = Vec::new();
+        let mut begin = || {
+            let mut h2 = open(&world, Lane::Clear);
+            h2.frame(SETTINGS, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat());
+            for stream in 0..100 {
+                ask(&mut h2, stream * 2 + 1, "/endless");
+            }
+            clients.push(h2);
+            wait("it to be under way", || (world.upstream.open() == clients.len() * 100).then_some(()));
+            settled(|| world.process.memory())
+        };
+        // The first is for what a worker keeps from then on.
+        let before = begin();
+        let after = (0..MORE).map(|_| begin()).max().unwrap();
+        let each = after.saturating_sub(before) / MORE;
+        assert!(each < MOST_BYTES, "window {window}: {each} octets for one connection");
+        drop(clients);
+        assert_let_go(&world, 0);
+        world.assert_well();
+    }
+}
+
+/// A number once it has stopped growing for a while.
+fn settled(number: impl Fn() -> usize) -> usize {
+    let mut last = (number(), 0);
+    wait("memory to settle", || {
+        let now = number();
+        last = if now > last.0 { (now, 0) } else { (last.0, last.1 + 1) };
+        (last.1 >= 200).then_some(now)
+    })
+}
+
 /// What is no request has nothing of the request before it.
 #[test]
 fn garbage_after_head() {
@@ -163,7 +203,7 @@ fn blocked_by_the_thousand_and_read_late() {
 }
 
 /// A client that takes little at once: what it was not given yet stays with the gate.
-fn narrow(world: &World) -> Wire {
+pub(super) fn narrow(world: &World) -> Wire {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(8 * 1024).unwrap();
     socket.connect(&world.http().into()).unwrap();

@@ -1,12 +1,12 @@
 //! The same over HTTP/2, by a client that others use: hyper's.
 
 use crate::world::upstream::Then;
-use crate::world::{DEADLINE, F, World};
+use crate::world::{DEADLINE, F, U, World};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
@@ -152,4 +152,16 @@ async fn cancelled_streams() {
     hanging.abort();
     until("the upstream to be let go", || world.upstream.open() == 0).await;
     assert_eq!(client.send_request(request("GET", "/next", "")).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_blocked_grpc_call_ends_with_its_head() {
+    let world = World::start();
+    let mut call = request("POST", "/shop.Cart/Add", "\0\0\0\0\0");
+    *call.uri_mut() = format!("http://{U}/shop.Cart/Add").parse().unwrap();
+    call.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    let answer = clear(&world).await.send_request(call).await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["grpc-status"]), (200, &"7".parse().unwrap()));
+    assert!(answer.body().is_end_stream(), "a status without a message is one HEADERS frame");
+    assert_eq!(world.upstream.heads().len(), 0);
 }

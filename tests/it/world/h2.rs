@@ -21,6 +21,8 @@ pub struct H2 {
     outcomes: BTreeMap<u32, Outcome>,
     /// How streams came to their ends: with a status where they are whole.
     ends: BTreeMap<u32, Outcome>,
+    /// DATA frames that came on each stream.
+    data: BTreeMap<u32, usize>,
     /// The connection's end, once it was seen.
     ended: Option<Outcome>,
 }
@@ -37,7 +39,13 @@ pub enum Outcome {
 impl H2 {
     /// Preface, settings without a dynamic table (so that a status can be read), a wide window.
     pub fn start(wire: Wire) -> Self {
-        let mut h2 = Self { wire, outcomes: BTreeMap::new(), ends: BTreeMap::new(), ended: None };
+        let mut h2 = Self {
+            wire,
+            outcomes: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            data: BTreeMap::new(),
+            ended: None,
+        };
         h2.wire.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         h2.frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]);
         h2.frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes());
@@ -45,12 +53,17 @@ impl H2 {
     }
 
     pub fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut bytes = length[1..].to_vec();
-        bytes.extend([kind, flags]);
-        bytes.extend(stream.to_be_bytes());
-        bytes.extend(payload);
-        self.wire.send(bytes);
+        self.frames(kind, flags, stream, payload, 1);
+    }
+
+    /// The same frame so many times, at once.
+    pub fn frames(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8], count: usize) {
+        self.wire.send(octets(kind, flags, stream, payload).repeat(count));
+    }
+
+    /// The first octets of a frame.
+    pub fn begin(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8], length: usize) {
+        self.wire.send(&octets(kind, flags, stream, payload)[..length]);
     }
 
     /// A request without a body.
@@ -66,6 +79,16 @@ impl H2 {
     /// Reads on until the stream is over: whole, which its status stands for, or reset.
     pub fn end(&mut self, stream: u32) -> Outcome {
         self.until(|h2| h2.ends.get(&stream).cloned())
+    }
+
+    /// Whether more of the stream's body comes, and not its end.
+    pub fn more(&mut self, stream: u32) -> bool {
+        let before = self.data.get(&stream).copied();
+        let next = self.until(|h2| {
+            let is_more = h2.data.get(&stream).copied() > before;
+            h2.ends.get(&stream).cloned().or_else(|| is_more.then_some(Outcome::Status(200)))
+        });
+        next == Outcome::Status(200) && !self.ends.contains_key(&stream)
     }
 
     fn until(&mut self, found: impl Fn(&Self) -> Option<Outcome>) -> Outcome {
@@ -91,6 +114,7 @@ impl H2 {
             |at: usize| u32::from_be_bytes([payload[at], payload[at + 1], payload[at + 2], payload[at + 3]]);
         match head[3] {
             SETTINGS if head[4] & 1 == 0 => self.frame(SETTINGS, 1, 0, &[]),
+            DATA => *self.data.entry(stream).or_default() += 1,
             PING if head[4] & 1 == 0 => self.frame(PING, 1, 0, &payload),
             HEADERS => {
                 if let Some(status) = status(&payload).filter(|status| *status >= 200) {
@@ -113,6 +137,11 @@ impl H2 {
         }
         Ok(())
     }
+}
+
+fn octets(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// A header block of literals that are never indexed and not compressed.

@@ -51,6 +51,14 @@ impl Process {
         assert!(ended.is_none(), "ended with {ended:?}:\n{}", self.output());
     }
 
+    /// Octets of memory that are its own and present.
+    pub fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        let kib: usize = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kib * 1024
+    }
+
     /// Asks it to stop, as a service manager does.
     pub fn terminate(&self) {
         let sent = Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().unwrap();

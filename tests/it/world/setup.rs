@@ -73,6 +73,16 @@ impl Setup {
         self
     }
 
+    /// Another place for the access log.
+    pub fn log(mut self, path: &str) -> Self {
+        self.log = format!("[log]\naccess = \"{path}\"\n");
+        self
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Whole tables.
     pub fn toml(mut self, tables: &str) -> Self {
         self.more += &line(tables);

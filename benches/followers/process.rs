@@ -1,0 +1,84 @@
+//! The product's own processes: started, read from, measured, ended.
+
+use super::DEADLINE;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// Clock ticks a second in /proc: 100 on every Linux that there is.
+const TICKS: u64 = 100;
+
+/// One that runs until it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    seen: std::cell::RefCell<Vec<String>>,
+}
+
+fn command(arguments: &[&str], directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_beian-gate"));
+    command.args(arguments).current_dir(directory).stdin(Stdio::null());
+    command
+}
+
+/// Runs one that ends by itself.
+pub(crate) fn run_to_end(arguments: &[&str], directory: &Path) {
+    let output = command(arguments, directory).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        said.lines().take(20).collect::<Vec<_>>().join("\n")
+    );
+}
+
+impl Process {
+    pub(crate) fn start(arguments: &[&str], directory: &Path) -> Self {
+        let mut child = command(arguments, directory).stdout(Stdio::piped()).spawn().unwrap();
+        let (send, lines) = channel();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|it| send.send(it)));
+        Self { child, lines, seen: Default::default() }
+    }
+
+    /// The URL that it says it has for this.
+    pub(crate) fn url(&self, what: &str) -> String {
+        loop {
+            for line in self.seen.borrow().iter() {
+                let mut words = line.split_whitespace();
+                if line.starts_with(' ') && words.next() == Some(what) {
+                    return words.next().unwrap().to_owned();
+                }
+            }
+            let line = self.lines.recv_timeout(DEADLINE).expect("it says where it is");
+            self.seen.borrow_mut().push(line);
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Processor time so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        cpu_of(self.pid())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Processor time of a process, in user and kernel (proc(5), fields 14 and 15).
+pub(crate) fn cpu_of(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit(')').next().unwrap();
+    let ticks: u64 =
+        after_name.split_whitespace().skip(11).take(2).map(|it| it.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS)
+}

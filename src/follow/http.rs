@@ -1,0 +1,122 @@
+//! A registry over HTTP: no proxy, no redirect, its token in every request.
+
+use super::pace::Pace;
+use super::stream::{Ask, Failure, Registry, Reply};
+use super::{FollowError, FollowOptions};
+use crate::feed::MEDIA_TYPE;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{StreamExt, TryStreamExt};
+use reqwest::{Certificate, Client, Method, Response, Url, header, redirect};
+
+/// Where the feed is, and how to ask.
+#[derive(Debug)]
+pub(super) struct HttpRegistry {
+    client: Client,
+    /// Up to and with `/v1/feed/`.
+    pub(super) base: Url,
+    /// Never logged: marked as sensitive.
+    authorization: Option<header::HeaderValue>,
+    provider: Box<str>,
+}
+
+impl HttpRegistry {
+    pub(super) fn new(options: &FollowOptions, pace: &Pace) -> Result<Self, FollowError> {
+        let unusable = || FollowError::Url(options.url.clone());
+        let mut base = Url::parse(&options.url).map_err(|_| unusable())?;
+        if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
+            return Err(unusable());
+        }
+        base.set_path(&format!("{}/v1/feed/", base.path().trim_end_matches('/')));
+        base.set_query(None);
+        base.set_fragment(None);
+        let authorization = match &options.token {
+            None => None,
+            Some(token) => {
+                let value = header::HeaderValue::from_str(&format!("Bearer {token}"));
+                let mut value = value.map_err(|_| FollowError::Token)?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        // No proxy from the environment, and no redirect that a token would follow.
+        let mut client =
+            Client::builder().no_proxy().redirect(redirect::Policy::none()).connect_timeout(pace.connect);
+        if let Some(path) = &options.ca_file {
+            let unusable = |reason| FollowError::Authorities { path: path.clone(), reason };
+            let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+            let certificates =
+                Certificate::from_pem_bundle(&pem).map_err(|error| unusable(error.to_string()))?;
+            if certificates.is_empty() {
+                return Err(unusable("it holds no certificate".into()));
+            }
+            client = client.tls_certs_only(certificates);
+        }
+        let client = client.build().map_err(FollowError::Client)?;
+        Ok(Self { client, base, authorization, provider: options.provider.as_str().into() })
+    }
+
+    fn request(&self, ask: Ask) -> reqwest::RequestBuilder {
+        let mut url = self.base.clone();
+        let (method, what) = match &ask {
+            Ask::Snapshot(_) => (Method::GET, "snapshot"),
+            Ask::Changes(_) => (Method::GET, "changes"),
+            Ask::Repair(_) => (Method::POST, "repair"),
+            Ask::Acknowledge(_) => (Method::POST, "acknowledgements"),
+        };
+        url.set_path(&format!("{}{what}", self.base.path()));
+        if !matches!(ask, Ask::Acknowledge(_)) {
+            url.query_pairs_mut().append_pair("provider", &self.provider);
+        }
+        if let Ask::Changes(after) = &ask {
+            let (epoch, seq) = (after.epoch.to_string(), after.seq.to_string());
+            url.query_pairs_mut().append_pair("epoch", &epoch).append_pair("after", &seq);
+        }
+        let mut request = self.client.request(method, url);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization.clone());
+        }
+        match ask {
+            Ask::Snapshot(Some(rest)) => request
+                .header(header::ACCEPT, MEDIA_TYPE)
+                .header(header::RANGE, format!("bytes={}-", rest.from))
+                .header(header::IF_RANGE, &*rest.etag),
+            Ask::Snapshot(None) | Ask::Changes(_) => request.header(header::ACCEPT, MEDIA_TYPE),
+            Ask::Repair(body) => {
+                request.header(header::ACCEPT, MEDIA_TYPE).header(header::CONTENT_TYPE, MEDIA_TYPE).body(body)
+            }
+            Ask::Acknowledge(body) => request.header(header::CONTENT_TYPE, "application/json").body(body),
+        }
+    }
+}
+
+impl Registry for HttpRegistry {
+    fn ask(&self, ask: Ask) -> BoxFuture<'static, Result<Reply, Failure>> {
+        let request = self.request(ask);
+        Box::pin(async move { request.send().await.map(reply).map_err(|error| unreachable(&error)) })
+    }
+}
+
+fn reply(response: Response) -> Reply {
+    let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    // A weak one does not promise the same octets.
+    let etag = text(header::ETAG).filter(|etag| etag.starts_with('"')).map(Into::into);
+    let starts_at = text(header::CONTENT_RANGE)
+        .and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok());
+    let status = response.status();
+    let body = response.bytes_stream().map_err(|error| unreachable(&error)).boxed();
+    Reply { status, etag, starts_at, body }
+}
+
+/// The error's causes, without the URL (it is in the config) or anything of the request.
+fn unreachable(error: &reqwest::Error) -> Failure {
+    let mut text = String::new();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    Failure::Unreachable(if text.is_empty() { "request failed".into() } else { text })
+}

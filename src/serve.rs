@@ -1,0 +1,436 @@
+//! Serves the admin API and the registry: HTTP/1.1 by hyper, with a bound on every wait and on how many may come,
+//! and the one place where a caller's token is looked at.
+//!
+//! Knows nothing of what is served.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::uri::Authority;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::IntoResponse as _;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Sleep;
+use tower_service::Service as _;
+
+/// Connections open at once: followers, operators, a metrics collector.
+const MAX_CONNECTIONS: usize = 1024;
+/// From a connection's beginning, or from one answer, to the next request's complete head.
+const HEADER_TIME: Duration = Duration::from_secs(30);
+/// Between octets of a request's body, and while a caller takes nothing of its answer.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Octets of a request head.
+const HEAD_BYTES: usize = 64 * 1024;
+/// How long accepting pauses when the system has nothing to accept with (descriptors, memory).
+const PAUSE: Duration = Duration::from_millis(50);
+/// Wrong tokens that one address may show in a stretch of time, before its right one counts for nothing either.
+const MAX_FAILURES: u32 = 20;
+/// That stretch.
+const FAILURE_STRETCH: Duration = Duration::from_secs(60);
+/// Addresses whose failures are counted at once.
+const MAX_FAILING: usize = 4096;
+
+/// Serves until `shutdown` says true; what is under way is then brought to its end.
+///
+/// # Errors
+/// Where the listener can't be used.
+pub async fn run(
+    socket: std::net::TcpListener,
+    router: Router,
+    mut shutdown: watch::Receiver<bool>,
+) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    let reach = if socket.local_addr()?.ip().to_canonical().is_loopback() { Reach::Here } else { Reach::Far };
+    let listener = TcpListener::from_std(socket)?;
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let stopping = shutdown.clone();
+    let mut stopped = pin!(async move {
+        let _ = shutdown.wait_for(|is_over| *is_over).await;
+    });
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stopped => break,
+        };
+        let Ok((tcp, peer)) = accepted else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        // One too many is closed without a word.
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let (router, stopping) = (router.clone(), stopping.clone());
+        tokio::spawn(async move {
+            connection((tcp, peer), router, reach, stopping).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    // Everybody has left once all places are free.
+    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+    let _ = places.acquire_many(all).await;
+    Ok(())
+}
+
+/// Who can reach a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// This machine: names that lead here may be anybody's.
+    Here,
+    /// Others, who show a token.
+    Far,
+}
+
+async fn connection(
+    (tcp, peer): (TcpStream, SocketAddr),
+    router: Router,
+    reach: Reach,
+    mut stopping: watch::Receiver<bool>,
+) {
+    // An error only means that the peer is gone already.
+    let _ = tcp.set_nodelay(true);
+    let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let mut request = request.map(|body| Body::new(Patient::new(body)));
+        request.extensions_mut().insert(Caller(peer.ip()));
+        let mut router = router.clone();
+        async move {
+            let mut response = match foreign(&request, reach) {
+                None => router.call(request).await?,
+                Some(why) => (StatusCode::FORBIDDEN, format!("{why}\n")).into_response(),
+            };
+            for (name, value) in ON_ALL {
+                response.headers_mut().insert(name, HeaderValue::from_static(value));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(Taken::new(tcp)), service);
+    let mut serving = pin!(serving);
+    let stopped = async move {
+        let _ = stopping.wait_for(|is_over| *is_over).await;
+    };
+    // How a connection ended is of no interest to anybody.
+    tokio::select! {
+        _ = &mut serving => {}
+        () = stopped => {
+            serving.as_mut().graceful_shutdown();
+            let _ = serving.await;
+        }
+    }
+}
+
+/// What browsers are told with every answer: nothing here is for another site's page.
+const ON_ALL: [(HeaderName, &str); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// Why a request is not taken that a browser sends for a page of another site. On loopback that page may bear any
+/// name that its owner lets lead here; there only names that are this machine's count.
+fn foreign(request: &Request, reach: Reach) -> Option<&'static str> {
+    let text = |name: &HeaderName| request.headers().get(name).map(|value| value.to_str().unwrap_or(""));
+    let host = request.uri().authority().map(Authority::as_str).or(text(&header::HOST)).unwrap_or("");
+    if reach == Reach::Here && !is_own(host) {
+        return Some("on loopback only this machine's own names are answered: 127.0.0.1, [::1], localhost");
+    }
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return None;
+    }
+    let is_same = |origin: &str| origin.split_once("://").is_some_and(|(_, authority)| authority == host);
+    let is_foreign = text(&header::ORIGIN).is_some_and(|origin| !is_same(origin))
+        || text(&SEC_FETCH_SITE).is_some_and(|site| !matches!(site, "same-origin" | "none"));
+    is_foreign.then_some("pages of other sites change nothing here")
+}
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Whether a Host can only be this machine's, or is none.
+fn is_own(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|octet| octet.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    let name = name.to_ascii_lowercase();
+    name.is_empty()
+        || address.parse::<IpAddr>().is_ok()
+        || name == "localhost"
+        || name.ends_with(".localhost")
+}
+
+/// A wait that begins when something is first found not to be ready, and ends with it.
+#[derive(Debug, Default)]
+struct Wait(Option<Pin<Box<Sleep>>>);
+
+impl Wait {
+    /// Passes on what is ready; `TimedOut` where it was not for too long.
+    fn bound<T>(&mut self, cx: &mut Context<'_>, polled: Poll<T>) -> Poll<Result<T, io::Error>> {
+        match polled {
+            Poll::Ready(value) => {
+                self.0 = None;
+                Poll::Ready(Ok(value))
+            }
+            Poll::Pending => {
+                let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep(SILENCE)));
+                ready!(sleep.as_mut().poll(cx));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+}
+
+/// A request's body that may not pause for too long.
+struct Patient {
+    body: hyper::body::Incoming,
+    wait: Wait,
+}
+
+impl Patient {
+    fn new(body: hyper::body::Incoming) -> Self {
+        Self { body, wait: Wait::default() }
+    }
+}
+
+impl http_body::Body for Patient {
+    type Data = Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        Poll::Ready(match ready!(this.wait.bound(cx, polled)) {
+            Ok(frame) => frame.map(|result| result.map_err(Into::into)),
+            Err(late) => Some(Err(late.into())),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A connection whose caller takes what it is sent.
+#[derive(Debug)]
+struct Taken {
+    tcp: TcpStream,
+    wait: Wait,
+}
+
+impl Taken {
+    fn new(tcp: TcpStream) -> Self {
+        Self { tcp, wait: Wait::default() }
+    }
+}
+
+impl AsyncRead for Taken {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Taken {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.tcp).poll_write(cx, octets);
+        this.wait.bound(cx, polled).map(|result| result?)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.tcp).poll_write_vectored(cx, octets);
+        this.wait.bound(cx, polled).map(|result| result?)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+/// Who calls, by TCP.
+#[derive(Debug, Clone, Copy)]
+struct Caller(IpAddr);
+
+/// What a caller's token is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// It is the right one, or none is asked for.
+    Right,
+    /// It is not.
+    Wrong,
+    /// It isn't looked at: too many wrong ones came from there.
+    TooOften,
+}
+
+/// A bearer token that callers must show, and who has failed to.
+#[derive(Debug, Default)]
+pub struct Guard {
+    token: Option<String>,
+    failing: Mutex<HashMap<IpAddr, (u32, Instant)>>,
+}
+
+impl Guard {
+    /// Of a token; without one everybody may call.
+    #[must_use]
+    pub fn new(token: Option<String>) -> Self {
+        Self { token, failing: Mutex::default() }
+    }
+
+    /// Whether a token is asked for.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Looks at the token that a request shows.
+    pub fn look(&self, request: &Request) -> Shown {
+        let Some(token) = &self.token else { return Shown::Right };
+        let caller = request.extensions().get::<Caller>().map(|caller| network(caller.0));
+        self.judge(caller, bears(request, token), Instant::now())
+    }
+
+    fn judge(&self, caller: Option<IpAddr>, is_right: bool, now: Instant) -> Shown {
+        let Some(caller) = caller else { return if is_right { Shown::Right } else { Shown::Wrong } };
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = |since: &Instant| now.saturating_duration_since(*since) >= FAILURE_STRETCH;
+        let failures =
+            failing.get(&caller).filter(|(_, since)| !is_over(since)).map_or(0, |(failures, _)| *failures);
+        if failures >= MAX_FAILURES {
+            return Shown::TooOften;
+        }
+        if is_right {
+            return Shown::Right;
+        }
+        if failing.len() >= MAX_FAILING {
+            failing.retain(|_, (_, since)| !is_over(since));
+        }
+        if failures > 0 {
+            failing.entry(caller).and_modify(|(failures, _)| *failures += 1);
+        } else if failing.len() < MAX_FAILING || failing.contains_key(&caller) {
+            failing.insert(caller, (1, now));
+        }
+        Shown::Wrong
+    }
+}
+
+/// What one owner is taken to have: an IPv4 address, or 64 bits of an IPv6 one.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
+
+fn bears(request: &Request, token: &str) -> bool {
+    let value = request.headers().get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
+    let Some((scheme, given)) = value.and_then(|it| it.split_once(' ')) else { return false };
+    let is_same =
+        aws_lc_rs::constant_time::verify_slices_are_equal(given.trim().as_bytes(), token.as_bytes());
+    scheme.eq_ignore_ascii_case("bearer") && is_same.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_guesses_is_not_listened_to_for_a_while() {
+        let guard = Guard::new(Some("secret".to_owned()));
+        let (one, other) = (Some(IpAddr::from([192, 0, 2, 1])), Some(IpAddr::from([192, 0, 2, 2])));
+        let now = Instant::now();
+        for _ in 0..MAX_FAILURES {
+            assert_eq!(guard.judge(one, false, now), Shown::Wrong);
+        }
+        assert_eq!(guard.judge(one, true, now), Shown::TooOften);
+        assert_eq!(guard.judge(other, true, now), Shown::Right);
+        assert_eq!(guard.judge(one, true, now + FAILURE_STRETCH), Shown::Right);
+        assert_eq!(guard.judge(one, false, now + FAILURE_STRETCH), Shown::Wrong);
+    }
+
+    #[track_caller]
+    fn check(method: &str, fields: &[(&str, &str)], reach: Reach, is_taken: bool) {
+        let mut request = axum::http::Request::builder().method(method).uri("/v1/filings:batch");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::empty()).unwrap();
+        assert_eq!(foreign(&request, reach).is_none(), is_taken, "{method} {fields:?} {reach:?}");
+    }
+
+    #[test]
+    fn pages_of_other_sites() {
+        for host in
+            ["127.0.0.1:9090", "localhost:9090", "[::1]:9090", "[::1]", "LOCALHOST", "a.localhost", ""]
+        {
+            check("GET", &[("host", host)], Reach::Here, true);
+        }
+        for host in
+            ["evil.example", "evil.example:9090", "127.0.0.1.evil.example", "localhost.evil.example:1"]
+        {
+            check("GET", &[("host", host)], Reach::Here, false);
+            check("GET", &[("host", host)], Reach::Far, true);
+        }
+        let host = ("host", "localhost:9090");
+        check("POST", &[host], Reach::Here, true);
+        check("POST", &[host, ("origin", "http://localhost:9090")], Reach::Here, true);
+        check("POST", &[host, ("sec-fetch-site", "same-origin")], Reach::Here, true);
+        for reach in [Reach::Here, Reach::Far] {
+            check("POST", &[host, ("origin", "http://localhost:8080")], reach, false);
+            check("POST", &[host, ("origin", "https://evil.example")], reach, false);
+            check("POST", &[host, ("origin", "null")], reach, false);
+            check("DELETE", &[host, ("sec-fetch-site", "cross-site")], reach, false);
+            check("PUT", &[host, ("sec-fetch-site", "same-site")], reach, false);
+        }
+    }
+
+    #[test]
+    fn no_more_are_remembered_than_there_is_room_for() {
+        let guard = Guard::new(Some("secret".to_owned()));
+        let now = Instant::now();
+        for number in 0..2 * u32::try_from(MAX_FAILING).unwrap() {
+            guard.judge(Some(IpAddr::from(number.to_be_bytes())), false, now);
+        }
+        assert_eq!(guard.failing.lock().unwrap().len(), MAX_FAILING);
+    }
+}
