@@ -25,7 +25,7 @@ const STALE_AFTER: Duration = Duration::from_secs(20);
 /// How long a word may be on its way: the slowest pieces, and what silence allows.
 const ON_ITS_WAY: Duration = Duration::from_secs(6);
 /// Of simulated time, from the last fault until all agree.
-const PATIENCE: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_secs(240);
 /// An update that newly blocks this many of the names waits for an operator.
 const LEAST_FLIPS: u64 = 8;
 const SHARE: f64 = 0.3;
