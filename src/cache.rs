@@ -28,6 +28,7 @@ pub use clock::Clock;
 pub use status::CacheStatus;
 pub use table::{Copied, Table};
 pub use update::{Batch, Effect, Refusal, Repaired, Taken};
+use update::{check_forward, check_next};
 pub use view::View;
 pub use waiting::{MAX_AHEAD, MAX_SINGLE_CANCELLATIONS, MAX_WAITING, WaitingStatus};
 
@@ -371,34 +372,6 @@ fn drop_aside(table: Table, shown: Arc<Shown>) {
     };
     // Where no thread can be had, what was captured is dropped right here.
     let _ = std::thread::Builder::new().name("cache-drop".into()).spawn(drop_it);
-}
-
-/// Whether `got` is of the same history as `ours`, and not before it.
-fn check_forward(ours: Position, got: Position) -> Result<(), Refusal> {
-    if got.epoch != ours.epoch {
-        return Err(Refusal::Epoch { got: got.epoch, held: ours.epoch });
-    }
-    if got.seq < ours.seq {
-        return Err(Refusal::Position { got: got.seq, held: ours.seq });
-    }
-    Ok(())
-}
-
-/// Whether the batch leads on from `ours`.
-fn check_next(ours: Position, batch: &Batch<'_>) -> Result<(), Refusal> {
-    let next = batch.summary.position;
-    for position in [batch.after, next] {
-        if position.epoch != ours.epoch {
-            return Err(Refusal::Epoch { got: position.epoch, held: ours.epoch });
-        }
-    }
-    if batch.after.seq != ours.seq {
-        return Err(Refusal::Position { got: batch.after.seq, held: ours.seq });
-    }
-    if next.seq <= ours.seq {
-        return Err(Refusal::Position { got: next.seq, held: ours.seq });
-    }
-    Ok(())
 }
 
 fn millis(duration: Duration) -> i64 {

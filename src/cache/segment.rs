@@ -8,6 +8,7 @@ use super::code::{DELETED, FREE, ODD};
 use super::line::{
     DENSE, DENSE_FILL, DENSE_FROM_BITS, LEAST_LINES, Line, ODD_VALUES, Place, Shape, WIDE, WIDE_FILL,
 };
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -151,8 +152,16 @@ impl Segment {
 
     /// Every name held: fingerprint and code. `prefix` is the bits that chose the segment.
     pub(super) fn iter(&self, prefix: u64) -> impl Iterator<Item = (u64, u64)> {
+        self.iter_from(prefix, 0..=u64::MAX)
+    }
+
+    /// Every name held whose line is that of one of these fingerprints, and others that found theirs full.
+    pub(super) fn iter_from(&self, prefix: u64, of: RangeInclusive<u64>) -> impl Iterator<Item = (u64, u64)> {
         let shape = self.shape;
-        let in_lines = self.lines.iter().enumerate().flat_map(move |(at, line)| {
+        let [first, last] = [of.start(), of.end()].map(|bits| shape.place(*bits, self.lines.len()).line);
+        let [first, last] = if of == (0..=u64::MAX) { [0, self.lines.len()] } else { [first, last + 1] };
+        let lines = self.lines.iter().enumerate().take(last).skip(first);
+        let in_lines = lines.flat_map(move |(at, line)| {
             (0..shape.slots()).filter_map(move |slot| {
                 let (tag, code) = shape.tag_and_code(line, slot);
                 (code > DELETED).then(|| {

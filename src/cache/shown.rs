@@ -152,8 +152,18 @@ impl Shown {
         } else {
             self.run_of(prefix >> (bits - self.depth))
         };
-        let prefix = u64::try_from(prefix).unwrap_or(u64::MAX);
-        self.pairs_at(places).filter(move |&(fingerprint, _)| fingerprint >> (u64::BITS - bits) == prefix)
+        let first = u64::try_from(prefix).unwrap_or_default() << (u64::BITS - bits);
+        let of = first..=first | u64::MAX >> bits;
+        let firsts = places.filter(|&place| self.run_of(place).start == place);
+        let within = of.clone();
+        let pairs = firsts.flat_map(move |place| {
+            let segment = &self.segments[place];
+            let prefix = u64::try_from(place >> (self.depth - segment.depth())).unwrap_or_default();
+            // A segment of more depth than `bits` lies within, and is asked for all of it.
+            let of = if segment.depth() < bits { of.clone() } else { 0..=u64::MAX };
+            segment.iter_from(prefix, of)
+        });
+        pairs.filter(move |(fingerprint, _)| within.contains(fingerprint))
     }
 
     /// Filings of at least each standing above the lowest.

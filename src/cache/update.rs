@@ -71,3 +71,31 @@ pub enum Refusal {
     #[error("{} of {} filings would be newly blocked; held for an operator", .0.newly_blocked, .0.of)]
     Held(Effect),
 }
+
+/// Whether `got` is of the same history as `ours`, and not before it.
+pub(super) fn check_forward(ours: Position, got: Position) -> Result<(), Refusal> {
+    if got.epoch != ours.epoch {
+        return Err(Refusal::Epoch { got: got.epoch, held: ours.epoch });
+    }
+    if got.seq < ours.seq {
+        return Err(Refusal::Position { got: got.seq, held: ours.seq });
+    }
+    Ok(())
+}
+
+/// Whether the batch leads on from `ours`.
+pub(super) fn check_next(ours: Position, batch: &Batch<'_>) -> Result<(), Refusal> {
+    let next = batch.summary.position;
+    for position in [batch.after, next] {
+        if position.epoch != ours.epoch {
+            return Err(Refusal::Epoch { got: position.epoch, held: ours.epoch });
+        }
+    }
+    if batch.after.seq != ours.seq {
+        return Err(Refusal::Position { got: batch.after.seq, held: ours.seq });
+    }
+    if next.seq <= ours.seq {
+        return Err(Refusal::Position { got: next.seq, held: ours.seq });
+    }
+    Ok(())
+}

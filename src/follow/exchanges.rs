@@ -192,13 +192,14 @@ impl Follower {
     /// The next frame, with an ear for the operator meanwhile.
     async fn frame(&mut self, frames: &mut Frames, patience: Duration) -> Result<Option<Frame>, Failure> {
         let stats = Arc::clone(&self.stats);
+        // One deadline, however often the operator speaks.
+        let next = timeout(patience, frames.next(self.pace.silence));
+        tokio::pin!(next);
         loop {
             tokio::select! {
                 biased;
                 word = stats.word() => self.obey(word),
-                next = timeout(patience, frames.next(self.pace.silence)) => {
-                    return next.map_err(|_| Failure::Silent(patience))?;
-                }
+                next = &mut next => return next.map_err(|_| Failure::Silent(patience))?,
             }
         }
     }

@@ -3,6 +3,8 @@
 //! Driven by polling from the client's own task: there is no task and no channel between the two
 //! connections. Both directions advance in every poll, so neither side can stall the other.
 
+mod head_of_response;
+
 use crate::gate::body::BodySource;
 use crate::gate::buffer::BUFFER_BYTES;
 use crate::gate::headers::{self, Onward};
@@ -11,10 +13,9 @@ use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head::{self, HeadLimits, ResponseHead};
 use crate::gate::pool::{Endpoint, Lease, Pool};
 use crate::gate::reject::Reject;
-use crate::gate::request::{BodyLength, Known, RequestHead};
+use crate::gate::request::{BodyLength, RequestHead};
 use crate::gate::splice::{self, Splice};
 use crate::gate::stream::Channel;
-use std::io::Write as _;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -211,7 +212,7 @@ impl Exchange {
     fn gather(&mut self, body: &mut impl BodySource) {
         let octets = body.data().len().min(GATHER_BYTES);
         if self.sending == Sending::Chunked {
-            put_chunk(&mut self.channel, &body.data()[..octets]);
+            self.channel.put_chunk(&body.data()[..octets]);
         } else {
             self.channel.output.put(&body.data()[..octets]);
         }
@@ -256,55 +257,6 @@ impl Exchange {
                 }
             }
         }
-    }
-
-    /// Takes heads from the input until a final one; `false` while more input is needed.
-    fn take_head(&mut self, request: &RequestHead) -> Result<bool, Reject> {
-        loop {
-            let found = head::find_end(self.channel.input.data(), self.scanned, RESPONSE_LIMITS);
-            let Some(end) = found.map_err(|_| Reject::UpstreamError("its response head is malformed"))?
-            else {
-                self.scanned = self.channel.input.data().len();
-                return Ok(false);
-            };
-            head::parse_response(&self.channel.input.data()[..end], RESPONSE_LIMITS, &mut self.head)
-                .map_err(Reject::UpstreamError)?;
-            self.channel.input.consume(end);
-            self.scanned = 0;
-            match self.head.status {
-                101 => return self.switch(request).map(|()| true),
-                100..=199 => self.interim += 1,
-                _ => return self.begin_body(request).map(|()| true),
-            }
-            if self.interim > MAX_INTERIM {
-                return Err(Reject::UpstreamError("too many interim responses"));
-            }
-        }
-    }
-
-    fn switch(&mut self, request: &RequestHead) -> Result<(), Reject> {
-        let asked = request.upgrade.map(|span| span.of(&request.text));
-        let mut answers = self.head.fields.of(Known::Upgrade).map(|f| f.value.of(&self.head.text));
-        match (asked, answers.next(), answers.next()) {
-            (Some(asked), Some(answer), None) if asked.eq_ignore_ascii_case(answer) => {
-                self.is_switched = true;
-                Ok(())
-            }
-            _ => Err(Reject::UpstreamError("it switched protocols unasked")),
-        }
-    }
-
-    fn begin_body(&mut self, request: &RequestHead) -> Result<(), Reject> {
-        let has_none = request.is_head() || matches!(self.head.status, 204 | 304);
-        if matches!(self.head.status, 204) && self.head.framing == Framing::Chunked {
-            return Err(Reject::UpstreamError("a body where there can be none"));
-        }
-        self.decoder = BodyDecoder::for_response(if has_none { Framing::Empty } else { self.head.framing });
-        if has_none && self.head.framing == Framing::UntilClose {
-            // Without a body there is nothing that only the end of the connection could end.
-            self.head.keep_alive = self.head.is_http11 && !headers::says_close(&self.head);
-        }
-        Ok(())
     }
 
     /// How the body will arrive; `Empty` where there is none whatever the fields say.
@@ -421,17 +373,6 @@ impl Exchange {
     pub fn into_tunnel(self) -> (Channel, Lease) {
         (self.channel, self.lease)
     }
-}
-
-/// Adds one chunk to a channel's output.
-pub fn put_chunk(channel: &mut Channel, data: &[u8]) {
-    let mut line = [0_u8; 18];
-    let mut rest = &mut line[..];
-    let room = rest.len();
-    let used = if write!(rest, "{:x}\r\n", data.len()).is_ok() { room - rest.len() } else { 0 };
-    channel.output.put(&line[..used]);
-    channel.output.put(data);
-    channel.output.put(b"\r\n");
 }
 
 trait ReadyAnd<T> {

@@ -5,7 +5,7 @@
 use crate::gate::buffer::{ReadBuffer, WriteBuffer};
 use bytes::{Buf, Bytes};
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Write as _};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -153,6 +153,17 @@ pub struct Channel {
 }
 
 impl Channel {
+    /// Adds one chunk to the output (RFC 9112, 7.1).
+    pub fn put_chunk(&mut self, data: &[u8]) {
+        let mut line = [0_u8; 18];
+        let mut rest = &mut line[..];
+        let room = rest.len();
+        let used = if write!(rest, "{:x}\r\n", data.len()).is_ok() { room - rest.len() } else { 0 };
+        self.output.put(&line[..used]);
+        self.output.put(data);
+        self.output.put(b"\r\n");
+    }
+
     /// A fresh channel.
     #[must_use]
     pub fn new(stream: Stream) -> Self {

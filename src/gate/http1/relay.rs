@@ -6,7 +6,7 @@
 use super::Next;
 use super::framing::Framing;
 use super::side::ClientSide;
-use crate::gate::exchange::{self, Exchange};
+use crate::gate::exchange::Exchange;
 use crate::gate::headers::{self, Delivery};
 use crate::gate::pace::Pace;
 use crate::gate::record::Record;
@@ -207,7 +207,7 @@ impl Relay {
     ) -> Poll<Result<(), Reject>> {
         let octets = exchange.data().len();
         let passed = if self.delivery == Delivery::Chunked {
-            exchange::put_chunk(&mut side.channel, exchange.data());
+            side.channel.put_chunk(exchange.data());
             octets
         } else if !side.channel.output.is_empty() || octets < GATHER_BYTES / 4 {
             let some = octets.min(GATHER_BYTES);

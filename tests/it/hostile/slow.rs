@@ -49,12 +49,12 @@ fn answers() {
     endless(&world);
     let mut wire: Wire = narrow(&world);
     wire.send(format!("GET /endless/1 HTTP/1.1\r\nHost: {F}\r\n\r\n"));
-    drips(&world, "/endless/1", "client_gone", || drop(wire.exactly(1024)));
+    drips(&world, "/endless/1", "client_gone", || drop(wire.exactly(64)));
     for (lane, path) in LANES.into_iter().zip(["/endless/2", "/endless/3"]) {
         let mut h2 = open(&world, lane);
         h2.frame(SETTINGS, 0, 0, NO_WINDOW);
         h2.request(1, &fields(&format!(":method=GET|:scheme=http|:path={path}|:authority={F}")));
-        drips(&world, path, "client_gone", || h2.frame(WINDOW_UPDATE, 0, 1, &4096_u32.to_be_bytes()));
+        drips(&world, path, "client_gone", || h2.frame(WINDOW_UPDATE, 0, 1, &64_u32.to_be_bytes()));
     }
     world.assert_well();
 }

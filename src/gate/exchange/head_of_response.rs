@@ -1,0 +1,60 @@
+//! The heads that an upstream answers with: interim ones, a switch of protocols, and the final one.
+
+use super::{Exchange, MAX_INTERIM, RESPONSE_LIMITS};
+use crate::gate::headers;
+use crate::gate::http1::body::BodyDecoder;
+use crate::gate::http1::framing::Framing;
+use crate::gate::http1::head;
+use crate::gate::reject::Reject;
+use crate::gate::request::{Known, RequestHead};
+
+impl Exchange {
+    /// Takes heads from the input until a final one; `false` while more input is needed.
+    pub(super) fn take_head(&mut self, request: &RequestHead) -> Result<bool, Reject> {
+        loop {
+            let found = head::find_end(self.channel.input.data(), self.scanned, RESPONSE_LIMITS);
+            let Some(end) = found.map_err(|_| Reject::UpstreamError("its response head is malformed"))?
+            else {
+                self.scanned = self.channel.input.data().len();
+                return Ok(false);
+            };
+            head::parse_response(&self.channel.input.data()[..end], RESPONSE_LIMITS, &mut self.head)
+                .map_err(Reject::UpstreamError)?;
+            self.channel.input.consume(end);
+            self.scanned = 0;
+            match self.head.status {
+                101 => return self.switch(request).map(|()| true),
+                100..=199 => self.interim += 1,
+                _ => return self.begin_body(request).map(|()| true),
+            }
+            if self.interim > MAX_INTERIM {
+                return Err(Reject::UpstreamError("too many interim responses"));
+            }
+        }
+    }
+
+    fn switch(&mut self, request: &RequestHead) -> Result<(), Reject> {
+        let asked = request.upgrade.map(|span| span.of(&request.text));
+        let mut answers = self.head.fields.of(Known::Upgrade).map(|f| f.value.of(&self.head.text));
+        match (asked, answers.next(), answers.next()) {
+            (Some(asked), Some(answer), None) if asked.eq_ignore_ascii_case(answer) => {
+                self.is_switched = true;
+                Ok(())
+            }
+            _ => Err(Reject::UpstreamError("it switched protocols unasked")),
+        }
+    }
+
+    fn begin_body(&mut self, request: &RequestHead) -> Result<(), Reject> {
+        let has_none = request.is_head() || matches!(self.head.status, 204 | 304);
+        if matches!(self.head.status, 204) && self.head.framing == Framing::Chunked {
+            return Err(Reject::UpstreamError("a body where there can be none"));
+        }
+        self.decoder = BodyDecoder::for_response(if has_none { Framing::Empty } else { self.head.framing });
+        if has_none && self.head.framing == Framing::UntilClose {
+            // Without a body there is nothing that only the end of the connection could end.
+            self.head.keep_alive = self.head.is_http11 && !headers::says_close(&self.head);
+        }
+        Ok(())
+    }
+}
