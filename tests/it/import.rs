@@ -5,7 +5,7 @@ use crate::world::{F, World, run, wait};
 use std::path::Path;
 
 /// More than `MAX_FED_CHANGES`.
-const ROWS: usize = 50_001;
+const ROWS: usize = 100_001;
 
 /// One filing per row, from the number on.
 fn write_rows(path: &Path, from: usize) {
@@ -34,15 +34,15 @@ fn many_rows_into_a_running_registry_are_one_new_epoch() {
     let world = World::start();
     let epoch = world.status()["epoch"].clone();
     write_rows(&world.path("many.csv"), 0);
-    import(world.dir.path(), &["many.csv", "-c", "gate.toml"], "50001 created");
-    world.in_force("n50000.cn", "allow");
+    import(world.dir.path(), &["many.csv", "-c", "gate.toml"], "100001 created");
+    world.in_force("n100000.cn", "allow");
     assert_eq!(world.verdict(F)["verdict"], "allow", "what was there stays");
     assert_ne!(world.status()["epoch"], epoch);
     // So few changes that they are fed as such, though the file has as many rows as before.
     let epoch = world.status()["epoch"].clone();
     let text = std::fs::read_to_string(world.path("many.csv")).unwrap();
     std::fs::write(world.path("many.csv"), text.replace("-1,example-cloud=active\nn1.", "-1,\nn1.")).unwrap();
-    import(world.dir.path(), &["many.csv", "-c", "gate.toml"], "1 updated 更新, 50000 unchanged");
+    import(world.dir.path(), &["many.csv", "-c", "gate.toml"], "1 updated 更新, 100000 unchanged");
     world.in_force("n0.cn", "access_cancelled");
     assert_eq!(world.status()["epoch"], epoch);
 }
@@ -75,7 +75,7 @@ fn what_is_killed_midway_leaves_what_was() {
 
 #[track_caller]
 fn import_whole(dir: &Path) {
-    import(dir, &["many.csv", "--replace", "-c", "r.toml"], "50001 created");
+    import(dir, &["many.csv", "--replace", "-c", "r.toml"], "100001 created");
     let (code, out, _) = run(dir, &["registry", "export", "-c", "r.toml"]);
     assert_eq!((code, out.lines().count()), (0, ROWS + 1));
 }
