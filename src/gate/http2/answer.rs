@@ -43,7 +43,7 @@ pub(super) struct Download {
 
 impl Download {
     /// The response; its body goes on being driven by hyper.
-    pub(super) fn into_response(self) -> Response<AnswerBody> {
+    pub(super) fn into_response(mut self) -> Response<AnswerBody> {
         let mut response = Response::new(AnswerBody::Ready(Bytes::new()));
         let Some(exchange) = &self.exchange else { return response };
         *response.status_mut() = status(exchange.head.status);
@@ -62,6 +62,11 @@ impl Download {
             response.headers_mut().insert(http::header::CONTENT_LENGTH, octets.into());
         }
         self.watch.within(self.idle_timeout);
+        // The client may want the first octets much later.
+        if let Some(exchange) = &mut self.exchange {
+            exchange.release();
+        }
+        let Some(exchange) = &self.exchange else { return response };
         // An exchange that is over already tells its story by being dropped here.
         if !(exchange.is_done() && exchange.is_sent()) {
             *response.body_mut() = AnswerBody::Download(Box::new(self));
