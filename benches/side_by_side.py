@@ -31,9 +31,9 @@ import time
 import urllib.request
 
 # clear, TLS, passthrough, clear with an access log
-PORTS = {"nginx": (21010, 21011, 21012, 21013), "haproxy": (21020, 21021, 21022, 21023), "gate": (21030, 21031, 21032, 21033)}
-ORIGIN, ORIGIN_TLS, REGISTRY, ADMIN = 21000, 21001, 21034, 21035
-CLEAR, TLS, PASS, LOGGED = range(4)
+PORTS = {"nginx": (21010, 21011, 21012, 21013), "haproxy": (21020, 21021, 21022, 21023), "gate": (21030, 21031, 21032, 21033, 21036, 21037)}
+ORIGIN, ORIGIN_TLS, REGISTRY, ADMIN = 21000, 21001, 21040, 21050
+CLEAR, TLS, PASS, LOGGED, IDLE_CLEAR, IDLE_TLS = range(6)
 NAME = "bench.test"
 HOSTS_ASKED = 20_000
 IDLE = {"idle": 2_000, "idle_tls": 1_000}
@@ -176,10 +176,13 @@ def configs(work):
           f"  use_backend origin_tls if {{ req.ssl_sni -i {NAME} }}\n"
           f"backend origin_tls\n  mode tcp\n  server origin 127.0.0.1:{ORIGIN_TLS}\nbackend origin\n  http-reuse always\n  server origin 127.0.0.1:{ORIGIN}\n")
     ports = PORTS["gate"]
+    exception = f'[enforcement]\nexceptions = [{{ host = "{NAME}", reason = "no filings are held", owner = "bench" }}]\n'
     # A listener of its own does not have a log of its own: a second gate has one.
     for title, listeners, log, registry, admin in (
         ("gate", [(CLEAR, "http"), (TLS, "https"), (PASS, "tls_passthrough")], "off", REGISTRY, ADMIN),
         ("gate-logged", [(LOGGED, "http")], f"{work}/gate.access", REGISTRY + 2, ADMIN + 2),
+        # Without filings: what a start leaves free in the heap would hide what connections take.
+        ("gate-idle", [(IDLE_CLEAR, "http"), (IDLE_TLS, "https")], "off", REGISTRY + 4, ADMIN + 4),
     ):
         tables = "".join(
             f'[[listener]]\naddress = "127.0.0.1:{ports[kind]}"\nprotocol = "{protocol}"\n'
@@ -192,7 +195,7 @@ certificates = [{{ cert = "{work}/bench.crt", key = "{work}/bench.key" }}]
 default_certificate = "bench"
 [default_site]
 upstreams = ["http://127.0.0.1:{ORIGIN}"]
-[registry.embedded]
+{exception if title == "gate-idle" else ""}[registry.embedded]
 address = "127.0.0.1:{registry}"
 database = "sqlite:{work}/{title}.db"
 [limits]
@@ -341,8 +344,12 @@ def read_load(row, command, text, seconds):
     return {"done": done, "failed": failed, "rate": done / seconds, "p50_ms": p50, "p99_ms": p99, "raw": text}
 
 
+def gate_for(row):
+    return "gate-logged" if row == "logged" else "gate-idle" if row in IDLE else "gate"
+
+
 def measure(work, row, proxy, processes, seconds):
-    process = processes["gate-logged" if (proxy, row) == ("gate", "logged") else proxy]
+    process = processes[gate_for(row) if proxy == "gate" else proxy]
     if row in IDLE:
         return measure_idle(row, proxy, process)
     load(work, row, proxy, 1)
@@ -360,7 +367,8 @@ def measure(work, row, proxy, processes, seconds):
 
 
 def measure_idle(row, proxy, process):
-    port, before = PORTS[proxy][CLEAR if row == "idle" else TLS], memory_kib(process.pid)
+    clear, tls = (IDLE_CLEAR, IDLE_TLS) if proxy == "gate" else (CLEAR, TLS)
+    port, before = PORTS[proxy][clear if row == "idle" else tls], memory_kib(process.pid)
     holder = subprocess.Popen(["taskset", "-c", "1", sys.executable, os.path.abspath(__file__), "client", row, str(port), str(IDLE[row])],
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -455,8 +463,8 @@ def main():
             os.mkdir(f"{work}/{directory}")
         prepare(work, names(arguments.filings))
         configs(work)
-        gates = ["gate"] + (["gate-logged"] if "logged" in rows else [])
-        for title in gates:
+        gates = sorted({"gate"} | {gate_for(row) for row in rows})
+        for title in [title for title in gates if title != "gate-idle"]:
             subprocess.run([gate, "registry", "import", f"{work}/filings.csv", "-c", f"{work}/{title}.toml"], check=True, stdout=log, stderr=log)
         try:
             sink = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -467,7 +475,8 @@ def main():
             processes["haproxy"] = start(["haproxy", "-f", f"{work}/haproxy.cfg"], 0, log)
             for title in gates:
                 processes[title] = start([gate, "run", "-c", f"{work}/{title}.toml"], 0, log)
-            ready = [(title, PORTS[title][CLEAR]) for title in PORTS] + [("gate-logged", PORTS["gate"][LOGGED])] * ("logged" in rows)
+            others = {"gate": CLEAR, "gate-logged": LOGGED, "gate-idle": IDLE_CLEAR}
+            ready = [(title, PORTS[title][CLEAR]) for title in ("nginx", "haproxy")] + [(title, PORTS["gate"][others[title]]) for title in gates]
             for title, port in ready:
                 wait_for(lambda port=port: answers(port), title, processes[title], log)
             rounds = {row: {proxy: [] for proxy in PORTS} for row in rows}
