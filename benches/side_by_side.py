@@ -67,7 +67,7 @@ ROWS = {
     "bulk_tls": ("1 MiB bodies, TLS", "s/GiB", 0.95),
     "bulk_passthrough": ("1 MiB bodies, SNI passthrough", "s/GiB", 0.88),
     "idle": ("idle clear connection", "KiB", None),
-    "idle_tls": ("idle TLS connection", "KiB", None),
+    "idle_tls": ("idle TLS connection (run this row alone)", "KiB", None),
 }
 
 
