@@ -5,6 +5,7 @@
 //! back and forth adds nothing. An index is where the record's octets begin, in words of eight: the record's top
 //! seven bits, the length of the text, and the text where it is odd, else the number's bits.
 
+use super::code;
 use crate::filing::{NUMBER_BITS, PackedRecord};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
@@ -114,12 +115,7 @@ impl Default for OddIndex {
 
 impl OddIndex {
     /// The index of a record, appended if it is new; none where there is no room, or the text is too long.
-    pub(super) fn index_of(
-        &mut self,
-        records: &OddRecords,
-        record: PackedRecord,
-        odd: Option<&str>,
-    ) -> Option<usize> {
+    fn index_of(&mut self, records: &OddRecords, record: PackedRecord, odd: Option<&str>) -> Option<usize> {
         let hash = hash(&self.hasher, record, odd);
         let shard = &mut self.shards[hash % SHARDS];
         if (shard.used + 1) * 8 > shard.slots.len() * 7 {
@@ -135,6 +131,17 @@ impl OddIndex {
         shard.slots[at] = u32::try_from(index + 1).unwrap_or_default();
         shard.used += 1;
         Some(index)
+    }
+
+    /// The code that stands for a record, appended if it is new; none as with `index_of`.
+    pub(super) fn code_of(
+        &mut self,
+        records: &OddRecords,
+        record: PackedRecord,
+        odd: Option<&str>,
+    ) -> Option<u64> {
+        let index = self.index_of(records, record, odd)?;
+        Some(code::ODD | u64::try_from(index).unwrap_or_default())
     }
 
     /// Whether that many records more are sure to have room.

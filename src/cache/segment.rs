@@ -159,8 +159,7 @@ impl Segment {
     pub(super) fn iter_from(&self, prefix: u64, of: RangeInclusive<u64>) -> impl Iterator<Item = (u64, u64)> {
         let shape = self.shape;
         let [first, last] = [of.start(), of.end()].map(|bits| shape.place(*bits, self.lines.len()).line);
-        let [first, last] = if of == (0..=u64::MAX) { [0, self.lines.len()] } else { [first, last + 1] };
-        let lines = self.lines.iter().enumerate().take(last).skip(first);
+        let lines = self.lines.iter().enumerate().take(last + 1).skip(first);
         let in_lines = lines.flat_map(move |(at, line)| {
             (0..shape.slots()).filter_map(move |slot| {
                 let (tag, code) = shape.tag_and_code(line, slot);

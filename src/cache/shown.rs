@@ -10,7 +10,7 @@ use super::table::travelling;
 use crate::feed::{Entry, EpochKey, Fingerprint, RANGE_BITS};
 use crate::filing::{FilingRecord, PackedRecord};
 use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 /// What readers see: the directory of segments and the odd records, under one key.
@@ -123,16 +123,23 @@ impl Shown {
     }
 
     pub(super) fn pairs(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.pairs_at(0..self.segments.len())
+        self.pairs_at(0..self.segments.len(), 0, 0..=u64::MAX)
     }
 
-    /// What is held in the segments that begin at these places.
-    fn pairs_at(&self, places: Range<usize>) -> impl Iterator<Item = (u64, u64)> {
+    /// What is held in the segments that begin at these places; of segments that fewer than `bits` bits chose, in
+    /// the lines of these fingerprints.
+    fn pairs_at(
+        &self,
+        places: Range<usize>,
+        bits: u32,
+        of: RangeInclusive<u64>,
+    ) -> impl Iterator<Item = (u64, u64)> {
         let firsts = places.filter(|&place| self.run_of(place).start == place);
-        firsts.flat_map(|place| {
+        firsts.flat_map(move |place| {
             let segment = &self.segments[place];
             let prefix = place >> (self.depth - segment.depth());
-            segment.iter(u64::try_from(prefix).unwrap_or_default())
+            let of = if segment.depth() < bits { of.clone() } else { 0..=u64::MAX };
+            segment.iter_from(u64::try_from(prefix).unwrap_or_default(), of)
         })
     }
 
@@ -154,16 +161,8 @@ impl Shown {
         };
         let first = u64::try_from(prefix).unwrap_or_default() << (u64::BITS - bits);
         let of = first..=first | u64::MAX >> bits;
-        let firsts = places.filter(|&place| self.run_of(place).start == place);
-        let within = of.clone();
-        let pairs = firsts.flat_map(move |place| {
-            let segment = &self.segments[place];
-            let prefix = u64::try_from(place >> (self.depth - segment.depth())).unwrap_or_default();
-            // A segment of more depth than `bits` lies within, and is asked for all of it.
-            let of = if segment.depth() < bits { of.clone() } else { 0..=u64::MAX };
-            segment.iter_from(prefix, of)
-        });
-        pairs.filter(move |(fingerprint, _)| within.contains(fingerprint))
+        let pairs = self.pairs_at(places, bits, of.clone());
+        pairs.filter(move |(fingerprint, _)| of.contains(fingerprint))
     }
 
     /// Filings of at least each standing above the lowest.

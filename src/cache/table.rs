@@ -258,14 +258,8 @@ impl Table {
     fn code_for(&mut self, place: usize, record: PackedRecord, odd: Option<&str>) -> Option<u64> {
         match code::compact(record) {
             Some(code) if self.shown.segments[place].has_room_for(code) => Some(code),
-            _ => self.aside(record, odd),
+            _ => self.odd_index.code_of(&self.shown.odd, record, odd),
         }
-    }
-
-    /// The code of a record that is kept among the odd ones.
-    fn aside(&mut self, record: PackedRecord, odd: Option<&str>) -> Option<u64> {
-        let index = self.odd_index.index_of(&self.shown.odd, record, odd)?;
-        Some(code::ODD | u64::try_from(index).unwrap_or_default())
     }
 
     /// Rebuilds a segment with room to spare and without what was deleted: as two where it has become too large.
@@ -292,10 +286,7 @@ impl Table {
     fn build(&mut self, run: Range<usize>, depth: u32, room: usize, pairs: &[(u64, u64)]) {
         let index = RefCell::new(&mut self.odd_index);
         let has_room = |records| index.borrow().has_room_for(records);
-        let aside = |record| {
-            let index = index.borrow_mut().index_of(&self.shown.odd, record, None)?;
-            Some(code::ODD | u64::try_from(index).unwrap_or_default())
-        };
+        let aside = |record| index.borrow_mut().code_of(&self.shown.odd, record, None);
         let Some((new, tally)) = filled(depth, room, pairs, has_room, aside) else {
             // No room among the odd records: the segment stays as it is, and takes no more.
             return;

@@ -94,8 +94,7 @@ impl Rebuild {
     }
 
     fn aside(&self, record: PackedRecord, odd: Option<&str>) -> Option<u64> {
-        let index = self.odd_index().index_of(&self.odd, record, odd)?;
-        Some(code::ODD | u64::try_from(index).unwrap_or_default())
+        self.odd_index().code_of(&self.odd, record, odd)
     }
 }
 

@@ -45,7 +45,9 @@ impl Download {
     /// The response; its body goes on being driven by hyper.
     pub(super) fn into_response(mut self) -> Response<AnswerBody> {
         let mut response = Response::new(AnswerBody::Ready(Bytes::new()));
-        let Some(exchange) = &self.exchange else { return response };
+        let Some(exchange) = &mut self.exchange else { return response };
+        // The client may want the first octets much later.
+        exchange.release();
         *response.status_mut() = status(exchange.head.status);
         for (name, value) in headers::response_fields(&exchange.head) {
             // Both were held against RFC 9110's characters when the head was parsed.
@@ -62,11 +64,6 @@ impl Download {
             response.headers_mut().insert(http::header::CONTENT_LENGTH, octets.into());
         }
         self.watch.within(self.idle_timeout);
-        // The client may want the first octets much later.
-        if let Some(exchange) = &mut self.exchange {
-            exchange.release();
-        }
-        let Some(exchange) = &self.exchange else { return response };
         // An exchange that is over already tells its story by being dropped here.
         if !(exchange.is_done() && exchange.is_sent()) {
             *response.body_mut() = AnswerBody::Download(Box::new(self));
