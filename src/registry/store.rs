@@ -3,6 +3,14 @@
 //! Refuses to know rules, feeds and HTTP. A commit's durability is SQLite's (`synchronous = FULL`): what
 //! was answered is on disk.
 
+/// The columns of a document in tables aside.
+macro_rules! document_columns {
+    () => {
+        "site TEXT, state TEXT, former_number TEXT, access TEXT, subject TEXT, subject_type TEXT, \
+         site_name TEXT, public_security_number TEXT"
+    };
+}
+
 mod log;
 mod rows;
 mod schema;

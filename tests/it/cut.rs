@@ -56,14 +56,7 @@ fn reload(world: &World, enforcement: &str, (host, verdict): (&str, &str)) {
 }
 
 fn script(world: &World) {
-    world.upstream.on("/ws", |exchange| {
-        exchange
-            .send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-        while let Some(bytes) = exchange.raw() {
-            exchange.send(bytes);
-        }
-        Then::Close
-    });
+    world.upstream.echoes("/ws");
     world.upstream.on("/endless", |exchange| {
         exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         while exchange.send("5\r\nhello\r\n") {

@@ -20,7 +20,8 @@ pub(in crate::registry) const ROWS: usize = 250;
 /// The most page cache for the database itself, in KiB (negative: not pages), and the most that a sort holds.
 const CACHE: &str = "-32768";
 /// The same for what is aside.
-const ASIDE: &str = "
+const ASIDE: &str = concat!(
+    "
 PRAGMA aside.page_size = 16384;
 PRAGMA aside.journal_mode = OFF;
 PRAGMA aside.synchronous = OFF;
@@ -31,28 +32,18 @@ CREATE TABLE aside.rows (
     domain TEXT NOT NULL,
     line INTEGER NOT NULL,
     action INTEGER NOT NULL,
-    site TEXT,
-    state TEXT,
-    former_number TEXT,
-    access TEXT,
-    subject TEXT,
-    subject_type TEXT,
-    site_name TEXT,
-    public_security_number TEXT
+",
+    document_columns!(),
+    "
 );
 CREATE TABLE aside.edits (
     domain TEXT PRIMARY KEY,
     n INTEGER NOT NULL,
     line INTEGER NOT NULL,
     action INTEGER NOT NULL,
-    site TEXT,
-    state TEXT,
-    former_number TEXT,
-    access TEXT,
-    subject TEXT,
-    subject_type TEXT,
-    site_name TEXT,
-    public_security_number TEXT
+",
+    document_columns!(),
+    "
 ) WITHOUT ROWID;
 CREATE TABLE aside.wanted (
     site TEXT PRIMARY KEY,
@@ -72,7 +63,8 @@ CREATE TABLE aside.refused (
     first_line INTEGER,
     number TEXT
 );
-";
+"
+);
 /// Columns of a row that is bound.
 const COLUMNS: usize = 12;
 

@@ -124,14 +124,7 @@ fn cancelled_with_an_open_download() {
 #[test]
 fn cancelled_with_an_open_websocket() {
     let world = World::start();
-    world.upstream.on("/ws", |exchange| {
-        exchange
-            .send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-        while let Some(bytes) = exchange.raw() {
-            exchange.send(bytes);
-        }
-        Then::Close
-    });
+    world.upstream.echoes("/ws");
     let open = |host: &str| {
         let mut wire = world.connect();
         wire.send(format!(

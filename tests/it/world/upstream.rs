@@ -97,6 +97,19 @@ impl Upstream {
         self.shared.scripts.lock().unwrap().push((prefix.to_owned(), Arc::new(script)));
     }
 
+    /// Switches to WebSocket on this path, and sends back what comes.
+    pub fn echoes(&self, path: &str) {
+        self.on(path, |exchange| {
+            exchange.send(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            );
+            while let Some(bytes) = exchange.raw() {
+                exchange.send(bytes);
+            }
+            Then::Close
+        });
+    }
+
     /// Never answers: reads until the gate goes away.
     pub fn hangs(&self, prefix: &str) {
         self.on(prefix, |exchange| {

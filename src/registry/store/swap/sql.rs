@@ -13,7 +13,8 @@ pub(super) const DELETED: i64 = 3;
 const NO_OUTCOME: i64 = 0;
 
 /// Work tables, anew.
-pub(super) const TABLES: &str = "
+pub(super) const TABLES: &str = concat!(
+    "
 DROP VIEW IF EXISTS aside.changed;
 DROP TABLE IF EXISTS aside.leavers;
 DROP TABLE IF EXISTS aside.emptied;
@@ -33,18 +34,14 @@ CREATE TABLE aside.kept (
 CREATE TABLE aside.gone (site TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE aside.found (
     domain TEXT PRIMARY KEY,
-    site TEXT,
-    state TEXT,
-    former_number TEXT,
-    access TEXT,
-    subject TEXT,
-    subject_type TEXT,
-    site_name TEXT,
-    public_security_number TEXT,
+",
+    document_columns!(),
+    ",
     outcome INTEGER NOT NULL,
     is_gone INTEGER NOT NULL
 ) WITHOUT ROWID;
-";
+"
+);
 
 /// What the swap takes: what was found; where nothing was filed, every row as it stands.
 pub(super) const FOUND: &str = "CREATE VIEW aside.changed AS SELECT * FROM found";
