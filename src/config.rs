@@ -5,20 +5,26 @@
 
 pub mod certificates;
 pub mod check;
+mod enforcement;
 mod error;
+mod listener;
 mod load;
 mod parse;
 mod raw;
+mod registry;
+mod site;
 mod value;
 mod words;
 
+pub use enforcement::{Enforcement, Mode, TlsBlocked, WhenNeverSynced, WhenStale};
 pub(crate) use error::text_width;
 pub use error::{ConfigError, Problem};
+pub use listener::{Listener, Protocol, ProxyProtocol};
 pub use load::{ConfigSource, DEFAULT_PATH};
+pub use registry::{Database, EmbeddedRegistry, Registry};
+pub use site::{Balance, HostRule, Site, SiteTarget, SiteTimeouts, Upstream, UpstreamScheme};
 
-use crate::domain::DomainName;
-use crate::verdict::{PolicyParts, Region, Scenario};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,49 +65,6 @@ pub struct Config {
     pub source: ConfigSource,
 }
 
-/// `[[listener]]`
-#[derive(Debug, Clone)]
-pub struct Listener {
-    /// Port 0 is any free port.
-    pub address: SocketAddr,
-    /// What is spoken here.
-    pub protocol: Protocol,
-    /// For hosts without a site of their own.
-    pub scenario: Scenario,
-    /// For hosts without a site of their own.
-    pub region: Region,
-    /// Whether connections open with a PROXY header; only from `trusted_peers`.
-    pub proxy_protocol: ProxyProtocol,
-    /// Whose PROXY headers and `X-Forwarded-*` are believed.
-    pub trusted_peers: Vec<ipnet::IpNet>,
-    /// Answered by the gate itself, without a verdict; starts with a slash.
-    pub health_path: Option<String>,
-    /// `tls_passthrough` only.
-    pub upstreams: Vec<Upstream>,
-}
-
-/// What a listener speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// Cleartext HTTP.
-    Http,
-    /// HTTP over TLS, with our certificates.
-    Https,
-    /// TLS forwarded unopened, by the name in its hello.
-    TlsPassthrough,
-}
-
-/// Whether connections open with a PROXY protocol header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProxyProtocol {
-    /// No header is read.
-    Off,
-    /// A header is read where there is one.
-    Optional,
-    /// Connections without one are closed.
-    Required,
-}
-
 /// `[tls]`
 #[derive(Debug, Clone)]
 pub struct Tls {
@@ -124,141 +87,6 @@ pub enum TlsVersion {
     V1_3,
 }
 
-/// `[[site]]`
-#[derive(Debug, Clone)]
-pub struct Site {
-    /// Never empty.
-    pub hosts: Vec<HostRule>,
-    /// Else the listener's.
-    pub scenario: Option<Scenario>,
-    /// Else the listener's.
-    pub region: Option<Region>,
-    /// Where it goes.
-    pub target: SiteTarget,
-}
-
-/// A host that a site names.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum HostRule {
-    /// This name.
-    Exact(DomainName),
-    /// `*.name`: names below it.
-    Below(DomainName),
-    /// This address.
-    Ip(IpAddr),
-}
-
-impl std::fmt::Display for HostRule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Exact(name) => name.fmt(f),
-            Self::Below(name) => write!(f, "*.{name}"),
-            Self::Ip(ip) => ip.fmt(f),
-        }
-    }
-}
-
-/// Where a site's traffic goes.
-#[derive(Debug, Clone)]
-pub struct SiteTarget {
-    /// Never empty; all tcp or none.
-    pub upstreams: Vec<Upstream>,
-    /// How one is chosen.
-    pub balance: Balance,
-    /// The site's own servers are here: access here is required whatever the scenario.
-    pub origin_here: bool,
-    /// This site only; else that of `[enforcement]`.
-    pub mode: Option<Mode>,
-    /// Towards its upstreams.
-    pub timeouts: SiteTimeouts,
-}
-
-/// One server that traffic is forwarded to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Upstream {
-    /// What it speaks.
-    pub scheme: UpstreamScheme,
-    /// A name (A-labels) or an address, without brackets.
-    pub host: String,
-    /// Never 0.
-    pub port: u16,
-}
-
-/// What an upstream speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum UpstreamScheme {
-    /// Cleartext HTTP/1.1
-    Http,
-    /// HTTP over TLS.
-    Https,
-    /// Cleartext HTTP/2
-    H2c,
-    /// Octets, for passthrough.
-    Tcp,
-}
-
-/// How an upstream is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Balance {
-    /// The less busy of two chosen at random.
-    P2c,
-    /// One after the other.
-    RoundRobin,
-    /// The least busy.
-    LeastConnections,
-    /// The same client to the same upstream.
-    Hash,
-}
-
-/// `[site.timeouts]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SiteTimeouts {
-    /// Until connected; default 5s.
-    pub connect: Duration,
-    /// Until the response head; default 60s.
-    pub response: Duration,
-    /// Between octets; default 60s.
-    pub idle: Duration,
-}
-
-/// `[registry]`
-#[derive(Debug, Clone)]
-pub enum Registry {
-    /// Runs elsewhere and is followed.
-    Remote {
-        /// `http` or `https`, without a slash at its end.
-        url: String,
-        /// Bearer token.
-        token: Option<String>,
-        /// PEM file with the authorities to trust instead of the system's.
-        ca_file: Option<PathBuf>,
-    },
-    /// Runs in this process.
-    Embedded(EmbeddedRegistry),
-}
-
-/// `[registry.embedded]`
-#[derive(Debug, Clone)]
-pub struct EmbeddedRegistry {
-    /// Port 0 is any free port.
-    pub address: SocketAddr,
-    /// Where it keeps filings.
-    pub database: Database,
-    /// Loaded when the database is empty.
-    pub sample: Option<PathBuf>,
-    /// The text of `sample`, where the config came out of the binary.
-    pub sample_text: Option<&'static str>,
-    /// Needed off loopback.
-    pub token: Option<String>,
-}
-
-/// Where a registry keeps filings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Database {
-    /// This file.
-    Sqlite(PathBuf),
-}
-
 /// `[cache]`
 #[derive(Debug, Clone)]
 pub struct Cache {
@@ -266,67 +94,6 @@ pub struct Cache {
     pub directory: PathBuf,
     /// The share (0 to 1) of filings that one change set may newly block before it waits for an operator.
     pub hold_flips_above: f64,
-}
-
-/// `[enforcement]`
-#[derive(Debug, Clone)]
-pub struct Enforcement {
-    /// Enforce, or count and log only.
-    pub mode: Mode,
-    /// 451 or 403.
-    pub status: u16,
-    /// The URI of `link: <…>; rel="blocked-by"`.
-    pub blocked_by: String,
-    /// Filings older than this are stale.
-    pub stale_after: Duration,
-    /// What then.
-    pub when_stale: WhenStale,
-    /// What until the first filings arrive.
-    pub when_never_synced: WhenNeverSynced,
-    /// What TLS clients of blocked names get.
-    pub tls_blocked: TlsBlocked,
-    /// Scenario overrides, lists, IP filings.
-    pub policy: PolicyParts,
-    /// `/.well-known/acme-challenge/` of blocked names goes to the upstream, logged.
-    pub acme_passthrough: bool,
-}
-
-/// Whether verdicts are enforced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Blocked names are blocked.
-    Enforce,
-    /// Everything is forwarded; what would have been blocked is counted and logged.
-    Monitor,
-}
-
-/// What stale filings mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenStale {
-    /// Keep the last verdicts.
-    Serve,
-    /// Answer 503.
-    Block,
-}
-
-/// What no filings mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenNeverSynced {
-    /// Answer 503.
-    Block,
-    /// Forward, counted and logged as `unverified`.
-    Forward,
-}
-
-/// What TLS clients of blocked names get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsBlocked {
-    /// The block page where a certificate matches, else the alert.
-    Page,
-    /// The fatal alert `unrecognized_name`.
-    Alert,
-    /// A TCP reset.
-    Reset,
 }
 
 /// `[limits]`

@@ -1,6 +1,7 @@
 //! Configs as people get them wrong, each with the first line of what they are told.
 
 use super::*;
+use crate::verdict::{Region, Scenario};
 use std::path::Path;
 
 const REST: &str = "provider = \"p\"\n[registry.embedded]\n";

@@ -1,0 +1,48 @@
+//! `[[listener]]`: where clients connect, and what is spoken there.
+
+use super::Upstream;
+use crate::verdict::{Region, Scenario};
+use std::net::SocketAddr;
+
+/// `[[listener]]`
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Port 0 is any free port.
+    pub address: SocketAddr,
+    /// What is spoken here.
+    pub protocol: Protocol,
+    /// For hosts without a site of their own.
+    pub scenario: Scenario,
+    /// For hosts without a site of their own.
+    pub region: Region,
+    /// Whether connections open with a PROXY header; only from `trusted_peers`.
+    pub proxy_protocol: ProxyProtocol,
+    /// Whose PROXY headers and `X-Forwarded-*` are believed.
+    pub trusted_peers: Vec<ipnet::IpNet>,
+    /// Answered by the gate itself, without a verdict; starts with a slash.
+    pub health_path: Option<String>,
+    /// `tls_passthrough` only.
+    pub upstreams: Vec<Upstream>,
+}
+
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Cleartext HTTP.
+    Http,
+    /// HTTP over TLS, with our certificates.
+    Https,
+    /// TLS forwarded unopened, by the name in its hello.
+    TlsPassthrough,
+}
+
+/// Whether connections open with a PROXY protocol header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// No header is read.
+    Off,
+    /// A header is read where there is one.
+    Optional,
+    /// Connections without one are closed.
+    Required,
+}
