@@ -7,7 +7,10 @@ mod check;
 mod config_check;
 mod held;
 mod registry;
+mod replay;
 mod table;
+mod traffic;
+mod what_if;
 
 use crate::config::{Config, ConfigError};
 use crate::verdict::{Region, Scenario};
@@ -38,6 +41,14 @@ enum Command {
     Check(CheckArguments),
     /// Show the update that waits for an operator's word, or say it: apply or refuse
     Held(HeldArguments),
+    /// Judge an access log's requests again, by today's filings, and list the verdicts that would change
+    ///
+    /// Asks what `check` asks. Requests that came by a site or listener are judged as that one's.
+    Replay(ReplayArguments),
+    /// Say what a file of filings would block or open before it is imported
+    ///
+    /// Judges the hosts of an access log by the filings in force, and by those of the file. Imports nothing.
+    WhatIf(WhatIfArguments),
     /// Work with the config
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
@@ -73,6 +84,34 @@ struct CheckArguments {
     #[arg(long)]
     region: Option<Region>,
     /// One JSON object per host and line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ReplayArguments {
+    /// Access log of JSON lines, plain or .zst, or `-` for standard input
+    file: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// One JSON object per changed verdict and line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct WhatIfArguments {
+    /// Filings as `registry import` takes them
+    file: PathBuf,
+    /// Access log whose hosts are judged, as `replay` takes it
+    #[arg(long, value_name = "ACCESS_LOG")]
+    traffic: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// As for `registry import`: the file's rows would be the whole content
+    #[arg(long)]
+    replace: bool,
+    /// One JSON object per changed verdict and line
     #[arg(long)]
     json: bool,
 }
@@ -162,6 +201,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Check(arguments) => check::run(&arguments),
         Command::Held(arguments) => held::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::WhatIf(arguments) => what_if::run(&arguments),
         Command::Config(ConfigCommand::Check(file)) => config_check::run(&file.load()?),
         Command::Registry(RegistryCommand::Serve(file)) => {
             let config = file.load()?;
@@ -226,7 +267,10 @@ mod tests {
         check("held apply -c x.toml", 0);
         check("held refuse", 0);
         check("held nonsense", 2);
-        for wrong in ["", "nonsense", "run --x", "check", "registry", "config", "registry import", "replay x"]
+        check("replay access.log --json", 0);
+        check("what-if new.csv --traffic access.log --replace", 0);
+        check("what-if new.csv", 2);
+        for wrong in ["", "nonsense", "run --x", "check", "registry", "config", "registry import", "replay"]
         {
             check(wrong, 2);
         }

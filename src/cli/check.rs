@@ -2,7 +2,7 @@
 //!
 //! The running gate knows best; without one, what it saved; without that, the registry's database.
 
-mod asked;
+pub(super) mod asked;
 
 use super::{CheckArguments, block_on, held::gate_address, table, today};
 use crate::admin::answer::VerdictAnswer;
@@ -28,15 +28,20 @@ const UNDECIDED: u8 = 4;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Answers, and what was in the way of better ones.
-struct Answers {
-    answers: Vec<VerdictAnswer>,
-    notes: Vec<String>,
+pub(super) struct Answers {
+    pub(super) answers: Vec<VerdictAnswer>,
+    pub(super) notes: Vec<String>,
 }
 
 pub(super) fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load()?;
     config.require_provider()?;
-    let Answers { answers, notes } = block_on(async { Ok(ask(&config, arguments).await) })?;
+    let asked: Vec<_> = arguments
+        .hosts
+        .iter()
+        .map(|host| Asked::new(&config, host, arguments.scenario, arguments.region))
+        .collect();
+    let Answers { answers, notes } = block_on(async { Ok(ask(&config, &asked).await) })?;
     let mut out = std::io::stdout().lock();
     if arguments.json {
         for answer in &answers {
@@ -65,37 +70,33 @@ fn code(answers: &[VerdictAnswer]) -> u8 {
     answers.iter().map(code_of).max().unwrap_or(0)
 }
 
-async fn ask(config: &Config, arguments: &CheckArguments) -> Answers {
+/// The answers, in the order of the questions, all from one source.
+pub(super) async fn ask(config: &Config, asked: &[Asked]) -> Answers {
     let mut notes = Vec::new();
-    match ask_gate(config, arguments).await {
+    match ask_gate(config, asked).await {
         Ok(answers) => return Answers { answers, notes },
         Err(note) => notes.extend(note),
     }
-    let asked: Vec<_> = arguments
-        .hosts
-        .iter()
-        .map(|host| Asked::new(config, host, arguments.scenario, arguments.region))
-        .collect();
     let policy = Policy::new(config.enforcement.policy.clone());
     let answers = match saved_state(config) {
         Ok(cache) => {
             let synced_at = cache.status().synced_at;
             answer_all(
-                &asked,
+                asked,
                 &policy,
                 &Basis { filings: &cache.at(Instant::now()), source: SAVED_STATE, synced_at, today: today() },
             )
         }
         Err(note) => {
             notes.extend(note);
-            let (filings, source) = match database(config, &asked).await {
+            let (filings, source) = match database(config, asked).await {
                 Ok(filings) => (filings, DATABASE),
                 Err(note) => {
                     notes.extend(note);
                     (Fetched(None), NOWHERE)
                 }
             };
-            answer_all(&asked, &policy, &Basis { filings: &filings, source, synced_at: None, today: today() })
+            answer_all(asked, &policy, &Basis { filings: &filings, source, synced_at: None, today: today() })
         }
     };
     Answers { answers, notes }
@@ -106,16 +107,13 @@ fn answer_all<F: Filings>(asked: &[Asked], policy: &Policy, basis: &Basis<'_, F>
 }
 
 /// Asks the running gate; without one `Err(None)`, or why its answer is no use.
-async fn ask_gate(config: &Config, arguments: &CheckArguments) -> Result<Vec<VerdictAnswer>, Option<String>> {
+async fn ask_gate(config: &Config, asked: &[Asked]) -> Result<Vec<VerdictAnswer>, Option<String>> {
     let admin = config.admin.as_ref().ok_or(None)?;
     let address = gate_address(config, admin).ok_or(None)?;
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(|_| None)?;
-    let mut answers = Vec::with_capacity(arguments.hosts.len());
-    for host in &arguments.hosts {
-        let mut query = vec![("host", host.as_str())];
-        query.extend(arguments.scenario.map(|scenario| ("scenario", scenario.as_str())));
-        query.extend(arguments.region.map(|region| ("region", region.as_str())));
-        let url = reqwest::Url::parse_with_params(&format!("http://{address}/v1/verdict"), query)
+    let mut answers = Vec::with_capacity(asked.len());
+    for asked in asked {
+        let url = reqwest::Url::parse_with_params(&format!("http://{address}/v1/verdict"), asked.query())
             .map_err(|_| None)?;
         let mut request = client.get(url);
         if let Some(token) = &admin.token {
@@ -204,7 +202,7 @@ fn purpose(answer: &VerdictAnswer) -> String {
     if said.is_empty() { "-".to_owned() } else { said.join(" ") }
 }
 
-fn origin(answer: &VerdictAnswer) -> String {
+pub(super) fn origin(answer: &VerdictAnswer) -> String {
     let from = match answer.source.as_str() {
         GATE => "from the running gate 来自运行中的网关",
         SAVED_STATE => "from the state that a gate saved 来自网关保存的数据",
@@ -279,14 +277,8 @@ mod tests {
             directory.path().display()
         );
         let config = Config::parse(&text, "f.toml").unwrap();
-        let arguments = CheckArguments {
-            hosts: vec!["example.com".to_owned(), "a..b".to_owned()],
-            config: super::super::ConfigFile { path: None },
-            scenario: None,
-            region: None,
-            json: false,
-        };
-        let Answers { answers, .. } = ask(&config, &arguments).await;
+        let asked = ["example.com", "a..b"].map(|host| Asked::new(&config, host, None, None));
+        let Answers { answers, .. } = ask(&config, &asked).await;
         let said: Vec<_> = answers.iter().map(|answer| (answer.verdict, answer.source.as_str())).collect();
         assert_eq!(said, [(Verdict::Unavailable, NOWHERE), (Verdict::MalformedHost, NOWHERE)]);
     }

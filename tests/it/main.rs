@@ -17,5 +17,6 @@ mod import;
 mod judge;
 mod killed;
 mod proxy;
+mod replay;
 mod sync;
 mod world;

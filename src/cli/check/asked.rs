@@ -3,43 +3,61 @@
 //! What the running gate's look-up does, for when there is no gate. Time and filings arrive from the caller.
 
 use crate::admin::answer::{Because, VerdictAnswer};
-use crate::config::{Config, HostRule, Site};
+use crate::config::{Config, HostRule, Listener, Site};
 use crate::domain::{DomainName, HostForm, NameError};
 use crate::verdict::{Filings, Policy, Question, Region, Scenario, decide};
 use jiff::civil::Date;
 
 /// Which host is asked for, and what for.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(in crate::cli) struct Asked {
     host: String,
     form: Result<HostForm, NameError>,
     scenario: Scenario,
     region: Region,
+    /// What was asked for by name: the gate fills in the rest from the config that it runs with.
+    said: (Option<Scenario>, Option<Region>),
     origin_here: bool,
 }
 
 /// The filings of a moment, and where they came from.
 #[derive(Debug)]
-pub(super) struct Basis<'a, F> {
-    pub(super) filings: &'a F,
-    pub(super) source: &'static str,
+pub(in crate::cli) struct Basis<'a, F> {
+    pub(in crate::cli) filings: &'a F,
+    pub(in crate::cli) source: &'static str,
     /// When last known to be current: Unix seconds.
-    pub(super) synced_at: Option<i64>,
+    pub(in crate::cli) synced_at: Option<i64>,
     /// In UTC+8, by which the operator's lists run.
-    pub(super) today: Date,
+    pub(in crate::cli) today: Date,
 }
 
 impl Asked {
     /// What is left out is the site's that names the host, else the first listener's.
-    pub(super) fn new(
+    pub(in crate::cli) fn new(
         config: &Config,
         host: &str,
         scenario: Option<Scenario>,
         region: Option<Region>,
     ) -> Self {
+        Self::of(config, host, (scenario, region), config.listeners.first())
+    }
+
+    /// As a request that came by `listener`: its site says, else the listener.
+    pub(in crate::cli) fn by(config: &Config, host: &str, listener: Option<&Listener>) -> Self {
+        let listener = listener.or(config.listeners.first());
+        let asked = Self::of(config, host, (None, None), listener);
+        Self { said: (Some(asked.scenario), Some(asked.region)), ..asked }
+    }
+
+    fn of(
+        config: &Config,
+        host: &str,
+        said: (Option<Scenario>, Option<Region>),
+        listener: Option<&Listener>,
+    ) -> Self {
         let form = HostForm::from_user(host.trim());
         let site = form.as_ref().ok().and_then(|form| site_of(config, form));
-        let listener = config.listeners.first();
+        let (scenario, region) = said;
         let scenario = scenario.or(site.and_then(|site| site.scenario)).or(listener.map(|it| it.scenario));
         let region = region.or(site.and_then(|site| site.region)).or(listener.map(|it| it.region));
         let target = site.map(|site| &site.target).or(config.default_site.as_ref());
@@ -48,17 +66,26 @@ impl Asked {
             form,
             scenario: scenario.unwrap_or(Scenario::Web),
             region: region.unwrap_or(Region::Mainland),
+            said,
             origin_here: target.is_some_and(|target| target.origin_here),
         }
     }
 
+    /// As the admin API is asked it.
+    pub(super) fn query(&self) -> Vec<(&'static str, &str)> {
+        let mut query = vec![("host", self.host.as_str())];
+        query.extend(self.said.0.map(|scenario| ("scenario", scenario.as_str())));
+        query.extend(self.said.1.map(|region| ("region", region.as_str())));
+        query
+    }
+
     /// The name whose filing decides; none for an address and for what is malformed.
-    pub(super) fn name(&self) -> Option<&DomainName> {
+    pub(in crate::cli) fn name(&self) -> Option<&DomainName> {
         self.form.as_ref().ok().and_then(HostForm::name)
     }
 
     /// The answer by `policy` and `basis`.
-    pub(super) fn answer<F: Filings>(&self, policy: &Policy, basis: &Basis<'_, F>) -> VerdictAnswer {
+    pub(in crate::cli) fn answer<F: Filings>(&self, policy: &Policy, basis: &Basis<'_, F>) -> VerdictAnswer {
         let host = match &self.form {
             Ok(host) => host,
             Err(error) => return malformed(&self.host, *error, basis.source),
