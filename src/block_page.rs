@@ -3,6 +3,7 @@
 //! Templates are rendered ahead, once per reason and language; a request only fills in the domain,
 //! the number, the times and the id (escaped for the media type). Knows no socket and no clock.
 
+mod brand;
 mod negotiate;
 mod problem;
 mod skeleton;
@@ -17,6 +18,8 @@ use bytes::Bytes;
 use crate::domain::DomainName;
 use crate::verdict::Verdict;
 
+use brand::Said;
+pub use brand::{Brand, LINKS_MAX, LOGO_BYTES_MAX, Words, is_link, logo};
 pub use negotiate::{is_grpc, negotiate};
 use skeleton::{Escape, Other, Presence, Skeleton, Slot, Source, Subject, Values, clean, has_mark};
 use templates::{PAGE_HTML, PAGE_TEXT, TEXTS};
@@ -227,6 +230,8 @@ pub struct Page {
     pub body: Bytes,
 }
 
+/// Asks now and then whether the page is open by now; without script a link does.
+const RECHECK: &str = include_str!("../config/block-page/recheck.js");
 /// Longest name in the DNS's text form.
 const DOMAIN_CHARS_MAX: usize = 253;
 /// Filing numbers have about 20 characters, verdict ids about 30.
@@ -248,26 +253,32 @@ pub struct BlockPages {
     texts: Texts,
     /// At `page_index`.
     pages: Vec<TopicPages>,
+    content_security_policy: String,
 }
 
 impl BlockPages {
     /// The built-in pages.
     pub fn embedded() -> Self {
-        Self::new(&Templates::embedded()).expect("the built-in templates are tested")
+        Self::branded(&Brand::default())
+    }
+
+    /// The built-in pages under an operator's name.
+    pub fn branded(brand: &Brand) -> Self {
+        Self::new(&Templates::embedded(), brand).expect("the built-in templates are tested")
     }
 
     /// The operator's own: any of `page.html`, `page.txt` and `texts.toml` in `directory`, and the
     /// built-in ones for those that it leaves out.
-    pub fn from_directory(directory: &Path) -> Result<Self, TemplateError> {
+    pub fn from_directory(directory: &Path, brand: &Brand) -> Result<Self, TemplateError> {
         let templates = Templates::read(directory)?;
-        Self::new(&templates).map_err(|error| TemplateError {
+        Self::new(&templates, brand).map_err(|error| TemplateError {
             file: directory.join(error.file).display().to_string(),
             ..error
         })
     }
 
     /// Renders every page ahead, so that what is wrong shows now and not at a visitor's request.
-    pub fn new(templates: &Templates) -> Result<Self, TemplateError> {
+    pub fn new(templates: &Templates, brand: &Brand) -> Result<Self, TemplateError> {
         let at = |file: &str| {
             let file = file.to_owned();
             move |problem| TemplateError { file: file.clone(), problem }
@@ -278,16 +289,30 @@ impl BlockPages {
         }
         let mut html = Source::parse(PAGE_HTML, &templates.page_html).map_err(at(PAGE_HTML))?;
         let mut text = Source::parse(PAGE_TEXT, &templates.page_text).map_err(at(PAGE_TEXT))?;
+        let said = Language::ALL.map(|language| brand.said(language));
+        let script = (!brand.without_recheck).then_some(RECHECK);
         let mut pages = Vec::with_capacity(Topic::COUNT * Language::ALL.len());
         for topic in Topic::all() {
             for language in Language::ALL {
+                let about = About {
+                    texts: &texts,
+                    topic,
+                    language,
+                    brand: &said[language as usize],
+                    script: script.filter(|_| topic.may_open()),
+                };
                 pages.push(TopicPages {
-                    html: skeletons(&mut html, &texts, topic, language).map_err(at(PAGE_HTML))?,
-                    text: skeletons(&mut text, &texts, topic, language).map_err(at(PAGE_TEXT))?,
+                    html: skeletons(&mut html, &about).map_err(at(PAGE_HTML))?,
+                    text: skeletons(&mut text, &about).map_err(at(PAGE_TEXT))?,
                 });
             }
         }
-        Ok(Self { texts, pages })
+        Ok(Self { texts, pages, content_security_policy: brand.content_security_policy(script) })
+    }
+
+    /// The value of `content-security-policy` that goes with every page.
+    pub fn content_security_policy(&self) -> &str {
+        &self.content_security_policy
     }
 
     /// The answer to one request. Facts may hold anything; they are cleaned and escaped.
@@ -329,12 +354,17 @@ fn page_index(topic: Topic, language: Language) -> usize {
     topic.index() * Language::ALL.len() + language as usize
 }
 
-fn skeletons(
-    source: &mut Source,
-    texts: &Texts,
+/// What the pages of one topic in one language are made of.
+struct About<'a> {
+    texts: &'a Texts,
     topic: Topic,
     language: Language,
-) -> Result<Vec<Skeleton>, String> {
+    brand: &'a Said<'a>,
+    script: Option<&'a str>,
+}
+
+fn skeletons(source: &mut Source, about: &About<'_>) -> Result<Vec<Skeleton>, String> {
+    let About { texts, topic, language, brand, script } = *about;
     let here = texts.language(language);
     let other = texts.language(language.other()).text(topic);
     let subject = Subject {
@@ -343,9 +373,10 @@ fn skeletons(
         text: here.text(topic),
         labels: &here.labels,
         other: Other { lang: language.other().tag(), title: &other.title, summary: &other.summary },
+        brand,
     };
     let with_operator_reason = topic == Topic::Reason(Reason::OperatorBlock);
-    Presence::all(with_operator_reason).map(|presence| source.skeleton(subject, presence)).collect()
+    Presence::all(with_operator_reason).map(|presence| source.skeleton(subject, script, presence)).collect()
 }
 
 fn values<'a>(facts: &PageFacts<'a>, status: &'a str) -> Values<'a> {
@@ -446,8 +477,12 @@ mod tests {
                 {
                     assert!(page.contains(expected), "{expected} in {page}");
                 }
+                let scripts = page.matches("<script>").count();
+                assert_eq!(scripts, usize::from(Topic::Reason(reason).may_open()), "{page}");
                 assert!(
-                    !page.contains("<script") && !page.contains("src=") && !page.contains("url("),
+                    page.matches("<script").count() == scripts
+                        && !page.contains("src=")
+                        && !page.contains("url("),
                     "{page}"
                 );
                 assert!(!has_mark(page));
@@ -559,8 +594,9 @@ mod tests {
                     ..facts(reason)
                 };
                 let html = body(&facts, Media::Html, Language::English);
+                let scripts = usize::from(Topic::Reason(reason).may_open());
                 assert!(
-                    !html.contains("<script")
+                    html.matches("<script").count() == scripts
                         && html.contains("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot;&amp;")
                 );
                 assert!(
@@ -589,7 +625,7 @@ mod tests {
     fn an_operators_directory_replaces_what_it_holds() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(PAGE_HTML), "<h1>{{ text.title }} {{ domain }}</h1>\n").unwrap();
-        let pages = BlockPages::from_directory(directory.path()).unwrap();
+        let pages = BlockPages::from_directory(directory.path(), &Brand::default()).unwrap();
         let page = pages.render(&facts(Reason::Unfiled), Media::Html, Language::English);
         assert_eq!(page.body, "<h1>This site has no ICP filing www.example.com</h1>\n");
         let text = pages.render(&facts(Reason::Unfiled), Media::Text, Language::English);
@@ -600,7 +636,8 @@ mod tests {
     fn check_refused(name: &str, source: &str, expected: &[&str]) {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(name), source).unwrap();
-        let message = BlockPages::from_directory(directory.path()).unwrap_err().to_string();
+        let message =
+            BlockPages::from_directory(directory.path(), &Brand::default()).unwrap_err().to_string();
         assert!(message.starts_with(&directory.path().join(name).display().to_string()), "{message}");
         assert!(expected.iter().all(|part| message.contains(part)), "{message}");
     }
@@ -626,7 +663,7 @@ mod tests {
         check_refused(TEXTS, &texts.replacen("summary =", "sumary =", 1), &["sumary"]);
         let empty = tempfile::tempdir().unwrap();
         assert!(
-            BlockPages::from_directory(empty.path())
+            BlockPages::from_directory(empty.path(), &Brand::default())
                 .unwrap_err()
                 .to_string()
                 .contains("holds none of page.html")

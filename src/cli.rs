@@ -270,8 +270,7 @@ mod tests {
         check("replay access.log --json", 0);
         check("what-if new.csv --traffic access.log --replace", 0);
         check("what-if new.csv", 2);
-        for wrong in ["", "nonsense", "run --x", "check", "registry", "config", "registry import", "replay"]
-        {
+        for wrong in ["", "nonsense", "run --x", "check", "registry", "config", "registry import", "replay"] {
             check(wrong, 2);
         }
         check("check a --scenario nothing", 2);

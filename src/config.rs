@@ -3,6 +3,7 @@
 //! What the rest of the product sees is parsed: names are names, durations are durations, and whatever
 //! could not be right was refused here with file, line, column, key and remedy.
 
+mod block_page;
 pub mod certificates;
 pub mod check;
 mod enforcement;
@@ -16,6 +17,7 @@ mod site;
 mod value;
 mod words;
 
+pub use block_page::BlockPage;
 pub use enforcement::{Enforcement, Mode, TlsBlocked, WhenNeverSynced, WhenStale};
 pub(crate) use error::text_width;
 pub use error::{ConfigError, Problem};
@@ -145,13 +147,6 @@ pub struct Admin {
     pub address: SocketAddr,
     /// Bearer token; there is one wherever `address` is off loopback.
     pub token: Option<String>,
-}
-
-/// `[block_page]`
-#[derive(Debug, Clone, Default)]
-pub struct BlockPage {
-    /// Operator's own templates.
-    pub directory: Option<PathBuf>,
 }
 
 /// `[development]`: refused beside a listener that other machines reach.

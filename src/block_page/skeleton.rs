@@ -14,6 +14,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
 
+use super::brand::Said;
 use super::texts::{Labels, Text};
 
 /// A value that differs from request to request.
@@ -112,6 +113,7 @@ pub(super) struct Subject<'a> {
     pub(super) text: &'a Text,
     pub(super) labels: &'a Labels,
     pub(super) other: Other<'a>,
+    pub(super) brand: &'a Said<'a>,
 }
 
 /// The page in the other language, in short.
@@ -134,6 +136,8 @@ struct Context<'a> {
     synced_at: Option<&'static str>,
     synced_at_iso: Option<&'static str>,
     operator_reason: Option<&'static str>,
+    /// Ours, and therefore not escaped.
+    recheck: Option<minijinja::Value>,
 }
 
 /// A template, ready to be rendered ahead. HTML is escaped for names that end in `.html`.
@@ -162,9 +166,15 @@ impl Source {
     }
 
     /// Renders one page with slots where values will go.
-    pub(super) fn skeleton(&mut self, subject: Subject<'_>, presence: Presence) -> Result<Skeleton, String> {
+    pub(super) fn skeleton(
+        &mut self,
+        subject: Subject<'_>,
+        recheck: Option<&str>,
+        presence: Presence,
+    ) -> Result<Skeleton, String> {
         let context = Context {
             subject,
+            recheck: recheck.map(|script| minijinja::Value::from_safe_string(script.to_owned())),
             domain: presence.mark(Presence::DOMAIN, Slot::Domain),
             number: presence.mark(Presence::NUMBER, Slot::Number),
             verdict: Slot::Verdict.mark(),

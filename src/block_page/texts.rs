@@ -50,6 +50,11 @@ impl Topic {
         }
     }
 
+    /// Whether the page is worth another look: the site may open without its visitor's doing.
+    pub(super) fn may_open(self) -> bool {
+        self.is_blocked() || self == Self::Reason(Reason::Unavailable)
+    }
+
     /// Whether a filing or block verdict stands behind it.
     pub(super) fn is_blocked(self) -> bool {
         match self {
@@ -98,6 +103,9 @@ pub(super) struct Labels {
     pub(super) verdict_id: String,
     pub(super) synced_at: String,
     pub(super) synced_at_zone: String,
+    /// Younger than the rest: files without them still hold.
+    pub(super) recheck: Option<String>,
+    pub(super) recheck_auto: Option<String>,
 }
 
 /// Everything in one language.

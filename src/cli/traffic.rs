@@ -146,8 +146,7 @@ impl Traffic {
             return Ok(());
         };
         self.judged += 1;
-        let times =
-            self.seen.entry(Seen { host: line.host, listener: line.listener, logged }).or_default();
+        let times = self.seen.entry(Seen { host: line.host, listener: line.listener, logged }).or_default();
         times.requests += 1;
         if line.time > times.last {
             times.last = line.time;
@@ -199,7 +198,11 @@ mod tests {
         let seen: Vec<_> = traffic.seen.iter().map(|(seen, times)| (seen.logged, times.requests)).collect();
         assert_eq!(
             seen,
-            [(Logged::Decided(Verdict::Unfiled), 1), (Logged::Passed, 1), (Logged::Decided(Verdict::Allow), 2)]
+            [
+                (Logged::Decided(Verdict::Unfiled), 1),
+                (Logged::Passed, 1),
+                (Logged::Decided(Verdict::Allow), 2)
+            ]
         );
         assert_eq!((traffic.judged, traffic.undecided, traffic.unread), (4, 2, 1));
         assert!(traffic.complaints[0].starts_with("line 7: "), "{:?}", traffic.complaints);

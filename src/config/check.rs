@@ -4,7 +4,6 @@
 
 use super::certificates::{self, Pair};
 use super::{AccessLog, Config, Database, Protocol, Registry, Upstream, UpstreamScheme};
-use crate::block_page::BlockPages;
 use crate::verdict::Policy;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -48,6 +47,7 @@ pub fn findings(config: &Config, now: Timestamp, today: Date) -> Vec<Finding> {
     findings.extend(registry(config));
     findings.extend(directories(config));
     findings.extend(block_page(config));
+    findings.extend(site_pages(config));
     findings.extend(lists(config, today));
     findings.extend(open_doors(config));
     findings
@@ -242,7 +242,7 @@ fn writable(place: &'static str, directory: &Path) -> Finding {
 
 fn block_page(config: &Config) -> Option<Finding> {
     let directory = config.block_page.directory.as_deref()?;
-    Some(match BlockPages::from_directory(directory) {
+    Some(match config.block_page.pages() {
         Ok(_) => finding(
             Level::Ok,
             "block_page.directory",
@@ -250,6 +250,12 @@ fn block_page(config: &Config) -> Option<Finding> {
         ),
         Err(error) => finding(Level::Error, "block_page.directory", error.to_string()),
     })
+}
+
+fn site_pages(config: &Config) -> impl Iterator<Item = Finding> {
+    let own = config.sites.iter().filter_map(|site| site.target.block_page.as_ref());
+    let bad = own.filter_map(|own| own.clone().over(&config.block_page).pages().err());
+    bad.map(|error| finding(Level::Error, "site.block_page.directory", error.to_string()))
 }
 
 fn lists(config: &Config, today: Date) -> Vec<Finding> {

@@ -3,6 +3,7 @@
 //! A section that is wrong records its mistakes and yields defaults, so that one reading finds them all.
 
 mod across;
+mod block_page;
 mod enforcement;
 mod listener;
 mod registry;
@@ -11,8 +12,7 @@ mod site;
 use super::error::ConfigError;
 use super::raw::{Document, Section, Value};
 use super::{
-    AccessLog, Admin, BlockPage, Cache, Config, ConfigSource, Development, Limits, Log, Tls, TlsVersion,
-    value,
+    AccessLog, Admin, Cache, Config, ConfigSource, Development, Limits, Log, Tls, TlsVersion, value,
 };
 use crate::verdict::{Region, Scenario};
 use std::net::SocketAddr;
@@ -54,7 +54,7 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
         limits: limits(root.section("limits")),
         log: log(root.section("log")),
         admin: root.section("admin").and_then(admin),
-        block_page: block_page(root.section("block_page")),
+        block_page: root.section("block_page").map(block_page::block_page).unwrap_or_default(),
         development: root.section("development").map(development),
         listeners: listeners.iter().map(|placed| placed.listener.clone()).collect(),
         sites: sites.iter().map(|placed| placed.site.clone()).collect(),
@@ -223,13 +223,6 @@ fn token(value: &Value<'_>) -> Option<String> {
         return None;
     }
     Some(token.to_owned())
-}
-
-fn block_page(section: Option<Section<'_>>) -> BlockPage {
-    let Some(mut section) = section else { return BlockPage::default() };
-    let directory = optional(&mut section, "directory", Value::path);
-    section.finish();
-    BlockPage { directory }
 }
 
 fn development(mut section: Section<'_>) -> Development {

@@ -1,6 +1,6 @@
 //! `[[site]]` and `[default_site]`: which hosts there are, and where their traffic goes.
 
-use super::Mode;
+use super::{BlockPage, Mode};
 use crate::domain::DomainName;
 use crate::verdict::{Region, Scenario};
 use std::net::IpAddr;
@@ -53,6 +53,8 @@ pub struct SiteTarget {
     pub mode: Option<Mode>,
     /// Towards its upstreams.
     pub timeouts: SiteTimeouts,
+    /// Its own pages, where they differ from those of `[block_page]`.
+    pub block_page: Option<BlockPage>,
 }
 
 /// One server that traffic is forwarded to.

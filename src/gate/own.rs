@@ -11,8 +11,6 @@ use std::time::SystemTime;
 /// Seconds after which a client may try again what failed for lack of data or room.
 const RETRY_AFTER: &str = "5";
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-/// The pages have inline styles and links, and load nothing.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// One answer, ready for either protocol.
 #[derive(Debug)]
@@ -53,7 +51,8 @@ pub fn respond(
     let media = if is_grpc_call(head) { Media::Grpc } else { media };
     let number = record.number.as_ref().map(ToString::to_string);
     let host = record.host_text();
-    let page = rules.pages.render(
+    let pages = rules.pages(record.host.as_ref());
+    let page = pages.render(
         &PageFacts {
             reason,
             status,
@@ -74,7 +73,7 @@ pub fn respond(
         ("content-language", Bytes::from_static(page.content_language.as_bytes())),
         ("cache-control", Bytes::from_static(b"no-store")),
         ("vary", Bytes::from_static(b"accept, accept-language")),
-        ("content-security-policy", Bytes::from_static(CONTENT_SECURITY_POLICY.as_bytes())),
+        ("content-security-policy", Bytes::copy_from_slice(pages.content_security_policy().as_bytes())),
         ("x-content-type-options", Bytes::from_static(b"nosniff")),
         ("date", Bytes::from(http_date())),
     ];

@@ -3,6 +3,7 @@
 //! Exact beats wildcard, the longest wildcard wins; hash look-ups only, so that 100,000 sites cost a
 //! request what one does.
 
+use crate::block_page::BlockPages;
 use crate::config::{Balance, HostRule, Mode, SiteTimeouts};
 use crate::domain::{DomainName, HostForm};
 use crate::gate::pool::Endpoint;
@@ -27,6 +28,8 @@ pub struct Target {
     pub timeouts: SiteTimeouts,
     /// For round robin.
     pub turn: AtomicUsize,
+    /// What visitors of this site read, where it is not what all read.
+    pub pages: Option<Arc<BlockPages>>,
 }
 
 /// A site.

@@ -1,7 +1,8 @@
 //! Everything that a reload may change, made of the config: built aside, swapped whole.
 
-use crate::block_page::BlockPages;
+use crate::block_page::{BlockPages, TemplateError};
 use crate::config::{self, Config, Mode, TlsBlocked, Upstream, UpstreamScheme};
+use crate::domain::HostForm;
 use crate::gate::pool::{Endpoint, EndpointSlots};
 use crate::gate::route::{Route, Routes, Target};
 use crate::verdict::{Policy, Region, Scenario};
@@ -62,7 +63,7 @@ pub enum RulesError {
     H2c(String),
     /// Templates.
     #[error("block page: {0}")]
-    Pages(String),
+    Pages(#[from] TemplateError),
 }
 
 impl Rules {
@@ -75,7 +76,8 @@ impl Rules {
         slots: &EndpointSlots,
         tls: &Arc<rustls::ClientConfig>,
     ) -> Result<Self, RulesError> {
-        let mut resolver = Resolver { slots, tls, known: HashMap::new() };
+        let mut resolver =
+            Resolver { slots, tls, known: HashMap::new(), all: &config.block_page, pages: Vec::new() };
         let mut routes = Routes::default();
         for site in &config.sites {
             let target = resolver.target(&site.target)?;
@@ -92,12 +94,7 @@ impl Rules {
         {
             passthrough.insert(index, resolver.of_listener(&listener.upstreams)?);
         }
-        let pages = match &config.block_page.directory {
-            Some(directory) => {
-                BlockPages::from_directory(directory).map_err(|error| RulesError::Pages(error.to_string()))?
-            }
-            None => BlockPages::embedded(),
-        };
+        let pages = config.block_page.pages()?;
         let enforcement = &config.enforcement;
         Ok(Self {
             routes,
@@ -116,10 +113,23 @@ impl Rules {
     }
 }
 
+impl Rules {
+    /// What visitors of `host` read.
+    #[must_use]
+    pub fn pages(&self, host: Option<&HostForm>) -> &BlockPages {
+        let site = host.and_then(|host| self.routes.find(host));
+        site.and_then(|site| site.target.pages.as_deref()).unwrap_or(&self.pages)
+    }
+}
+
 struct Resolver<'a> {
     slots: &'a EndpointSlots,
     tls: &'a Arc<rustls::ClientConfig>,
     known: HashMap<Upstream, Arc<Endpoint>>,
+    /// What sites' own pages are filled up with.
+    all: &'a config::BlockPage,
+    /// Those made so far: sites share them.
+    pages: Vec<(config::BlockPage, Arc<BlockPages>)>,
 }
 
 impl Resolver<'_> {
@@ -135,7 +145,18 @@ impl Resolver<'_> {
             mode: target.mode,
             timeouts: target.timeouts,
             turn: AtomicUsize::new(0),
+            pages: target.block_page.as_ref().map(|own| self.pages(own)).transpose()?,
         }))
+    }
+
+    fn pages(&mut self, own: &config::BlockPage) -> Result<Arc<BlockPages>, RulesError> {
+        let own = own.clone().over(self.all);
+        if let Some((_, pages)) = self.pages.iter().find(|(made, _)| *made == own) {
+            return Ok(Arc::clone(pages));
+        }
+        let pages = Arc::new(own.pages()?);
+        self.pages.push((own, Arc::clone(&pages)));
+        Ok(pages)
     }
 
     fn of_listener(&mut self, upstreams: &[Upstream]) -> Result<Arc<Target>, RulesError> {
@@ -146,6 +167,7 @@ impl Resolver<'_> {
             mode: None,
             timeouts: LISTENER_TIMEOUTS,
             turn: AtomicUsize::new(0),
+            pages: None,
         }))
     }
 

@@ -77,6 +77,7 @@ fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
     let origin_here = optional(section, "origin_here", Value::boolean);
     let mode = optional(section, "mode", |value| value.choice("a mode", &MODES));
     let timeouts = timeouts(section.section("timeouts"));
+    let block_page = section.section("block_page").map(super::block_page::block_page);
     section.unsupported("health");
     if let Some(footer) = section.section("footer") {
         refuse_footer(footer);
@@ -87,6 +88,7 @@ fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
         origin_here: origin_here.unwrap_or(false),
         mode,
         timeouts,
+        block_page,
     };
     Some((target, written?))
 }
