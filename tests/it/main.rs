@@ -16,6 +16,7 @@ mod house;
 mod import;
 mod judge;
 mod killed;
+mod pages;
 mod proxy;
 mod replay;
 mod sync;

@@ -2,6 +2,7 @@
 //!
 //! Knows the contract's names only: the banner, `/v1/status`, `/readyz`, the registry API.
 
+pub mod browser;
 pub mod certs;
 pub mod h2;
 pub mod hello;
