@@ -76,7 +76,7 @@ pub(super) enum Effect {
     /// Was blocked, would be forwarded.
     Opens,
     /// Another word for the same.
-    SameEffect,
+    Neither,
 }
 
 impl Effect {
@@ -84,7 +84,7 @@ impl Effect {
         match (was_forwarded, is_forwarded) {
             (true, false) => Self::Blocks,
             (false, true) => Self::Opens,
-            _ => Self::SameEffect,
+            _ => Self::Neither,
         }
     }
 
@@ -92,7 +92,7 @@ impl Effect {
         match self {
             Self::Blocks => "blocks 将阻断",
             Self::Opens => "opens 将放行",
-            Self::SameEffect => "same effect 效果不变",
+            Self::Neither => "same effect 效果不变",
         }
     }
 }
@@ -167,7 +167,7 @@ pub(super) fn summary(out: &mut impl Write, traffic: &Traffic, changes: &[Change
         traffic.seen.len(),
         count(Effect::Blocks),
         count(Effect::Opens),
-        count(Effect::SameEffect)
+        count(Effect::Neither)
     )?;
     if traffic.undecided > 0 {
         writeln!(out, "{} lines carry no decision on a name 未对域名作出结论的行", traffic.undecided)?;

@@ -78,11 +78,15 @@ fn a_blocked_page_opens_by_itself() {
     let world = World::with(|setup| setup.toml("[block_page]\nname = \"示例云\"\n"));
     // The page looks after fifteen seconds; here seconds pass more quickly.
     let hurry = "const wait = window.setTimeout; window.setTimeout = (what, ms) => wait(what, ms / 100)";
-    browser.call("Page.addScriptToEvaluateOnNewDocument", serde_json::json!({ "source": hurry }));
+    browser.call("Page.addScriptToEvaluateOnNewDocument", &serde_json::json!({ "source": hurry }));
     let url = format!("http://{U}:{}/page?x=1", world.http().port());
     browser.open(&url);
     browser.wait_for("!document.getElementById('recheck').hidden");
     assert!(browser.eval("document.querySelector('header').innerText").as_str().unwrap().contains("示例云"));
+    browser.eval("document.body.id = 'before'");
+    browser.click(".recheck a");
+    browser.wait_for("document.body.id !== 'before' && document.readyState === 'complete'");
+    assert_ne!(browser.eval("document.getElementById('recheck')"), serde_json::Value::Null, "still blocked");
     world.file(U, "京ICP备20000009号-1");
     browser.wait_for("!document.getElementById('recheck') && document.readyState === 'complete'");
     assert_eq!(browser.eval("location.pathname + location.search"), "/page?x=1");

@@ -62,18 +62,18 @@ impl Browser {
         });
         let mut browser =
             Self { child, to, from, next: 0, session: Value::Null, frame: Value::Null, _profile: profile };
-        let page = browser.call("Target.createTarget", json!({ "url": "about:blank" }));
+        let page = browser.call("Target.createTarget", &json!({ "url": "about:blank" }));
         let attached = json!({ "targetId": page["targetId"], "flatten": true });
-        browser.session = browser.call("Target.attachToTarget", attached)["sessionId"].clone();
-        browser.call("Page.enable", json!({}));
-        browser.call("Runtime.enable", json!({}));
-        browser.frame = browser.call("Page.getFrameTree", json!({}))["frameTree"]["frame"]["id"].clone();
+        browser.session = browser.call("Target.attachToTarget", &attached)["sessionId"].clone();
+        browser.call("Page.enable", &json!({}));
+        browser.call("Runtime.enable", &json!({}));
+        browser.frame = browser.call("Page.getFrameTree", &json!({}))["frameTree"]["frame"]["id"].clone();
         Some(browser)
     }
 
     /// Calls a method of the debugging protocol and waits for its result.
     #[track_caller]
-    pub fn call(&mut self, method: &str, parameters: Value) -> Value {
+    pub fn call(&mut self, method: &str, parameters: &Value) -> Value {
         self.next += 1;
         let mut message = json!({ "id": self.next, "method": method, "params": parameters });
         if self.session.is_string() {
@@ -102,19 +102,19 @@ impl Browser {
     /// The window's width and height in CSS pixels.
     pub fn resize(&mut self, width: u32, height: u32) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
-        self.call("Emulation.setDeviceMetricsOverride", size);
+        self.call("Emulation.setDeviceMetricsOverride", &size);
     }
 
     pub fn dark(&mut self, is_dark: bool) {
         let value = if is_dark { "dark" } else { "light" };
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": value }] });
-        self.call("Emulation.setEmulatedMedia", features);
+        self.call("Emulation.setEmulatedMedia", &features);
     }
 
     /// Goes to a URL and waits until it is loaded.
     #[track_caller]
     pub fn open(&mut self, url: &str) {
-        let gone = self.call("Page.navigate", json!({ "url": url }));
+        let gone = self.call("Page.navigate", &json!({ "url": url }));
         assert!(gone["errorText"].is_null(), "{url}: {gone}");
         self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'");
     }
@@ -122,14 +122,14 @@ impl Browser {
     /// Shows a page as if it had been fetched; without its headers.
     pub fn show(&mut self, html: &str) {
         let frame = self.frame.clone();
-        self.call("Page.setDocumentContent", json!({ "frameId": frame, "html": html }));
+        self.call("Page.setDocumentContent", &json!({ "frameId": frame, "html": html }));
     }
 
     /// The value of an expression, promises awaited.
     #[track_caller]
     pub fn eval(&mut self, expression: &str) -> Value {
         let asked = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
-        let result = self.call("Runtime.evaluate", asked);
+        let result = self.call("Runtime.evaluate", &asked);
         assert!(result["exceptionDetails"].is_null(), "{expression}: {}", result["exceptionDetails"]);
         result["result"]["value"].clone()
     }
@@ -139,7 +139,7 @@ impl Browser {
     pub fn wait_for(&mut self, expression: &str) {
         super::wait(expression, || {
             let asked = json!({ "expression": expression, "returnByValue": true });
-            (self.call("Runtime.evaluate", asked)["result"]["value"] == true).then_some(())
+            (self.call("Runtime.evaluate", &asked)["result"]["value"] == true).then_some(())
         });
     }
 
@@ -154,20 +154,15 @@ impl Browser {
         for kind in ["mousePressed", "mouseReleased"] {
             let event =
                 json!({ "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1 });
-            self.call("Input.dispatchMouseEvent", event);
+            self.call("Input.dispatchMouseEvent", &event);
         }
-    }
-
-    /// Types into what has the focus.
-    pub fn write(&mut self, text: &str) {
-        self.call("Input.insertText", json!({ "text": text }));
     }
 
     /// A picture of the page as PNG, where `BEIAN_GATE_SHOTS` names a directory for it.
     pub fn shoot(&mut self, name: &str) {
         let Some(directory) = std::env::var_os("BEIAN_GATE_SHOTS") else { return };
         let asked = json!({ "format": "png", "captureBeyondViewport": true });
-        let picture = self.call("Page.captureScreenshot", asked);
+        let picture = self.call("Page.captureScreenshot", &asked);
         let path = PathBuf::from(directory).join(format!("{name}.png.base64"));
         std::fs::write(path, picture["data"].as_str().unwrap()).unwrap();
     }
