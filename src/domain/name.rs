@@ -46,14 +46,9 @@ impl DomainName {
             is_government: false,
             bytes: [0; NAME_MAX],
         };
-        let buffer = &mut name.bytes[..bytes.len()];
-        buffer.copy_from_slice(bytes);
-        buffer.make_ascii_lowercase();
-        let mut has_punycode = false;
-        for label in buffer.split(|&byte| byte == b'.') {
-            check_label(label)?;
-            has_punycode |= label.starts_with(b"xn--");
-        }
+        let Some(Seen { has_punycode, has_underscore }) = copy_lowered(bytes, &mut name.bytes) else {
+            return Err(why_refused(bytes));
+        };
         if ipv4::is_expected(bytes) {
             return Err(match ipv4::parse(bytes) {
                 Some(_) => NameError::AddressNotName,
@@ -71,7 +66,7 @@ impl DomainName {
         }
         name.is_government = is_government;
         // Hosts with an underscore exist; nobody can register one.
-        if bytes.contains(&b'_') && name.registrable().unwrap_or(name.as_str()).contains('_') {
+        if has_underscore && name.registrable().unwrap_or(name.as_str()).contains('_') {
             return Err(NameError::Underscore);
         }
         Ok(name)
@@ -144,6 +139,55 @@ fn is_within(name: &str, parent: &str) -> bool {
         Some(rest) => !parent.is_empty() && (rest.is_empty() || rest.ends_with('.')),
         None => false,
     }
+}
+
+/// What a name is held to in lower case: letters, digits, hyphen, underscore and dot; 0 is anything else.
+const LOWERED: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+            table[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    table
+};
+
+/// What a name's labels hold that wants a closer look.
+struct Seen {
+    has_punycode: bool,
+    has_underscore: bool,
+}
+
+/// Copies a name in lower case, in one pass; `None` where a label is none.
+fn copy_lowered(from: &[u8], to: &mut [u8]) -> Option<Seen> {
+    let (mut label_at, mut before) = (0, b'.');
+    let (mut has_punycode, mut has_underscore) = (false, false);
+    for (at, (&byte, copy)) in from.iter().zip(to).enumerate() {
+        let lowered = LOWERED[usize::from(byte)];
+        *copy = lowered;
+        match lowered {
+            0 => return None,
+            b'.' if matches!(before, b'.' | b'-') || at - label_at > LABEL_MAX => return None,
+            b'.' => label_at = at + 1,
+            b'-' if before == b'.' => return None,
+            b'-' => has_punycode |= at == label_at + 3 && from[label_at..at].eq_ignore_ascii_case(b"xn-"),
+            b'_' => has_underscore = true,
+            _ => {}
+        }
+        before = lowered;
+    }
+    let is_ended = !matches!(before, b'.' | b'-') && from.len() - label_at <= LABEL_MAX;
+    is_ended.then_some(Seen { has_punycode, has_underscore })
+}
+
+/// What is wrong with the first label that is none.
+#[cold]
+fn why_refused(bytes: &[u8]) -> NameError {
+    let lowered = bytes.to_ascii_lowercase();
+    let refused = lowered.split(|&byte| byte == b'.').find_map(|label| check_label(label).err());
+    refused.unwrap_or(NameError::EmptyLabel)
 }
 
 fn check_label(label: &[u8]) -> Result<(), NameError> {
@@ -409,6 +453,21 @@ mod tests {
     }
 
     proptest! {
+        /// The one pass takes what each label's check takes.
+        #[test]
+        fn one_pass_is_as_label_by_label(text in "[a-zA-Z0-9._x-]{1,70}|(xn--|-|[.]|é|a{60,64}|a|N|_){1,6}") {
+            let lowered = text.to_ascii_lowercase();
+            let labels = || lowered.as_bytes().split(|&byte| byte == b'.');
+            let mut copied = vec![0; text.len()];
+            let seen = copy_lowered(text.as_bytes(), &mut copied);
+            prop_assert_eq!(seen.is_some(), labels().all(|label| check_label(label).is_ok()));
+            if let Some(seen) = seen {
+                prop_assert_eq!(copied, lowered.as_bytes());
+                prop_assert_eq!(seen.has_punycode, labels().any(|label| label.starts_with(b"xn--")));
+                prop_assert_eq!(seen.has_underscore, lowered.contains('_'));
+            }
+        }
+
         #[test]
         fn no_text_panics(text in "\\PC{0,80}") {
             let _ = DomainName::from_user(&text);

@@ -9,7 +9,7 @@ pub const BUFFER_BYTES: usize = 32 * 1024;
 /// Octets that a write buffer begins with: a head and a small body.
 const OUT_BYTES: usize = 4 * 1024;
 /// The most octets that a spare write buffer keeps: what is gathered before a write, and a head.
-const MAX_OUT_BYTES: usize = 80 * 1024;
+const MAX_OUT_BYTES: usize = 128 * 1024;
 /// Spare buffers of each kind kept per worker.
 const MAX_SPARE: usize = 64;
 
@@ -116,64 +116,79 @@ impl Drop for ReadBuffer {
 /// Octets on their way out.
 #[derive(Debug, Default)]
 pub struct WriteBuffer {
-    data: Vec<u8>,
+    /// As long as its room: what is put is copied and nothing else.
+    storage: Vec<u8>,
     /// Octets at the front that are written.
     start: usize,
+    end: usize,
 }
 
 impl WriteBuffer {
     /// What is still to be written.
     #[must_use]
     pub fn data(&self) -> &[u8] {
-        &self.data[self.start..]
+        &self.storage[self.start..self.end]
     }
 
     /// Whether all is written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.start == self.data.len()
+        self.start == self.end
     }
 
     /// Octets still to be written.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.data.len() - self.start
+        self.end - self.start
     }
 
-    /// Adds octets.
-    #[inline]
+    /// Adds octets. Inlined, so that putting a few known ones is a store or two.
+    #[inline(always)]
     pub fn put(&mut self, octets: &[u8]) {
-        if self.data.capacity() == 0 {
-            self.data = SPARE_OUT.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(OUT_BYTES));
-        } else if self.start > 0 && octets.len() > self.data.capacity() - self.data.len() {
-            // What is written makes room.
-            self.data.drain(..self.start);
-            self.start = 0;
+        if self.storage.len() - self.end < octets.len() {
+            self.make_room(octets.len());
         }
-        self.data.extend_from_slice(octets);
+        let end = self.end + octets.len();
+        self.storage[self.end..end].copy_from_slice(octets);
+        self.end = end;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, octets: usize) {
+        if self.storage.is_empty() {
+            self.storage = SPARE_OUT.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; OUT_BYTES]);
+        } else if self.start > 0 {
+            // What is written makes room.
+            self.storage.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        let needed = self.end + octets;
+        if needed > self.storage.len() {
+            self.storage.resize(needed.next_power_of_two(), 0);
+        }
     }
 
     /// Counts octets as written.
     pub fn written(&mut self, octets: usize) {
         self.start += octets.min(self.len());
         if self.is_empty() {
-            self.data.clear();
-            self.start = 0;
+            (self.start, self.end) = (0, 0);
         }
     }
 
     /// Gives the storage back if nothing is in it.
     pub fn release(&mut self) {
-        if self.is_empty() && self.data.capacity() > 0 {
-            let mut data = std::mem::take(&mut self.data);
-            self.start = 0;
-            data.clear();
-            data.shrink_to(MAX_OUT_BYTES);
-            SPARE_OUT.with_borrow_mut(|spare| {
-                if spare.len() < MAX_SPARE {
-                    spare.push(data);
-                }
-            });
+        if self.is_empty() && !self.storage.is_empty() {
+            let storage = std::mem::take(&mut self.storage);
+            (self.start, self.end) = (0, 0);
+            if storage.len() <= MAX_OUT_BYTES {
+                SPARE_OUT.with_borrow_mut(|spare| {
+                    if spare.len() < MAX_SPARE {
+                        spare.push(storage);
+                    }
+                });
+            }
         }
     }
 }

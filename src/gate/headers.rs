@@ -36,10 +36,10 @@ pub fn has_looped(head: &RequestHead, via: &str) -> bool {
 
 /// Writes the request head that goes to an HTTP/1.1 upstream.
 pub fn write_request(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuffer) {
-    put_all(
-        out,
-        &[head.method(), b" ", head.path(), b" HTTP/1.1\r\nhost: ", onward.host.as_bytes(), b"\r\n"],
-    );
+    put_request_line(head, out);
+    out.put(b"host: ");
+    out.put(onward.host.as_bytes());
+    out.put(b"\r\n");
     let named = names_in_connection(head);
     let mut has_cookie = false;
     let mut lines = Lines::new(&head.text, out);
@@ -68,6 +68,14 @@ pub fn write_request(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuf
     }
     put_forwarding(head, onward, out);
     out.put(b"\r\n");
+}
+
+fn put_request_line(head: &RequestHead, out: &mut WriteBuffer) {
+    // Mostly it goes on as it came.
+    if let Some(line) = head.line_to_pass_on() {
+        return out.put(line);
+    }
+    put_all(out, &[head.method(), b" ", head.path(), b" HTTP/1.1\r\n"]);
 }
 
 fn has_content_length(head: &RequestHead) -> bool {
@@ -135,50 +143,93 @@ fn put_cookies(head: &RequestHead, out: &mut WriteBuffer) {
 }
 
 fn put_forwarding(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuffer) {
-    let client = onward.client.ip().to_canonical();
+    let ip = onward.client.ip().to_canonical();
+    let client = IpText::of(ip);
     let (host, proto): (_, &[u8]) = (onward.host.as_bytes(), if onward.is_tls { b"https" } else { b"http" });
     out.put(b"via: ");
     for hop in head.values(Known::Via) {
         put_all(out, &[hop, b", "]);
     }
-    put_all(out, &[head.version.as_str().as_bytes(), b" ", onward.via.as_bytes(), b"\r\nx-forwarded-for: "]);
+    out.put(match head.version {
+        Version::Http10 => b"1.0 ",
+        Version::Http11 => b"1.1 ",
+        Version::Http2 => b"2 ",
+    });
+    out.put(onward.via.as_bytes());
+    out.put(b"\r\nx-forwarded-for: ");
     if onward.is_trusted {
         for chain in head.values(Known::ForwardedFor) {
             put_all(out, &[chain, b", "]);
         }
     }
-    put_ip(out, client);
+    out.put(client.as_bytes());
     let believed = if onward.is_trusted { trusted_fields(head) } else { Trusted::default() };
-    put_all(out, &[b"\r\nx-forwarded-proto: ", believed.proto.unwrap_or(proto)]);
-    put_all(out, &[b"\r\nx-forwarded-host: ", host, b"\r\nforwarded: "]);
+    out.put(b"\r\nx-forwarded-proto: ");
+    out.put(believed.proto.unwrap_or(proto));
+    out.put(b"\r\nx-forwarded-host: ");
+    out.put(host);
+    out.put(b"\r\nforwarded: ");
     for chain in believed.forwarded {
         put_all(out, &[chain, b", "]);
     }
-    let is_v6 = client.is_ipv6();
+    let is_v6 = ip.is_ipv6();
     out.put(if is_v6 { b"for=\"[" } else { b"for=" });
-    put_ip(out, client);
+    out.put(client.as_bytes());
+    out.put(if is_v6 { b"]\";host=" } else { b";host=" });
     // A bracketed address is no token (RFC 7239, 4): quoted.
     let quote: &[u8] = if host.starts_with(b"[") { b"\"" } else { b"" };
-    let end: &[u8] = if is_v6 { b"]\";host=" } else { b";host=" };
-    put_all(out, &[end, quote, host, quote, b";proto=", proto, b"\r\n"]);
+    put_all(out, &[quote, host, quote]);
+    out.put(if onward.is_tls { b";proto=https\r\n" } else { b";proto=http\r\n" });
 }
 
-fn put_ip(out: &mut WriteBuffer, ip: IpAddr) {
-    let IpAddr::V4(v4) = ip else { return put_display(out, format_args!("{ip}")) };
-    let (mut text, mut len) = ([0; 15], 0);
-    for (place, octet) in v4.octets().into_iter().enumerate() {
-        if place > 0 {
-            text[len] = b'.';
-            len += 1;
-        }
-        for (unit, digit) in [(100, octet / 100), (10, octet / 10 % 10), (1, octet % 10)] {
-            if octet >= unit || unit == 1 {
-                text[len] = b'0' + digit;
-                len += 1;
-            }
-        }
+/// An address as text, without `fmt`.
+struct IpText {
+    text: [u8; IpText::MOST],
+    len: usize,
+}
+
+/// The decimal digits of every octet, and how many there are.
+const DECIMAL: [([u8; 3], usize); 256] = {
+    let mut table = [([0; 3], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        #[allow(clippy::cast_possible_truncation, reason = "digits")]
+        let (a, b, c) = ((octet / 100) as u8, (octet / 10 % 10) as u8, (octet % 10) as u8);
+        table[octet] = match octet {
+            100.. => ([b'0' + a, b'0' + b, b'0' + c], 3),
+            10.. => ([b'0' + b, b'0' + c, 0], 2),
+            _ => ([b'0' + c, 0, 0], 1),
+        };
+        octet += 1;
     }
-    out.put(&text[..len]);
+    table
+};
+
+impl IpText {
+    /// The longest: IPv6 with an IPv4 tail.
+    const MOST: usize = 45;
+
+    fn of(ip: IpAddr) -> Self {
+        let mut it = Self { text: [0; Self::MOST], len: 0 };
+        let IpAddr::V4(v4) = ip else {
+            let mut rest = &mut it.text[..];
+            let _ = write!(rest, "{ip}");
+            it.len = Self::MOST - rest.len();
+            return it;
+        };
+        for octet in v4.octets() {
+            let (digits, count) = DECIMAL[usize::from(octet)];
+            it.text[it.len..it.len + 3].copy_from_slice(&digits);
+            it.text[it.len + count] = b'.';
+            it.len += count + 1;
+        }
+        it.len -= 1;
+        it
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.text[..self.len]
+    }
 }
 
 #[derive(Default)]
@@ -275,8 +326,9 @@ pub fn write_response(
     if let Some(octets) = response_length(head).filter(|_| head.status >= 200 && head.status != 204) {
         put_number(out, b"content-length: ", octets);
     }
-    let version: &[u8] = if head.is_http11 { b"via: 1.1 " } else { b"via: 1.0 " };
-    put_all(out, &[version, via.as_bytes(), b"\r\n"]);
+    out.put(if head.is_http11 { b"via: 1.1 " } else { b"via: 1.0 " });
+    out.put(via.as_bytes());
+    out.put(b"\r\n");
     if delivery == Delivery::Chunked {
         out.put(b"transfer-encoding: chunked\r\n");
     }
@@ -302,6 +354,9 @@ pub fn write_switch(head: &ResponseHead, out: &mut WriteBuffer) {
 
 /// Writes `HTTP/1.1 STATUS REASON`.
 pub fn put_status_line(out: &mut WriteBuffer, status: u16) {
+    if status == 200 {
+        return out.put(b"HTTP/1.1 200 OK\r\n");
+    }
     let reason = http::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason()).unwrap_or(
         match status {
             451 => "Unavailable For Legal Reasons",
@@ -339,8 +394,4 @@ pub fn put_decimal(out: &mut WriteBuffer, number: u64) {
         left /= 10;
     }
     out.put(&digits[at..]);
-}
-
-fn put_display(out: &mut WriteBuffer, what: std::fmt::Arguments<'_>) {
-    let _ = out.write_fmt(what);
 }

@@ -4,6 +4,7 @@
 pub mod body;
 pub mod framing;
 pub mod head;
+mod lines;
 mod relay;
 mod side;
 
@@ -156,11 +157,10 @@ impl Connection {
         if self.client.tls.is_none() && !raw.is_empty() && raw.starts_with(preface) {
             return Ok((raw.len() >= HTTP2_PREFACE.len()).then_some(Read::Http2));
         }
-        let Some(end) = head::find_end(raw, reading.scanned, limits)? else {
+        let Some(end) = head::take_request(raw, reading.scanned, limits, &mut self.head)? else {
             reading.scanned = raw.len();
             return head::check_begun(raw).map(|()| None);
         };
-        head::parse_request(&raw[..end], limits, &mut self.head)?;
         input.consume(end);
         self.side.begin(&self.head);
         Ok(Some(Read::Request))

@@ -84,6 +84,8 @@ pub enum Known {
 }
 
 impl Known {
+    const COUNT: usize = Self::UserAgent as usize + 1;
+
     /// Classifies a field name, in any case.
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
@@ -109,9 +111,11 @@ impl Known {
             18 if is("proxy-authenticate") => Self::Dropped,
             19 if is("proxy-authorization") => Self::Dropped,
             17 if is("transfer-encoding") => Self::TransferEncoding,
-            _ if starts_with(name, b"x-forwarded-") => Self::Forwarding,
-            _ if starts_with(name, b"beian-") => Self::Dropped,
-            _ => Self::Other,
+            _ => match name.first() {
+                Some(b'x' | b'X') if starts_with(name, b"x-forwarded-") => Self::Forwarding,
+                Some(b'b' | b'B') if starts_with(name, b"beian-") => Self::Dropped,
+                _ => Self::Other,
+            },
         }
     }
 }
@@ -154,12 +158,22 @@ impl Field {
 pub struct Fields {
     list: Vec<Field>,
     present: u32,
+    /// Which of the known ones are there more than once.
+    repeated: u32,
+    /// Where the first of each known one stands.
+    first: [u8; Known::COUNT],
 }
 
 impl Fields {
     /// Adds one at the end.
     pub fn push(&mut self, field: Field) {
-        self.present |= 1 << field.known as u32;
+        let bit = 1 << field.known as u32;
+        if self.present & bit == 0 {
+            // Beyond the range of an octet it is looked for from there on.
+            self.first[field.known as usize] = u8::try_from(self.list.len()).unwrap_or(u8::MAX);
+        }
+        self.repeated |= self.present & bit;
+        self.present |= bit;
         self.list.push(field);
     }
 
@@ -171,13 +185,18 @@ impl Fields {
 
     /// Those that are `known`, in order.
     pub fn of(&self, known: Known) -> impl Iterator<Item = &Field> {
-        let list = if self.has(known) { &self.list[..] } else { &[] };
+        let first = usize::from(self.first[known as usize]);
+        let list = match (self.has(known), self.repeated & (1 << known as u32) != 0) {
+            (false, _) => &[],
+            (true, false) if first < usize::from(u8::MAX) => &self.list[first..=first],
+            (true, _) => &self.list[first..],
+        };
         list.iter().filter(move |field| field.known == known)
     }
 
     /// Takes all out; keeps storage for `kept` of them.
     pub fn clear(&mut self, kept: usize) {
-        self.present = 0;
+        (self.present, self.repeated) = (0, 0);
         self.list.clear();
         self.list.shrink_to(kept);
     }
@@ -295,6 +314,14 @@ impl RequestHead {
     #[must_use]
     pub fn path(&self) -> &[u8] {
         self.path.of(&self.text)
+    }
+
+    /// The request line with its end, where it can go to an HTTP/1.1 upstream as it stands.
+    #[must_use]
+    pub fn line_to_pass_on(&self) -> Option<&[u8]> {
+        let is_as_sent = self.version == Version::Http11 && self.path == self.target;
+        let line = self.text.get(self.method.start as usize..self.target.end() + b" HTTP/1.1\r\n".len())?;
+        (is_as_sent && line.ends_with(b" HTTP/1.1\r\n")).then_some(line)
     }
 
     /// A field's name and value.

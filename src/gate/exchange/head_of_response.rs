@@ -12,14 +12,12 @@ impl Exchange {
     /// Takes heads from the input until a final one; `false` while more input is needed.
     pub(super) fn take_head(&mut self, request: &RequestHead) -> Result<bool, Reject> {
         loop {
-            let found = head::find_end(self.channel.input.data(), self.scanned, RESPONSE_LIMITS);
-            let Some(end) = found.map_err(|_| Reject::UpstreamError("its response head is malformed"))?
-            else {
+            let (input, scanned) = (self.channel.input.data(), self.scanned);
+            let taken = head::take_response(input, scanned, RESPONSE_LIMITS, &mut self.head);
+            let Some(end) = taken.map_err(Reject::UpstreamError)? else {
                 self.scanned = self.channel.input.data().len();
                 return Ok(false);
             };
-            head::parse_response(&self.channel.input.data()[..end], RESPONSE_LIMITS, &mut self.head)
-                .map_err(Reject::UpstreamError)?;
             self.channel.input.consume(end);
             self.scanned = 0;
             match self.head.status {

@@ -1,12 +1,12 @@
 //! The head parser: raw octets → `RequestHead` or `ResponseHead`, strictly (RFC 9112; attacks, sections 2 and 3).
 //!
-//! `httparse` finds the pieces; before it sees them the raw octets are held against what two parsers could
-//! read in two ways. Pure: knows no socket, no clock, no filing.
+//! `lines` finds the pieces in one pass and takes nothing that two parsers could read in two ways (a test holds it
+//! against `httparse`). Pure: knows no socket, no clock, no filing.
 
 use super::framing::{self, Framing};
+use super::lines::{self, Refusal};
 use crate::gate::reject::Reject;
-use crate::gate::request::{Field, Fields, RequestHead, Span, Version};
-use std::mem::MaybeUninit;
+use crate::gate::request::{Fields, RequestHead, Version};
 
 /// The most header fields that any configuration may allow.
 pub const MAX_FIELDS: usize = 256;
@@ -77,36 +77,80 @@ pub fn check_begun(raw: &[u8]) -> Result<(), Reject> {
     }
 }
 
-/// Parses the request head that fills `raw` exactly, as `find_end` found it, into `head` (whose storage is reused).
+/// Takes a request head from the start of `input` into `head` (whose storage is reused), and gives its length; `None`
+/// while it is incomplete. `scanned` is how much of it an earlier call has seen.
 ///
 /// # Errors
 /// `MalformedRequest`, `MalformedHost`, `HeadTooLarge`, `MethodRefused` or `UnknownCoding`.
+pub fn take_request(
+    input: &[u8],
+    scanned: usize,
+    limits: HeadLimits,
+    head: &mut RequestHead,
+) -> Result<Option<usize>, Reject> {
+    // Most heads arrive whole: the pass that reads them then finds their end too. What it does not take is looked
+    // at by those who know why.
+    if scanned == 0
+        && let Ok(end) = read_request(input, limits, head)
+        && end <= limits.bytes
+    {
+        return framing::settle_request(head).map(|()| Some(end));
+    }
+    let Some(end) = find_end(input, scanned, limits)? else { return Ok(None) };
+    parse_request(&input[..end], limits, head).map(|()| Some(end))
+}
+
+/// Parses the request head that fills `raw` exactly, as `find_end` found it, into `head` (whose storage is reused).
+///
+/// # Errors
+/// As `take_request`.
 pub fn parse_request(raw: &[u8], limits: HeadLimits, head: &mut RequestHead) -> Result<(), Reject> {
-    head.reset();
-    // Not cleared: that would cost more than the parsing does.
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut request = httparse::Request::new(&mut []);
-    match request.parse_with_uninit_headers(raw, &mut fields[..limits.fields.min(MAX_FIELDS)]) {
-        Ok(httparse::Status::Complete(length)) if length == raw.len() => {}
+    match read_request(raw, limits, head) {
+        Ok(end) if end == raw.len() => framing::settle_request(head),
         refused => {
             explain(raw)?;
-            return Err(match refused {
-                Err(httparse::Error::TooManyHeaders) => Reject::HeadTooLarge,
-                _ => Reject::MalformedRequest("the request head does not parse"),
-            });
+            Err(match refused {
+                Err(Refusal::TooManyFields) => Reject::HeadTooLarge,
+                Err(Refusal::Malformed(why)) => Reject::MalformedRequest(why),
+                Ok(_) | Err(Refusal::Incomplete) => {
+                    Reject::MalformedRequest("the request head does not parse")
+                }
+            })
         }
     }
-    debug_assert_eq!(explain(raw), Ok(()), "httparse and `find_end` together take nothing that it refuses");
-    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
-        return Err(Reject::MalformedRequest("the request line is incomplete"));
-    };
-    check_line(raw, method, target, version)?;
-    head.text.extend_from_slice(raw);
-    head.method = span_of(raw, method.as_bytes())?;
-    head.target = span_of(raw, target.as_bytes())?;
-    head.version = if version == 1 { Version::Http11 } else { Version::Http10 };
-    copy_fields(raw, request.headers, &mut head.fields)?;
-    framing::settle_request(head)
+}
+
+/// Reads lines; gives the head's length.
+fn read_request(raw: &[u8], limits: HeadLimits, head: &mut RequestHead) -> Result<usize, Refusal> {
+    head.reset();
+    let line = lines::request_line(raw)?;
+    let end = lines::fields(raw, line.octets, limits.fields.min(MAX_FIELDS), &mut head.fields)?;
+    debug_assert_eq!(explain(&raw[..end]), Ok(()), "what is read holds nothing that is refused");
+    head.text.extend_from_slice(&raw[..end]);
+    (head.method, head.target) = (line.method, line.target);
+    head.version = if line.is_http11 { Version::Http11 } else { Version::Http10 };
+    Ok(end)
+}
+
+/// As `take_request`, for a response head.
+///
+/// # Errors
+/// What is wrong with it; the caller answers 502.
+pub fn take_response(
+    input: &[u8],
+    scanned: usize,
+    limits: HeadLimits,
+    head: &mut ResponseHead,
+) -> Result<Option<usize>, &'static str> {
+    if scanned == 0
+        && let Ok(end) = read_response(input, limits, head)
+        && end <= limits.bytes
+    {
+        return framing::settle_response(head).map(|()| Some(end));
+    }
+    let found = find_end(input, scanned, limits).map_err(|_| "its response head is malformed")?;
+    let Some(end) = found else { return Ok(None) };
+    parse_response(&input[..end], limits, head).map(|()| Some(end))
 }
 
 /// Parses the response head that fills `raw` exactly, as `find_end` found it, into `head`.
@@ -114,24 +158,25 @@ pub fn parse_request(raw: &[u8], limits: HeadLimits, head: &mut RequestHead) -> 
 /// # Errors
 /// What is wrong with it; the caller answers 502.
 pub fn parse_response(raw: &[u8], limits: HeadLimits, head: &mut ResponseHead) -> Result<(), &'static str> {
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let fields = &mut fields[..limits.fields.min(MAX_FIELDS)];
-    let mut response = httparse::Response::new(&mut []);
-    match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, raw, fields) {
-        Ok(httparse::Status::Complete(length)) if length == raw.len() => {}
-        _ if explain(raw).is_err() => return Err("octets that no response head may hold"),
-        _ => return Err("the response head does not parse"),
+    match read_response(raw, limits, head) {
+        Ok(end) if end == raw.len() => framing::settle_response(head),
+        _ if explain(raw).is_err() => Err("octets that no response head may hold"),
+        Err(Refusal::Malformed(why)) => Err(why),
+        _ => Err("the response head does not parse"),
     }
-    debug_assert_eq!(explain(raw), Ok(()), "httparse and `find_end` together take nothing that it refuses");
-    head.status =
-        response.code.filter(|code| (100..=999).contains(code)).ok_or("the status code is out of range")?;
-    head.is_http11 = response.version == Some(1);
+}
+
+/// Reads lines; gives the head's length.
+fn read_response(raw: &[u8], limits: HeadLimits, head: &mut ResponseHead) -> Result<usize, Refusal> {
+    head.fields.clear(KEPT_FIELDS);
+    let (is_http11, status, line) = lines::status_line(raw)?;
+    let end = lines::fields(raw, line, limits.fields.min(MAX_FIELDS), &mut head.fields)?;
+    debug_assert_eq!(explain(&raw[..end]), Ok(()), "what is read holds nothing that is refused");
+    (head.status, head.is_http11) = (status, is_http11);
     head.text.clear();
     head.text.shrink_to(KEPT_BYTES);
-    head.text.extend_from_slice(raw);
-    head.fields.clear(KEPT_FIELDS);
-    copy_fields(raw, response.headers, &mut head.fields).map_err(|_| "a header field is malformed")?;
-    framing::settle_response(head)
+    head.text.extend_from_slice(&raw[..end]);
+    Ok(end)
 }
 
 /// What is wrong with the octets of a head: NUL or another control octet but HTAB and CRLF, a bare CR or LF, a folded
@@ -158,41 +203,6 @@ fn explain(raw: &[u8]) -> Result<(), Reject> {
     Ok(())
 }
 
-/// The request line must be exactly `METHOD SP TARGET SP HTTP/1.x CRLF`: httparse takes more spaces than that.
-fn check_line(raw: &[u8], method: &str, target: &str, version: u8) -> Result<(), Reject> {
-    let malformed = |why| Err(Reject::MalformedRequest(why));
-    let expected = method.len() + 1 + target.len() + " HTTP/1.x\r\n".len();
-    let line = memchr::memchr(b'\n', raw).map_or(0, |at| at + 1);
-    if line != expected || !raw.starts_with(method.as_bytes()) || version > 1 {
-        return malformed("the request line has more than three parts");
-    }
-    if target.bytes().any(|octet| !octet.is_ascii_graphic()) {
-        return malformed("the target has octets beyond ASCII");
-    }
-    if method.len() > 32 { malformed("the method is too long") } else { Ok(()) }
-}
-
-fn copy_fields(raw: &[u8], from: &[httparse::Header<'_>], to: &mut Fields) -> Result<(), Reject> {
-    for header in from {
-        if header.name.is_empty() {
-            return Err(Reject::MalformedRequest("a header field without a name"));
-        }
-        let (name, value) = (span_of(raw, header.name.as_bytes())?, span_of(raw, header.value)?);
-        to.push(Field::new(raw, name, value));
-    }
-    Ok(())
-}
-
-/// Where `piece`, a part of `raw`, lies in it.
-fn span_of(raw: &[u8], piece: &[u8]) -> Result<Span, Reject> {
-    if piece.is_empty() {
-        return Ok(Span::default());
-    }
-    let start = (piece.as_ptr() as usize).wrapping_sub(raw.as_ptr() as usize);
-    debug_assert!(start + piece.len() <= raw.len(), "httparse gives parts of what it was given");
-    Span::new(start, piece.len()).ok_or(Reject::HeadTooLarge)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +215,52 @@ mod tests {
             request || parse_response(&raw[..end], LIMITS, &mut ResponseHead::default()).is_ok()
         };
         find_end(raw, 0, LIMITS).is_ok_and(|end| end == Some(raw.len()) && taken(raw.len()))
+    }
+
+    /// What `httparse` takes, where all lines end in CRLF and a request line is its three parts to the octet.
+    fn is_taken_by_httparse(raw: &[u8]) -> (bool, bool) {
+        let is_one_head = find_end(raw, 0, LIMITS) == Ok(Some(raw.len())) && !raw.starts_with(b"\r");
+        let is_whole = |parsed| is_one_head && parsed == Ok(httparse::Status::Complete(raw.len()));
+        let are_named = |fields: &[httparse::Header<'_>]| fields.iter().all(|field| !field.name.is_empty());
+        let (mut one, mut other) = ([httparse::EMPTY_HEADER; 8], [httparse::EMPTY_HEADER; 8]);
+        let mut request = httparse::Request::new(&mut one);
+        let is_request = is_whole(request.parse(raw)) && are_named(request.headers) && {
+            let (method, target) = (request.method.unwrap_or(""), request.path.unwrap_or(""));
+            let line = format!("{method} {target} HTTP/1.{}\r\n", request.version.unwrap_or(9));
+            raw.starts_with(line.as_bytes()) && target.is_ascii() && method.len() <= 32
+        };
+        let mut response = httparse::Response::new(&mut other);
+        let is_response = is_whole(response.parse(raw))
+            && are_named(response.headers)
+            && response.code.is_some_and(|code| code >= 100);
+        (is_request, is_response)
+    }
+
+    /// Every octet at every place of a head, in the place of another and put in: what is read is what `httparse`
+    /// takes, no more and no less.
+    #[test]
+    fn reads_what_httparse_takes() {
+        for head in [
+            &b"GET /a HTTP/1.1\r\nHost: a\r\nB:\t c d\t\r\nE:\r\n\r\n"[..],
+            b"HTTP/1.1 200 Very OK\r\nB: c\r\nCache-Control: no-cache, private\r\n\r\n",
+            b"HTTP/1.0 404\r\n\r\n",
+        ] {
+            for (at, octet) in (0..head.len()).flat_map(|at| (0..=255).map(move |octet| (at, octet))) {
+                let mut changed = head.to_vec();
+                changed[at] = octet;
+                let mut longer = head.to_vec();
+                longer.insert(at, octet);
+                for raw in [changed, longer] {
+                    let whole = Ok(raw.len());
+                    let read = (
+                        read_request(&raw, LIMITS, &mut RequestHead::default()) == whole,
+                        read_response(&raw, LIMITS, &mut ResponseHead::default()) == whole,
+                    );
+                    let shown = String::from_utf8_lossy(&raw);
+                    assert_eq!(read, is_taken_by_httparse(&raw), "{shown:?}, {octet} at {at}");
+                }
+            }
+        }
     }
 
     /// Every octet at every place of a head, in the place of another and put in: nothing is taken that the check
