@@ -1,7 +1,9 @@
-//! Health, metrics, status and verdict look-up on the admin address. Reads; changes nothing but a held update.
+//! Health, metrics, status and verdict look-up on the admin address. Reads; changes nothing but a held update and which upstreams
+//! are used.
 
 pub mod answer;
 mod metrics;
+mod upstreams;
 
 use crate::cache::FilingCache;
 use crate::config::Protocol;
@@ -96,6 +98,8 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/v1/status", get(status))
             .route("/v1/verdict", get(verdict))
+            .route("/v1/upstreams", get(upstreams::list))
+            .route("/v1/upstreams/{*upstream}", post(upstreams::say))
             .route("/v1/held/apply", post(apply_held))
             .route("/v1/held/refuse", post(refuse_held))
             .route("/v1/held/release", post(released))
@@ -107,7 +111,7 @@ impl Admin {
             .fallback(async || {
                 problem(
                     StatusCode::NOT_FOUND,
-                    "no such resource; there are /healthz, /readyz, /metrics, /v1/status, /v1/verdict",
+                    "no such resource; there are /healthz, /readyz, /metrics, /v1/status, /v1/verdict, /v1/upstreams",
                 )
             })
             .with_state(self);

@@ -14,8 +14,8 @@ use crate::admin::{Addresses, Admin};
 use crate::cache::{FilingCache, Staleness};
 use crate::config::{AccessLog, Config};
 use crate::follow::{FollowOptions, FollowStats, Follower};
+use crate::gate::health;
 use crate::gate::listen::{self, Admission};
-use crate::gate::pool::EndpointSlots;
 use crate::gate::rules::Rules;
 use crate::gate::tls::CertificateStore;
 use crate::gate::worker::Shared;
@@ -61,7 +61,7 @@ pub fn run(config: &Config) -> Result<()> {
         .build()?;
     let _entered = control.enter();
     let (follower, cache, stats) = follow(config, &source)?;
-    let reloader = reload::Reloader::new(EndpointSlots::default())?;
+    let reloader = reload::Reloader::new()?;
     let shared = share(config, &reloader, cache)?;
     let counters = Arc::new(Counters::default());
     let (log, log_thread) = access_log(&config.log.access)?;
@@ -70,6 +70,7 @@ pub fn run(config: &Config) -> Result<()> {
     let admin = Admin::new(Arc::clone(&shared), Arc::clone(&counters), stats, addresses.clone(), token);
     let mut served = others.serve(&control, admin, &stopping);
     served.push(control.spawn(follower.run(stopping.clone())));
+    served.push(control.spawn(health::run(Arc::clone(&shared), stopping.clone())));
     let workers = Workers::start(sockets, &shared, &counters, log, &stopping, config.limits.drain_timeout)?;
     if let Some(address) = addresses.admin
         && let Err(error) = whereabouts::publish(&config.cache.directory, address)
@@ -175,7 +176,7 @@ fn share(config: &Config, reloader: &reload::Reloader, cache: Arc<FilingCache>) 
         cache,
         admission: Admission::new(config.limits.connections, config.limits.connections_per_client),
         via: via_name()?,
-        hash: std::hash::RandomState::new(),
+        endpoints: Arc::clone(&reloader.endpoints),
     }))
 }
 
@@ -280,7 +281,7 @@ async fn until_told_to_stop(reloader: &reload::Reloader, config: &Config, shared
 /// The first thing that could not be built.
 pub fn check(config: &Config) -> Result<()> {
     install();
-    let reloader = reload::Reloader::new(EndpointSlots::default())?;
+    let reloader = reload::Reloader::new()?;
     let _built: (Rules, CertificateStore) = reloader.build(config)?;
     Ok(())
 }

@@ -14,6 +14,7 @@ mod parse;
 mod raw;
 mod registry;
 mod site;
+mod upstream;
 mod value;
 mod words;
 
@@ -24,7 +25,11 @@ pub use error::{ConfigError, Problem};
 pub use listener::{Listener, Protocol, ProxyProtocol};
 pub use load::{ConfigSource, DEFAULT_PATH};
 pub use registry::{Database, EmbeddedRegistry, Registry};
-pub use site::{Balance, HostRule, Site, SiteTarget, SiteTimeouts, Upstream, UpstreamScheme};
+pub use site::{HostRule, Site, SiteTarget, SiteTimeouts};
+pub use upstream::{
+    Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, Server, Sticky, Upstream,
+    UpstreamScheme, Way,
+};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

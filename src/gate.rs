@@ -5,11 +5,14 @@
 //! request head and a body arrive and leave (`http1`, `http2`).
 
 pub mod accept;
+pub mod affinity;
 pub mod body;
 pub mod buffer;
 pub mod client;
+pub mod endpoint;
 pub mod exchange;
 pub mod headers;
+pub mod health;
 pub mod hello;
 pub mod http1;
 pub mod http2;

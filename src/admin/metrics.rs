@@ -1,5 +1,7 @@
 //! Prometheus text: what the workers counted, what the follower holds, which certificates end when.
 
+mod upstreams;
+
 use crate::follow::{FollowStats, Refused};
 use crate::gate::record::Outcome;
 use crate::gate::worker::Shared;
@@ -15,6 +17,7 @@ pub(super) fn render(shared: &Shared, counters: &Counters, stats: &FollowStats) 
     connections(&mut text, &totals);
     filings(&mut text, shared, stats);
     certificates(&mut text, shared);
+    upstreams::render(&mut text, shared);
     text.0
 }
 

@@ -1,7 +1,7 @@
 //! What SIGHUP reloads: rules and certificates. Built aside; a bad config leaves the old one in force.
 
 use crate::config::{Config, ConfigSource};
-use crate::gate::pool::EndpointSlots;
+use crate::gate::endpoint::Endpoints;
 use crate::gate::rules::Rules;
 use crate::gate::tls::CertificateStore;
 use crate::gate::worker::Shared;
@@ -11,24 +11,24 @@ use std::sync::Arc;
 
 /// Builds rules and certificates; what must survive a reload lives here.
 pub(super) struct Reloader {
-    slots: EndpointSlots,
+    pub(super) endpoints: Arc<Endpoints>,
     ticketer: Arc<dyn ProducesTickets>,
     upstream_tls: Arc<rustls::ClientConfig>,
 }
 
 impl Reloader {
-    pub(super) fn new(slots: EndpointSlots) -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().context("no key for session tickets")?;
         let mut roots = rustls::RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
         let upstream_tls =
             rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { slots, ticketer, upstream_tls: Arc::new(upstream_tls) })
+        Ok(Self { endpoints: Arc::default(), ticketer, upstream_tls: Arc::new(upstream_tls) })
     }
 
     pub(super) fn build(&self, config: &Config) -> Result<(Rules, CertificateStore)> {
-        let rules = Rules::new(config, &self.slots, &self.upstream_tls)?;
+        let rules = Rules::new(config, &self.endpoints, &self.upstream_tls)?;
         let certificates = CertificateStore::load(&config.tls, &self.ticketer)?;
         Ok((rules, certificates))
     }

@@ -3,7 +3,7 @@
 //! Finds and reports; changes nothing, binds nothing, and leaves printing to the caller.
 
 use super::certificates::{self, Pair};
-use super::{AccessLog, Config, Database, Protocol, Registry, Upstream, UpstreamScheme};
+use super::{AccessLog, Config, Database, Protocol, Registry, Upstream};
 use crate::verdict::Policy;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -112,38 +112,30 @@ fn certificate(pair: &Pair, provider: &rustls::crypto::CryptoProvider, now: Time
 }
 
 fn upstreams(config: &Config) -> Vec<Finding> {
-    let sites = config.sites.iter().map(|site| (&site.target.upstreams, "site.upstreams"));
-    let default = config.default_site.iter().map(|target| (&target.upstreams, "default_site.upstreams"));
-    let listeners = config.listeners.iter().map(|listener| (&listener.upstreams, "listener.upstreams"));
+    let sites = config.sites.iter().map(|site| (&site.target, "site.upstreams"));
+    let default = config.default_site.iter().map(|target| (target, "default_site.upstreams"));
+    let servers = sites
+        .chain(default)
+        .flat_map(|(target, place)| target.upstreams.iter().map(move |server| (&server.upstream, place)));
+    let listeners = config.listeners.iter().flat_map(|listener| &listener.upstreams);
     // Each once, however many sites share it.
     let mut places: BTreeMap<(&str, u16), (&'static str, &Upstream)> = BTreeMap::new();
-    for (upstreams, place) in sites.chain(default).chain(listeners) {
-        for upstream in upstreams {
-            places.entry((&upstream.host, upstream.port)).or_insert((place, upstream));
-        }
+    for (upstream, place) in servers.chain(listeners.map(|upstream| (upstream, "listener.upstreams"))) {
+        places.entry((&upstream.host, upstream.port)).or_insert((place, upstream));
     }
     places.into_values().map(|(place, upstream)| resolved(place, upstream)).collect()
 }
 
 fn resolved(place: &'static str, upstream: &Upstream) -> Finding {
-    let Upstream { scheme, host, port } = upstream;
-    let scheme = match scheme {
-        UpstreamScheme::Http => "http",
-        UpstreamScheme::Https => "https",
-        UpstreamScheme::H2c => "h2c",
-        UpstreamScheme::Tcp => "tcp",
-    };
-    let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let Upstream { host, port, .. } = upstream;
     match addresses(host, *port) {
         Ok(addresses) => {
             let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-            finding(Level::Ok, place, format!("{scheme}://{shown}:{port} is {}", list.join(", ")))
+            finding(Level::Ok, place, format!("{upstream} is {}", list.join(", ")))
         }
-        Err(reason) => finding(
-            Level::Error,
-            place,
-            format!("{scheme}://{shown}:{port}: the name does not resolve: {reason}"),
-        ),
+        Err(reason) => {
+            finding(Level::Error, place, format!("{upstream}: the name does not resolve: {reason}"))
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod enforcement;
 mod listener;
 mod registry;
 mod site;
+mod upstream;
 
 use super::error::ConfigError;
 use super::raw::{Document, Section, Value};

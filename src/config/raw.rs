@@ -314,6 +314,18 @@ impl<'t> Value<'t> {
         self.inner.as_array().is_some_and(|items| items.is_empty())
     }
 
+    pub(super) fn is_table(&self) -> bool {
+        self.inner.is_table()
+    }
+
+    pub(super) fn is_list(&self) -> bool {
+        self.inner.is_array()
+    }
+
+    pub(super) fn is_integer(&self) -> bool {
+        self.inner.is_integer()
+    }
+
     /// The items of an array.
     pub(super) fn items(&self) -> Vec<Value<'t>> {
         let Some(items) = self.inner.as_array() else {

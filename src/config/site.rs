@@ -1,6 +1,6 @@
 //! `[[site]]` and `[default_site]`: which hosts there are, and where their traffic goes.
 
-use super::{BlockPage, Mode};
+use super::{BlockPage, Choice, Mode, Server, Way};
 use crate::domain::DomainName;
 use crate::verdict::{Region, Scenario};
 use std::net::IpAddr;
@@ -44,9 +44,11 @@ impl std::fmt::Display for HostRule {
 #[derive(Debug, Clone)]
 pub struct SiteTarget {
     /// Never empty; all tcp or none.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<Server>,
     /// How one is chosen.
-    pub balance: Balance,
+    pub choice: Choice,
+    /// How each is dealt with.
+    pub way: Way,
     /// The site's own servers are here: access here is required whatever the scenario.
     pub origin_here: bool,
     /// This site only; else that of `[enforcement]`.
@@ -55,43 +57,6 @@ pub struct SiteTarget {
     pub timeouts: SiteTimeouts,
     /// Its own pages, where they differ from those of `[block_page]`.
     pub block_page: Option<BlockPage>,
-}
-
-/// One server that traffic is forwarded to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Upstream {
-    /// What it speaks.
-    pub scheme: UpstreamScheme,
-    /// A name (A-labels) or an address, without brackets.
-    pub host: String,
-    /// Never 0.
-    pub port: u16,
-}
-
-/// What an upstream speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum UpstreamScheme {
-    /// Cleartext HTTP/1.1
-    Http,
-    /// HTTP over TLS.
-    Https,
-    /// Cleartext HTTP/2
-    H2c,
-    /// Octets, for passthrough.
-    Tcp,
-}
-
-/// How an upstream is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Balance {
-    /// The less busy of two chosen at random.
-    P2c,
-    /// One after the other.
-    RoundRobin,
-    /// The least busy.
-    LeastConnections,
-    /// The same client to the same upstream.
-    Hash,
 }
 
 /// `[site.timeouts]`

@@ -375,10 +375,6 @@ fn open_doors_need_a_token() {
 fn what_this_version_lacks_is_refused() {
     let site = "[[site]]\nhosts = [\"a.example.com\"]\nupstreams = [\"http://a\"]\n";
     check(
-        &format!("{site}[site.health]\npath = \"/\"\n"),
-        &["f.toml:4:7: site.health: not supported by this version; leave it out"],
-    );
-    check(
         &format!("{site}[site.footer]\nmode = \"inject\"\n"),
         &["f.toml:5:8: site.footer.mode: not supported by this version; use \"off\" or leave it out"],
     );
@@ -430,5 +426,66 @@ fn an_error_shows_the_line() {
         error.to_string(),
         "f.toml:3:12: listener.protocol: \"htp\" is not a protocol; use \"http\", \"https\" or \"tls_passthrough\"\n  |\n\
          3 | protocol = \"htp\"\n  |            ^^^^^",
+    );
+}
+
+fn with_site(lines: &str) -> String {
+    format!("[[site]]\nhosts = [\"a.example.com\"]\nupstreams = [\"http://a\"]\n{lines}")
+}
+
+#[test]
+fn health_and_ejection() {
+    let config = good(&with_site("[site.health]\n"));
+    let health = config.sites[0].target.way.health.clone().unwrap();
+    assert_eq!((health.path.as_str(), health.interval), ("/", Duration::from_secs(5)));
+    assert_eq!((health.healthy, health.unhealthy, &health.statuses[..]), (2, 3, &[200..=399][..]));
+    let lines = "[site.health]\ninterval = \"1s\"\nstatus = [204, \"300-302\"]\npath = \"/a?b\"\n[site.ejection]\ntime = \"1h\"\n";
+    let way = good(&with_site(lines)).sites[0].target.way.clone();
+    let health = way.health.unwrap();
+    assert_eq!((health.timeout, &health.statuses[..]), (Duration::from_secs(1), &[204..=204, 300..=302][..]));
+    assert_eq!(way.ejection.max_time, Duration::from_secs(3600), "no shorter than the first time");
+    check(
+        &with_site(
+            "[site.health]\ntype = \"tcp\"\npath = \"/\"\nstatus = [\"2xx\"]\nhealthy = 0\nintervall = \"1s\"\n",
+        ),
+        &[
+            "f.toml:6:1: site.health.path: a check by tcp asks for nothing; leave it out, or use type = \"http\"",
+            "f.toml:7:1: site.health.status: a check by tcp asks for nothing; leave it out, or use type = \"http\"",
+            "f.toml:7:11: site.health.status: \"2xx\" is no status; write 200 or \"200-399\"",
+            "f.toml:8:11: site.health.healthy: 0 is out of range; use 1 to 1000",
+            "f.toml:9:1: site.health.intervall: unknown key; did you mean \"interval\"? known here: healthy, host, interval, path, status, timeout, type, unhealthy",
+        ],
+    );
+}
+
+#[test]
+fn servers_of_a_site() {
+    let site =
+        |upstreams: &str| format!("[[site]]\nhosts = [\"a.example.com\"]\nupstreams = [{upstreams}]\n");
+    let config = good(&site("\"http://a\", { url = \"http://b\", weight = 3, backup = true }, \"http://a\""));
+    let servers = &config.sites[0].target.upstreams;
+    assert_eq!((servers.len(), servers[0].weight, servers[1].weight), (2, 2, 3), "named twice, two shares");
+    assert!(servers[1].is_backup && !servers[0].is_backup);
+    check(
+        &site("{ url = \"http://a\", weight = 0 }, { weight = 1 }, { url = \"b\" }"),
+        &[
+            "f.toml:3:43: site.upstreams.weight: 0 is out of range; use 1 to 1000",
+            "f.toml:3:48: site.upstreams: \"url\" is missing; write it like { url = \"http://10.0.0.1:8080\" }",
+            "f.toml:3:72: site.upstreams.url: \"b\" has no scheme; write an upstream like \"http://10.0.0.1:8080\" (http, https, h2c or tcp)",
+        ],
+    );
+    check(
+        &site("{ url = \"http://a\", backup = true }"),
+        &[
+            "f.toml:3:13: site.upstreams: all upstreams are backups; leave backup out for at least one, like http://a:80",
+        ],
+    );
+    check(
+        &with_site("hash_on = \"cookie\"\npanic_below = 2\n"),
+        &[
+            "f.toml:4:1: site.hash_on: hash_on goes with balance = \"hash\"; set that, or leave this out",
+            "f.toml:4:11: site.hash_on: \"cookie\" is nothing to hash on; use \"client\", \"path\", \"header:NAME\" or \"cookie:NAME\"",
+            "f.toml:5:15: site.panic_below: 2 is out of range; use 0 to 1",
+        ],
     );
 }

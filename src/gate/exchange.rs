@@ -7,11 +7,12 @@ mod head_of_response;
 
 use crate::gate::body::BodySource;
 use crate::gate::buffer::BUFFER_BYTES;
+use crate::gate::endpoint::{Endpoint, Lease};
 use crate::gate::headers::{self, Onward};
 use crate::gate::http1::body::{BodyDecoder, Step};
 use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head::{self, HeadLimits, ResponseHead};
-use crate::gate::pool::{Endpoint, Lease, Pool};
+use crate::gate::pool::Pool;
 use crate::gate::reject::Reject;
 use crate::gate::request::{BodyLength, RequestHead};
 use crate::gate::splice::{self, Splice};
@@ -105,8 +106,8 @@ impl Exchange {
     }
 
     /// Once more, over a connection that was kept: all that is left of the last exchange is storage.
-    pub fn renew(&mut self, endpoint: &Arc<Endpoint>) {
-        self.lease.begin(endpoint);
+    pub fn renew(&mut self) {
+        self.lease.begin();
         self.is_reused = true;
         (self.interim, self.scanned, self.body_octets, self.found) = (0, 0, 0, 0);
     }

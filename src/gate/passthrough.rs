@@ -1,18 +1,18 @@
 //! TLS passed through: judged by SNI, then octets both ways, the ClientHello first.
 
-use crate::config::{Mode, TlsBlocked, UpstreamScheme};
+use crate::config::{Mode, TlsBlocked};
 use crate::domain::HostForm;
 use crate::gate::accept;
 use crate::gate::client::Client;
+use crate::gate::endpoint::{Endpoint, Lease};
 use crate::gate::hello::Alert;
-use crate::gate::pool;
 use crate::gate::record::Record;
 use crate::gate::reject::Reject;
 use crate::gate::request::RequestHead;
 use crate::gate::route::Target;
 use crate::gate::stream::Channel;
 use crate::gate::watch::{Serving, Watch};
-use crate::gate::worker::Worker;
+use crate::gate::worker::{Tries, Worker};
 use crate::gate::{judge, tunnel};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,19 +57,39 @@ async fn tunnel(
     let host = HostForm::Name(name);
     record.host = Some(host.clone());
     let target = judge_name(worker, client, &host, record).map_err(|reject| (reject, blocked()))?;
-    let endpoint = worker.pick(&target, client);
-    record.upstream = Some(Arc::clone(&endpoint.label));
-    let lease = pool::Lease::new(endpoint);
     watch.serve(Some(Serving {
         host: &host,
         defaults: client.listener.defaults(),
         is_acme_challenge: false,
     }));
-    let connected = pool::connect_within(endpoint, target.timeouts.connect, watch).await;
-    let upstream = connected.map_err(|reject| (reject, Ending::Close))?;
+    let (upstream, lease) =
+        connect(worker, client, &target, watch, record).await.map_err(|reject| (reject, Ending::Close))?;
     (record.bytes_in, record.bytes_out) = tunnel::run(channel, upstream, watch).await;
     drop(lease);
     Ok(())
+}
+
+/// Connects to a server of the target; where that fails to another, for nothing was sent yet.
+async fn connect(
+    worker: &Worker,
+    client: &Client,
+    target: &Target,
+    watch: &Watch,
+    record: &mut Record,
+) -> Result<(Channel, Lease), Reject> {
+    let mut tries = Tries::default();
+    loop {
+        let (index, endpoint): (_, &Arc<Endpoint>) = worker.pick(target, (client, None), &tries)?;
+        record.upstream = Some(Arc::clone(&endpoint.label));
+        let lease = Lease::new(endpoint);
+        match endpoint.connect_within(target.timeouts.connect, watch).await {
+            Ok(channel) => {
+                endpoint.standing.answered(200, &endpoint.way, worker.now_ms());
+                return Ok((channel, lease));
+            }
+            Err(reject) => worker.try_next(index, endpoint, reject, &mut tries)?,
+        }
+    }
 }
 
 fn judge_name(
@@ -79,8 +99,7 @@ fn judge_name(
     record: &mut Record,
 ) -> Result<Arc<Target>, Reject> {
     let rules = worker.rules();
-    let is_tcp =
-        |target: &Target| target.endpoints.iter().all(|endpoint| endpoint.scheme == UpstreamScheme::Tcp);
+    let is_tcp = |target: &Target| target.members.iter().all(|member| member.endpoint.is_tcp());
     let site = judge::site(&rules, host);
     let decision =
         judge::decide(&rules, client.listener.defaults(), (host, site), &worker.filings(), worker.today());

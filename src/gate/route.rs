@@ -3,23 +3,27 @@
 //! Exact beats wildcard, the longest wildcard wins; hash look-ups only, so that 100,000 sites cost a
 //! request what one does.
 
+pub mod choose;
+pub mod standing;
+
 use crate::block_page::BlockPages;
-use crate::config::{Balance, HostRule, Mode, SiteTimeouts};
+use crate::config::{Choice, HostRule, Mode, SiteTimeouts};
 use crate::domain::{DomainName, HostForm};
-use crate::gate::pool::Endpoint;
 use crate::verdict::{Region, Scenario};
+use choose::{Ask, Member};
+use standing::Wish;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 /// Where a site's traffic goes, and how.
 #[derive(Debug)]
 pub struct Target {
-    /// Never empty.
-    pub endpoints: Vec<Arc<Endpoint>>,
-    /// How the next endpoint is found.
-    pub balance: Balance,
+    /// Its servers; never empty.
+    pub members: Vec<Member>,
+    /// How the next one is found.
+    pub choice: Choice,
     /// Access here is required whatever the scenario.
     pub origin_here: bool,
     /// This site's own mode.
@@ -88,26 +92,18 @@ impl Routes {
 }
 
 impl Target {
-    /// The endpoint for the next exchange. `client` is a hash of the client's address, `random` any number.
+    /// The server for the next try, by its place among `members`; `None` where there is none left.
     #[must_use]
-    pub fn pick(&self, client: u64, random: u64) -> &Arc<Endpoint> {
-        let among = self.endpoints.len();
-        if among == 1 {
-            return &self.endpoints[0];
+    pub fn pick(&self, ask: &Ask<'_>) -> Option<usize> {
+        choose::choose(&self.members, &self.choice, &self.turn, ask)
+    }
+
+    /// The server of a site that has one alone, if the operator lets it be used.
+    #[must_use]
+    pub fn only(&self) -> Option<usize> {
+        match &self.members[..] {
+            [only] if only.endpoint.standing.wish() == Wish::Up => Some(0),
+            _ => None,
         }
-        let nth = |number: u64| usize::try_from(number % among as u64).unwrap_or(0);
-        let load = |index: &usize| self.endpoints[*index].active.load(Ordering::Relaxed);
-        let index = match self.balance {
-            Balance::RoundRobin => self.turn.fetch_add(1, Ordering::Relaxed) % among,
-            Balance::Hash => nth(client),
-            Balance::LeastConnections => (0..among).min_by_key(load).unwrap_or(0),
-            Balance::P2c => {
-                let one = nth(random);
-                let other =
-                    (one + 1 + usize::try_from((random >> 32) % (among as u64 - 1)).unwrap_or(0)) % among;
-                if load(&other) < load(&one) { other } else { one }
-            }
-        };
-        &self.endpoints[index]
     }
 }

@@ -1,9 +1,10 @@
 //! Everything that a reload may change, made of the config: built aside, swapped whole.
 
 use crate::block_page::{BlockPages, TemplateError};
-use crate::config::{self, Config, Mode, TlsBlocked, Upstream, UpstreamScheme};
+use crate::config::{self, Choice, Config, Mode, Server, TlsBlocked, Upstream, UpstreamScheme, Way};
 use crate::domain::HostForm;
-use crate::gate::pool::{Endpoint, EndpointSlots};
+use crate::gate::endpoint::{Endpoint, Endpoints, Link};
+use crate::gate::route::choose::Member;
 use crate::gate::route::{Route, Routes, Target};
 use crate::verdict::{Policy, Region, Scenario};
 use std::collections::HashMap;
@@ -46,6 +47,8 @@ pub struct Rules {
     pub default_region: Region,
     /// `tls_passthrough` listeners' own upstreams, by listener index.
     pub passthrough: HashMap<usize, Arc<Target>>,
+    /// Every upstream that any of these names, once, in the order of their labels.
+    pub endpoints: Vec<Arc<Endpoint>>,
 }
 
 /// Why rules can't be made of a config.
@@ -73,11 +76,12 @@ impl Rules {
     /// `RulesError`: the old rules stay in force.
     pub fn new(
         config: &Config,
-        slots: &EndpointSlots,
+        endpoints: &Endpoints,
         tls: &Arc<rustls::ClientConfig>,
     ) -> Result<Self, RulesError> {
+        endpoints.prune();
         let mut resolver =
-            Resolver { slots, tls, known: HashMap::new(), all: &config.block_page, pages: Vec::new() };
+            Resolver { endpoints, tls, known: HashMap::new(), all: &config.block_page, pages: Vec::new() };
         let mut routes = Routes::default();
         for site in &config.sites {
             let target = resolver.target(&site.target)?;
@@ -109,6 +113,7 @@ impl Rules {
             default_scenario: config.listeners.first().map_or(Scenario::Web, |listener| listener.scenario),
             default_region: config.listeners.first().map_or(Region::Mainland, |listener| listener.region),
             passthrough,
+            endpoints: resolver.all(),
         })
     }
 }
@@ -123,9 +128,9 @@ impl Rules {
 }
 
 struct Resolver<'a> {
-    slots: &'a EndpointSlots,
+    endpoints: &'a Endpoints,
     tls: &'a Arc<rustls::ClientConfig>,
-    known: HashMap<Upstream, Arc<Endpoint>>,
+    known: HashMap<(Upstream, Way), Arc<Endpoint>>,
     /// What sites' own pages are filled up with.
     all: &'a config::BlockPage,
     /// Those made so far: sites share them.
@@ -134,13 +139,13 @@ struct Resolver<'a> {
 
 impl Resolver<'_> {
     fn target(&mut self, target: &config::SiteTarget) -> Result<Arc<Target>, RulesError> {
+        let mut member = |server: &Server| {
+            let endpoint = self.endpoint(&server.upstream, &target.way)?;
+            Ok::<_, RulesError>(Member::new(endpoint, server.weight, server.is_backup))
+        };
         Ok(Arc::new(Target {
-            endpoints: target
-                .upstreams
-                .iter()
-                .map(|upstream| self.endpoint(upstream))
-                .collect::<Result<_, _>>()?,
-            balance: target.balance,
+            members: target.upstreams.iter().map(&mut member).collect::<Result<_, _>>()?,
+            choice: target.choice.clone(),
             origin_here: target.origin_here,
             mode: target.mode,
             timeouts: target.timeouts,
@@ -160,9 +165,11 @@ impl Resolver<'_> {
     }
 
     fn of_listener(&mut self, upstreams: &[Upstream]) -> Result<Arc<Target>, RulesError> {
+        let mut member =
+            |upstream| Ok::<_, RulesError>(Member::new(self.endpoint(upstream, &Way::default())?, 1, false));
         Ok(Arc::new(Target {
-            endpoints: upstreams.iter().map(|upstream| self.endpoint(upstream)).collect::<Result<_, _>>()?,
-            balance: config::Balance::P2c,
+            members: upstreams.iter().map(&mut member).collect::<Result<_, _>>()?,
+            choice: Choice::default(),
             origin_here: false,
             mode: None,
             timeouts: LISTENER_TIMEOUTS,
@@ -171,8 +178,9 @@ impl Resolver<'_> {
         }))
     }
 
-    fn endpoint(&mut self, upstream: &Upstream) -> Result<Arc<Endpoint>, RulesError> {
-        if let Some(endpoint) = self.known.get(upstream) {
+    fn endpoint(&mut self, upstream: &Upstream, way: &Way) -> Result<Arc<Endpoint>, RulesError> {
+        let key = (upstream.clone(), way.clone());
+        if let Some(endpoint) = self.known.get(&key) {
             return Ok(Arc::clone(endpoint));
         }
         let written = format!("{}:{}", upstream.host, upstream.port);
@@ -183,8 +191,18 @@ impl Resolver<'_> {
             .to_socket_addrs()
             .map_err(|error| RulesError::Unresolved(written, error))?
             .collect();
-        let endpoint = Arc::new(self.slots.endpoint(upstream, addresses, self.tls));
-        self.known.insert(upstream.clone(), Arc::clone(&endpoint));
+        let tls = (upstream.scheme == UpstreamScheme::Https)
+            .then(|| rustls::pki_types::ServerName::try_from(upstream.host.clone()).ok())
+            .flatten()
+            .map(|name| (Arc::clone(self.tls), name));
+        let endpoint = self.endpoints.endpoint(upstream, way, Link { addresses, tls });
+        self.known.insert(key, Arc::clone(&endpoint));
         Ok(endpoint)
+    }
+
+    fn all(self) -> Vec<Arc<Endpoint>> {
+        let mut all: Vec<_> = self.known.into_values().collect();
+        all.sort_by(|one, other| (&one.label, one.slot).cmp(&(&other.label, other.slot)));
+        all
     }
 }

@@ -3,20 +3,22 @@
 
 use crate::cache::{FilingCache, View};
 use crate::gate::Incoming;
+use crate::gate::affinity;
 use crate::gate::body::BodySource;
 use crate::gate::client::Client;
+use crate::gate::endpoint::{Endpoint, Endpoints};
 use crate::gate::exchange::{Exchange, Failure};
 use crate::gate::judge;
 use crate::gate::listen::Admission;
 use crate::gate::pace::Pace;
-use crate::gate::pool::{self, Endpoint, Pool};
+use crate::gate::pool::Pool;
 use crate::gate::record::Record;
 use crate::gate::reject::Reject;
 use crate::gate::request::{BodyLength, RequestHead};
 use crate::gate::route::Target;
+use crate::gate::route::choose::{Ask, MAX_TRIES};
 use crate::gate::rules::Rules;
 use crate::gate::sessions::cut;
-use crate::gate::stream::Channel;
 use crate::gate::tls::CertificateStore;
 use crate::gate::watch::{Clock, Expired, Serving, TICK, Watch};
 use crate::telemetry::{AccessLogSink, LogBuffer, WorkerCounters};
@@ -30,8 +32,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Endpoints of a site that one request may try to connect to.
+/// Servers of a site that one request may try to connect to.
 const MAX_CONNECT_TRIES: usize = 3;
+const _: () = assert!(MAX_CONNECT_TRIES <= MAX_TRIES);
 /// How long a client that sends nothing more is taken to wait for its answer: some say so when their request is
 /// out, but most are gone.
 const HUNG_UP_GRACE: Duration = Duration::from_secs(5);
@@ -51,8 +54,8 @@ pub struct Shared {
     pub admission: Arc<Admission>,
     /// This gate's name in Via.
     pub via: String,
-    /// Tells clients apart for `balance = "hash"`, the same on every worker.
-    pub hash: RandomState,
+    /// Upstreams.
+    pub endpoints: Arc<Endpoints>,
 }
 
 /// A worker.
@@ -142,12 +145,52 @@ impl Worker {
         (mixed ^ (mixed >> 27)).max(1)
     }
 
-    /// The endpoint of the target that is next for this client.
-    pub fn pick<'t>(&self, target: &'t Target, client: &Client) -> &'t Arc<Endpoint> {
-        match &target.endpoints[..] {
-            [only] => only,
-            _ => target.pick(self.shared.hash.hash_one(client.address.ip()), self.next_number()),
+    /// The time on the clock of upstreams' standing.
+    pub fn now_ms(&self) -> u64 {
+        self.shared.endpoints.millis(self.clock.now())
+    }
+
+    /// The server of the target that is next for this client, and its place.
+    ///
+    /// # Errors
+    /// `UpstreamError` where there is none left.
+    pub fn pick<'t>(
+        &self,
+        target: &'t Target,
+        (client, head): (&Client, Option<&RequestHead>),
+        tries: &Tries,
+    ) -> Result<(usize, &'t Arc<Endpoint>), Reject> {
+        let only = if tries.len == 0 { target.only() } else { None };
+        let index = only.or_else(|| {
+            target.pick(&Ask {
+                key: affinity::key(&target.choice, client, head),
+                sticky: None,
+                random: self.next_number(),
+                now_ms: self.now_ms(),
+                tried: tries.tried(),
+            })
+        });
+        let index = index.ok_or(Reject::UpstreamError("every upstream is taken out of use"))?;
+        Ok((index, &target.members[index].endpoint))
+    }
+
+    /// A server failed before anything was sent to it: notes that, and lets another be tried.
+    ///
+    /// # Errors
+    /// The failure itself, where there is no other or enough were tried.
+    pub fn try_next(
+        &self,
+        index: usize,
+        endpoint: &Endpoint,
+        reject: Reject,
+        tries: &mut Tries,
+    ) -> Result<(), Reject> {
+        if !matches!(reject, Reject::UpstreamError(_) | Reject::UpstreamTimeout) {
+            return Err(reject);
         }
+        endpoint.standing.failed(&endpoint.way, self.now_ms());
+        tries.add(index);
+        if tries.len < MAX_CONNECT_TRIES { Ok(()) } else { Err(reject) }
     }
 
     /// Tells log and counters of a finished request.
@@ -171,22 +214,30 @@ impl Worker {
             defaults: client.listener.defaults(),
             is_acme_challenge: judge::is_acme_challenge(request.head),
         }));
-        let endpoint = self.pick(target, client);
-        let mut kept = self.pool.take(endpoint, self.clock.now());
+        let mut tries = Tries::default();
+        let (mut index, mut endpoint) = self.pick(target, (client, Some(request.head)), &tries)?;
+        let mut may_be_kept = true;
         loop {
-            let mut exchange = match kept.take() {
+            let kept = if may_be_kept { self.pool.take(endpoint, self.clock.now()) } else { None };
+            let mut exchange = match kept {
                 Some(mut exchange) => {
-                    exchange.renew(endpoint);
+                    exchange.renew();
                     exchange
                 }
-                None => {
-                    let connecting = Box::pin(self.connect(target, endpoint, request.watch));
-                    let (channel, endpoint) = connecting.await?;
-                    Box::new(Exchange::new(channel, &endpoint))
-                }
+                None => match Box::pin(endpoint.connect_within(target.timeouts.connect, request.watch)).await
+                {
+                    Ok(channel) => Box::new(Exchange::new(channel, endpoint)),
+                    Err(reject) => {
+                        self.try_next(index, endpoint, reject.clone(), &mut tries)?;
+                        let next = self.pick(target, (client, Some(request.head)), &tries);
+                        (index, endpoint) = next.map_err(|_| reject)?;
+                        may_be_kept = true;
+                        continue;
+                    }
+                },
             };
             if self.log.borrow().is_on() {
-                record.upstream = Some(Arc::clone(&exchange.endpoint().label));
+                record.upstream = Some(Arc::clone(&endpoint.label));
             }
             exchange.begin(request.head, &client.onward(&record.host_text(), &self.shared.via));
             match self
@@ -194,15 +245,31 @@ impl Worker {
                 .await
             {
                 Ok(()) => {
+                    self.blame(endpoint, Ok(exchange.head.status));
                     record.answered(exchange.head.status);
                     return Ok(exchange);
                 }
                 // Nothing of a response was seen on a connection that had been kept: it may have been closed
                 // before the request arrived. What is safe to send twice is, once, over a fresh connection.
-                Err(Failure::Stale) if request.head.is_replayable() => {}
+                Err(Failure::Stale) if request.head.is_replayable() => may_be_kept = false,
                 Err(Failure::Stale) => return Err(Reject::UpstreamError("closed a kept connection")),
-                Err(Failure::Reject(reject)) => return Err(reject),
+                Err(Failure::Reject(reject)) => {
+                    self.blame(endpoint, Err(&reject));
+                    return Err(reject);
+                }
             }
+        }
+    }
+
+    /// Tells an endpoint's standing what came of an exchange.
+    fn blame(&self, endpoint: &Endpoint, outcome: Result<u16, &Reject>) {
+        match outcome {
+            Ok(status) if status < 500 && endpoint.standing.is_blameless() => {}
+            Ok(status) => endpoint.standing.answered(status, &endpoint.way, self.now_ms()),
+            Err(Reject::UpstreamError(_) | Reject::UpstreamTimeout) => {
+                endpoint.standing.failed(&endpoint.way, self.now_ms());
+            }
+            Err(_) => {}
         }
     }
 
@@ -258,25 +325,25 @@ impl Worker {
         })
         .await
     }
+}
 
-    /// Connects to `first`, or to another endpoint of the target where that fails: nothing was sent yet.
-    async fn connect(
-        &self,
-        target: &Target,
-        first: &Arc<Endpoint>,
-        watch: &Watch,
-    ) -> Result<(Channel, Arc<Endpoint>), Reject> {
-        let start = target.endpoints.iter().position(|it| Arc::ptr_eq(it, first)).unwrap_or(0);
-        let others =
-            target.endpoints.iter().cycle().skip(start).take(target.endpoints.len().min(MAX_CONNECT_TRIES));
-        let mut failure = Reject::UpstreamError("no endpoint");
-        for endpoint in others {
-            match pool::connect_within(endpoint, target.timeouts.connect, watch).await {
-                Ok(channel) => return Ok((channel, Arc::clone(endpoint))),
-                Err(reject) => failure = reject,
-            }
+/// Servers that a request has tried in vain.
+#[derive(Debug, Default)]
+pub struct Tries {
+    indexes: [usize; MAX_TRIES],
+    len: usize,
+}
+
+impl Tries {
+    fn tried(&self) -> &[usize] {
+        &self.indexes[..self.len]
+    }
+
+    fn add(&mut self, index: usize) {
+        if let Some(place) = self.indexes.get_mut(self.len) {
+            *place = index;
+            self.len += 1;
         }
-        Err(failure)
     }
 }
 

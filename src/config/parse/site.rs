@@ -1,19 +1,11 @@
 //! `[[site]]` and `[default_site]`.
 
-use super::optional;
+use super::{optional, upstream};
 use crate::config::raw::{Place, Section, Value};
-use crate::config::{
-    Balance, HostRule, Mode, Site, SiteTarget, SiteTimeouts, Upstream, UpstreamScheme, value,
-};
+use crate::config::{HostRule, Mode, Site, SiteTarget, SiteTimeouts, UpstreamScheme, value};
 use std::time::Duration;
 
 pub(super) const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("monitor", Mode::Monitor)];
-const BALANCES: [(&str, Balance); 4] = [
-    ("p2c", Balance::P2c),
-    ("round_robin", Balance::RoundRobin),
-    ("least_connections", Balance::LeastConnections),
-    ("hash", Balance::Hash),
-];
 
 /// A site, where its hosts stand, and where its upstreams do.
 pub(super) struct PlacedSite {
@@ -25,7 +17,7 @@ pub(super) struct PlacedSite {
 impl PlacedSite {
     /// Whether TLS goes through it unopened.
     pub(super) fn is_passthrough(&self) -> bool {
-        self.site.target.upstreams.iter().any(|upstream| upstream.scheme == UpstreamScheme::Tcp)
+        self.site.target.upstreams.iter().any(|server| server.upstream.scheme == UpstreamScheme::Tcp)
     }
 }
 
@@ -58,7 +50,7 @@ pub(super) fn default_site(mut section: Section<'_>) -> Option<SiteTarget> {
     section.finish();
     target
         .filter(|(target, upstreams)| {
-            let is_http = target.upstreams.iter().all(|upstream| upstream.scheme != UpstreamScheme::Tcp);
+            let is_http = target.upstreams.iter().all(|server| server.upstream.scheme != UpstreamScheme::Tcp);
             if !is_http {
                 upstreams.refuse(
                     "the default site serves HTTP; name tcp upstreams in the tls_passthrough [[listener]]",
@@ -72,45 +64,26 @@ pub(super) fn default_site(mut section: Section<'_>) -> Option<SiteTarget> {
 /// What both kinds of site share, and the value of `upstreams`.
 fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
     let written = section.required("upstreams", "upstreams = [\"http://10.0.0.1:8080\"]");
-    let upstreams = written.as_ref().map(upstreams).unwrap_or_default();
-    let balance = optional(section, "balance", |value| value.choice("a way to balance", &BALANCES));
+    let upstreams = written.as_ref().map(upstream::servers).unwrap_or_default();
+    let choice = upstream::choice(section);
+    let way = upstream::way(section, &upstreams);
     let origin_here = optional(section, "origin_here", Value::boolean);
     let mode = optional(section, "mode", |value| value.choice("a mode", &MODES));
     let timeouts = timeouts(section.section("timeouts"));
     let block_page = section.section("block_page").map(super::block_page::block_page);
-    section.unsupported("health");
     if let Some(footer) = section.section("footer") {
         refuse_footer(footer);
     }
     let target = SiteTarget {
         upstreams,
-        balance: balance.unwrap_or(Balance::P2c),
+        choice,
+        way,
         origin_here: origin_here.unwrap_or(false),
         mode,
         timeouts,
         block_page,
     };
     Some((target, written?))
-}
-
-fn upstreams(value: &Value<'_>) -> Vec<Upstream> {
-    let items = value.items();
-    if value.is_empty_list() {
-        value.refuse("a site needs an upstream; write one like [\"http://10.0.0.1:8080\"]");
-    }
-    let mut upstreams: Vec<Upstream> = Vec::new();
-    for item in items {
-        let Some(upstream) = item.parse(value::upstream) else { continue };
-        let is_tcp = |upstream: &Upstream| upstream.scheme == UpstreamScheme::Tcp;
-        match upstreams.first() {
-            Some(first) if is_tcp(first) != is_tcp(&upstream) => item.refuse(
-                "the upstreams of one site are all tcp (TLS passes through unopened) or all http, https or h2c; \
-                 use one [[site]] for each",
-            ),
-            _ => upstreams.push(upstream),
-        }
-    }
-    upstreams
 }
 
 fn timeouts(section: Option<Section<'_>>) -> SiteTimeouts {

@@ -1,0 +1,65 @@
+//! What each upstream did, by its label. One that two sites deal with in two ways is shown as one.
+
+use super::Text;
+use crate::gate::endpoint::Endpoint;
+use crate::gate::route::standing::{Standing, Wish};
+use crate::gate::worker::Shared;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Upstreams that have series of their own: beyond, a scrape would cost more than it tells.
+const MAX_UPSTREAMS: usize = 5_000;
+
+type Of<T> = fn(&Standing) -> T;
+
+/// Adds the upstreams' families.
+pub(super) fn render(text: &mut Text, shared: &Shared) {
+    let now_ms = shared.endpoints.millis(Instant::now());
+    let rules = shared.rules.load();
+    let mut by_label: BTreeMap<&str, Vec<&Arc<Endpoint>>> = BTreeMap::new();
+    for endpoint in &rules.endpoints {
+        by_label.entry(&endpoint.label).or_default().push(endpoint);
+    }
+    text.one("upstreams", "gauge", "Upstreams that the config names.", by_label.len());
+    let shown: Vec<_> = by_label.into_iter().take(MAX_UPSTREAMS).collect();
+    let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(&[&Arc<Endpoint>]) -> u64| {
+        text.family(name, kind, help);
+        for (label, endpoints) in &shown {
+            text.sample(name, &format!("{{upstream=\"{label}\"}}"), value(endpoints));
+        }
+    };
+    let is_up = |it: &&Arc<Endpoint>| it.standing.wish() == Wish::Up && it.standing.is_well(now_ms);
+    family("upstream_up", "gauge", "1 while it is used: well, and not taken out by the operator.", &|all| {
+        u64::from(all.iter().all(is_up))
+    });
+    let sums: [(&str, &str, &str, Of<u64>); 8] = [
+        ("upstream_active", "gauge", "Exchanges and tunnels under way.", Standing::active),
+        ("upstream_requests_total", "counter", "Exchanges and tunnels begun.", Standing::total),
+        ("upstream_connections_total", "counter", "Connections made, those of checks among them.", |it| {
+            it.counts().connections.load(Ordering::Relaxed)
+        }),
+        (
+            "upstream_failures_total",
+            "counter",
+            "Connections that could not be made, and exchanges that broke before an answer.",
+            |it| it.counts().failures.load(Ordering::Relaxed),
+        ),
+        ("upstream_retries_total", "counter", "Requests sent again to another after it failed them.", |it| {
+            it.counts().retries.load(Ordering::Relaxed)
+        }),
+        ("upstream_ejections_total", "counter", "Times that it was left out for its failures.", |it| {
+            it.counts().ejections.load(Ordering::Relaxed)
+        }),
+        ("upstream_checks_passed_total", "counter", "Checks that went well.", |it| {
+            it.counts().checks_passed.load(Ordering::Relaxed)
+        }),
+        ("upstream_checks_failed_total", "counter", "Checks that did not go well.", |it| {
+            it.counts().checks_failed.load(Ordering::Relaxed)
+        }),
+    ];
+    for (name, kind, help, of) in sums {
+        family(name, kind, help, &|all| all.iter().map(|endpoint| of(&endpoint.standing)).sum());
+    }
+}

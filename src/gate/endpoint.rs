@@ -1,0 +1,229 @@
+//! An upstream as the whole process knows it: where it is, how it is reached, how it stands. Survives reloads.
+
+use crate::config::{Upstream, UpstreamScheme, Way};
+use crate::gate::reject::Reject;
+use crate::gate::route::standing::{self, Standing, Wish};
+use crate::gate::stream::{Channel, Stream};
+use crate::gate::watch::{Expired, Watch};
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+
+/// One server, in one way of dealing with it.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// As configured, for logs: `http://10.0.0.1:8080`.
+    pub label: Arc<str>,
+    /// Which.
+    pub upstream: Upstream,
+    /// How it is dealt with.
+    pub way: Way,
+    /// How it stands.
+    pub standing: Standing,
+    /// What is needed to connect; swapped as a whole.
+    pub link: ArcSwap<Link>,
+    /// Which address is next.
+    turn: AtomicUsize,
+    /// Its place in every worker's pool.
+    pub slot: usize,
+}
+
+/// Where an endpoint is, and what secures the way there.
+#[derive(Debug)]
+pub struct Link {
+    /// Where it is.
+    pub addresses: Vec<SocketAddr>,
+    /// TLS to it, and the name that its certificate must hold.
+    pub tls: Option<(Arc<rustls::ClientConfig>, rustls::pki_types::ServerName<'static>)>,
+}
+
+/// Every endpoint of this process: the same one for the same upstream and way over all reloads.
+#[derive(Debug)]
+pub struct Endpoints {
+    since: Instant,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    endpoints: HashMap<(Upstream, Way), Arc<Endpoint>>,
+    /// What the operator wants, by label, whatever a reload changes.
+    wishes: HashMap<Arc<str>, Wish>,
+    slots: usize,
+}
+
+impl Default for Endpoints {
+    fn default() -> Self {
+        Self { since: Instant::now(), known: Mutex::default() }
+    }
+}
+
+impl Endpoints {
+    /// `at` on the clock of `Standing`: milliseconds, never 0.
+    #[must_use]
+    pub fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    /// The endpoint of a configured upstream, which is reached by `link` from now on.
+    #[must_use]
+    pub fn endpoint(&self, upstream: &Upstream, way: &Way, link: Link) -> Arc<Endpoint> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (upstream.clone(), way.clone());
+        if let Some(endpoint) = known.endpoints.get(&key) {
+            endpoint.link.store(Arc::new(link));
+            return Arc::clone(endpoint);
+        }
+        let label: Arc<str> = upstream.to_string().into();
+        let standing = Standing::default();
+        if let Some(wish) = known.wishes.get(&label) {
+            standing.set_wish(*wish, self.millis(Instant::now()));
+        }
+        let slot = known.slots;
+        known.slots += 1;
+        let endpoint = Arc::new(Endpoint {
+            label,
+            upstream: upstream.clone(),
+            way: way.clone(),
+            standing,
+            link: ArcSwap::from_pointee(link),
+            turn: AtomicUsize::new(0),
+            slot,
+        });
+        known.endpoints.insert(key, Arc::clone(&endpoint));
+        endpoint
+    }
+
+    /// Forgets those that no rules name any more.
+    pub fn prune(&self) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.endpoints.retain(|_, endpoint| Arc::strong_count(endpoint) > 1);
+    }
+
+    /// What the operator wants of an upstream from now on, over all reloads. Says whether there is such a one.
+    #[must_use]
+    pub fn wish(&self, label: &str, wish: Wish) -> bool {
+        let now_ms = self.millis(Instant::now());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = None;
+        for endpoint in known.endpoints.values().filter(|endpoint| *endpoint.label == *label) {
+            endpoint.standing.set_wish(wish, now_ms);
+            found = Some(Arc::clone(&endpoint.label));
+        }
+        let is_found = found.is_some();
+        if let Some(label) = found {
+            known.wishes.insert(label, wish);
+        }
+        is_found
+    }
+}
+
+/// Counts an exchange as under way until it is ended or dropped.
+#[derive(Debug)]
+pub struct Lease {
+    endpoint: Arc<Endpoint>,
+    is_active: bool,
+}
+
+impl Lease {
+    /// Counts one more.
+    #[must_use]
+    pub fn new(endpoint: &Arc<Endpoint>) -> Self {
+        let mut lease = Self { endpoint: Arc::clone(endpoint), is_active: false };
+        lease.begin();
+        lease
+    }
+
+    /// Counts one more, after an end.
+    pub fn begin(&mut self) {
+        self.end();
+        self.endpoint.standing.begin();
+        self.is_active = true;
+    }
+
+    /// Of what.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Counts one less.
+    pub fn end(&mut self) {
+        if std::mem::take(&mut self.is_active) {
+            self.endpoint.standing.end();
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Endpoint {
+    /// Whether TLS passes through it unopened.
+    #[must_use]
+    pub fn is_tcp(&self) -> bool {
+        self.upstream.scheme == UpstreamScheme::Tcp
+    }
+
+    /// `connect`, as long as `limit` allows.
+    ///
+    /// # Errors
+    /// `UpstreamError`, `UpstreamTimeout`, or `Cut`.
+    pub async fn connect_within(&self, limit: Duration, watch: &Watch) -> Result<Channel, Reject> {
+        watch.within(limit);
+        let mut connecting = pin!(self.connect());
+        let late = |expired| if expired == Expired::Cut { Reject::Cut } else { Reject::UpstreamTimeout };
+        watch.bound(|cx| connecting.as_mut().poll(cx)).await.map_err(late)?
+    }
+
+    /// Opens a connection: to each address in turn, then to the next that answers.
+    ///
+    /// # Errors
+    /// `UpstreamError` where none does.
+    pub async fn connect(&self) -> Result<Channel, Reject> {
+        let link = self.link.load_full();
+        let mut failure = Reject::UpstreamError("no address");
+        for address in link.in_turn(self.turn.fetch_add(1, Ordering::Relaxed)) {
+            match TcpStream::connect(address).await {
+                Ok(tcp) => {
+                    standing::count(&self.standing.counts().connections);
+                    return secure(&link, tcp).await;
+                }
+                Err(_) => failure = Reject::UpstreamError("connect failed"),
+            }
+        }
+        Err(failure)
+    }
+}
+
+impl Link {
+    /// The addresses in the order in which to try them: those of the family that the resolver puts first in turn,
+    /// then the others.
+    fn in_turn(&self, turn: usize) -> impl Iterator<Item = &SocketAddr> {
+        let is_like_first =
+            |it: &&SocketAddr| Some(it.is_ipv4()) == self.addresses.first().map(SocketAddr::is_ipv4);
+        let first = self.addresses.iter().take_while(is_like_first).count();
+        let (preferred, others) = self.addresses.split_at(first);
+        preferred.iter().cycle().skip(turn % first.max(1)).take(first).chain(others)
+    }
+}
+
+async fn secure(link: &Link, tcp: TcpStream) -> Result<Channel, Reject> {
+    // Small writes are whole messages here; an error only means that the peer is gone, which shows soon enough.
+    let _ = tcp.set_nodelay(true);
+    let Some((config, name)) = &link.tls else { return Ok(Channel::new(Stream::Tcp(tcp))) };
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
+    let tls = connector
+        .connect(name.clone(), tcp)
+        .await
+        .map_err(|_| Reject::UpstreamError("TLS handshake failed"))?;
+    Ok(Channel::new(Stream::TlsClient(Box::new(tls))))
+}

@@ -1,0 +1,128 @@
+//! Active checks: one prober for all workers, on the control thread. What it finds is in each endpoint's standing.
+//!
+//! A check is a connection of its own, closed afterwards: it tells whether new connections are served.
+
+use crate::config::{Health, HealthKind};
+use crate::gate::endpoint::Endpoint;
+use crate::gate::http1::head::{self, HeadLimits, ResponseHead};
+use crate::gate::reject::Reject;
+use crate::gate::route::standing::Checked;
+use crate::gate::stream::Stream;
+use crate::gate::worker::Shared;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{Semaphore, watch};
+
+/// How often the prober looks whose check is due.
+const TICK: Duration = Duration::from_millis(50);
+/// Checks under way at once.
+const MAX_CHECKS: usize = 64;
+/// Of an answer's head; its body is not read.
+const LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, fields: 100 };
+
+/// Checks whatever the rules in force want checked, until told to stop.
+pub async fn run(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(MAX_CHECKS));
+    let mut due: HashMap<usize, Instant> = HashMap::new();
+    let mut known = None;
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        }
+        let now = Instant::now();
+        let rules = shared.rules.load_full();
+        if known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &rules)) {
+            let slots: HashSet<usize> = rules.endpoints.iter().map(|endpoint| endpoint.slot).collect();
+            due.retain(|slot, _| slots.contains(slot));
+            known = Some(Arc::clone(&rules));
+        }
+        let checked = rules.endpoints.iter().filter_map(|one| Some((one, one.way.health.as_ref()?)));
+        for (endpoint, health) in checked {
+            if due.get(&endpoint.slot).is_some_and(|at| *at > now) {
+                continue;
+            }
+            // Without a place it stays due.
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { break };
+            due.insert(
+                endpoint.slot,
+                now + spread(health.interval, endpoint.slot, !due.contains_key(&endpoint.slot)),
+            );
+            let (shared, endpoint) = (Arc::clone(&shared), Arc::clone(endpoint));
+            tokio::spawn(async move {
+                check(&shared, &endpoint).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+/// Until the next check. After the first one by a part of it that differs from server to server: checks of many
+/// servers should not come all at once.
+fn spread(interval: Duration, slot: usize, is_first: bool) -> Duration {
+    if !is_first {
+        return interval;
+    }
+    let part = u32::try_from(slot.wrapping_mul(0x9e37) % 256).unwrap_or(0);
+    interval - interval * part / 512
+}
+
+async fn check(shared: &Shared, endpoint: &Endpoint) {
+    let Some(health) = &endpoint.way.health else { return };
+    let outcome = tokio::time::timeout(health.timeout, probe(endpoint, health)).await;
+    let outcome = outcome.unwrap_or(Err("no answer in time"));
+    let now_ms = shared.endpoints.millis(Instant::now());
+    let before = endpoint.standing.checked();
+    if endpoint.standing.check_ended(outcome.is_ok(), (health.healthy, health.unhealthy), now_ms) {
+        match outcome {
+            Ok(()) if before == Checked::Unknown => {}
+            Ok(()) => tracing::info!("upstream {} is well again", endpoint.label),
+            Err(why) => tracing::warn!("upstream {} is not used: its check says: {why}", endpoint.label),
+        }
+    }
+}
+
+async fn probe(endpoint: &Endpoint, health: &Health) -> Result<(), &'static str> {
+    let channel = endpoint.connect().await.map_err(|reject| match reject {
+        Reject::UpstreamError(why) => why,
+        _ => "no connection",
+    })?;
+    match health.kind {
+        HealthKind::Tcp => Ok(()),
+        HealthKind::Http => ask(endpoint, health, channel.stream).await,
+    }
+}
+
+async fn ask(endpoint: &Endpoint, health: &Health, mut stream: Stream) -> Result<(), &'static str> {
+    let broken = |_| "the connection broke";
+    let own = || match endpoint.upstream.host.contains(':') {
+        true => format!("[{}]", endpoint.upstream.host),
+        false => endpoint.upstream.host.clone(),
+    };
+    let host = health.host.clone().unwrap_or_else(own);
+    let request = format!(
+        "GET {} HTTP/1.1\r\nhost: {host}\r\nuser-agent: beian-gate-check\r\naccept: */*\r\nconnection: close\r\n\r\n",
+        health.path
+    );
+    stream.write_all(request.as_bytes()).await.map_err(broken)?;
+    stream.flush().await.map_err(broken)?;
+    let (mut answer, mut response) = (Vec::with_capacity(1024), ResponseHead::default());
+    while response.status < 200 {
+        let found = head::find_end(&answer, 0, LIMITS).map_err(|_| "its answer is malformed")?;
+        if let Some(end) = found {
+            head::parse_response(&answer[..end], LIMITS, &mut response)?;
+            answer.drain(..end);
+        } else if stream.read_buf(&mut answer).await.map_err(broken)? == 0 {
+            return Err("closed before its answer was whole");
+        }
+    }
+    if health.statuses.iter().any(|good| good.contains(&response.status)) {
+        Ok(())
+    } else {
+        Err("a status that is not among the good ones")
+    }
+}
