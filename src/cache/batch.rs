@@ -64,6 +64,18 @@ impl Table {
         outcome
     }
 
+    /// As `set` of one entry after the other.
+    pub(super) fn set_all(&mut self, entries: &[Entry]) {
+        let outcome = self.outcome(entries);
+        if outcome.has_room {
+            self.apply(&outcome);
+        } else {
+            entries.iter().for_each(|entry| {
+                self.set(entry);
+            });
+        }
+    }
+
     /// Does what `outcome` said; nothing may have changed since.
     pub(super) fn apply(&mut self, outcome: &Outcome<'_>) {
         for group in outcome.writes.chunks(AHEAD) {

@@ -162,7 +162,9 @@ impl Shape {
             return false;
         };
         let (field_word, at) = self.field(slot);
-        line.0[field_word].fetch_or(tag >> (u64::BITS - code_bits) << at, Ordering::Relaxed);
+        // One writer: nobody else stores here meanwhile.
+        let fields = line.0[field_word].load(Ordering::Relaxed);
+        line.0[field_word].store(fields | tag >> (u64::BITS - code_bits) << at, Ordering::Relaxed);
         // Last: whoever sees the code sees the field.
         line.0[slot].store(self.with_code(tag << code_bits, code), Ordering::Release);
         true

@@ -26,6 +26,8 @@ const CHUNKS_PER_OCTAVE_BITS: u32 = 3;
 const CHUNKS: usize = 17 << CHUNKS_PER_OCTAVE_BITS;
 /// Parts of the writer's index, so that one growing is soon done.
 const SHARDS: usize = 64;
+/// Bits of an index's slot that hold index and one; the others, some of the record's hash.
+const INDEX_BITS: u32 = MOST_WORDS.ilog2();
 const FIRST_SHARD_SLOTS: usize = 4;
 
 /// An append-only list that never moves what it holds.
@@ -99,7 +101,8 @@ pub(super) struct OddIndex {
     words: usize,
 }
 
-/// Open addressing; 0 is a free slot, else an index and one.
+/// Open addressing; 0 is a free slot, else an index and one below bits of the record's hash, which spare most looks
+/// at other records.
 #[derive(Debug, Default)]
 struct Shard {
     slots: Vec<u32>,
@@ -122,13 +125,13 @@ impl OddIndex {
             shard.grow(records, &self.hasher);
         }
         let is_same = |index| records.read(index, |other, text| (other, text) == (record, odd));
-        let at = match shard.find(hash / SHARDS, is_same) {
+        let at = match shard.find(hash, is_same) {
             Ok(index) => return Some(index),
             Err(free) => free,
         };
         let index = self.words;
         self.words = append(records, index, record, odd)?;
-        shard.slots[at] = u32::try_from(index + 1).unwrap_or_default();
+        shard.slots[at] = tag(hash) | u32::try_from(index + 1).unwrap_or_default();
         shard.used += 1;
         Some(index)
     }
@@ -146,7 +149,7 @@ impl OddIndex {
 
     /// Whether that many records more are sure to have room.
     pub(super) fn has_room_for(&self, records: usize) -> bool {
-        self.words + records.saturating_mul(MOST_WORDS_OF_ONE) <= MOST_WORDS
+        self.words + records.saturating_mul(MOST_WORDS_OF_ONE) < MOST_WORDS
     }
 
     /// Octets that records and index take.
@@ -157,14 +160,14 @@ impl OddIndex {
 }
 
 impl Shard {
-    /// The index that `is_same` is true of, or else the slot where it would be.
-    fn find(&self, start: usize, is_same: impl Fn(usize) -> bool) -> Result<usize, usize> {
-        let mut at = start % self.slots.len();
-        while let Some(index) = usize::try_from(self.slots[at]).unwrap_or_default().checked_sub(1) {
-            if is_same(index) {
+    /// The index of a record with this hash that `is_same` is true of, or else the slot where it would be.
+    fn find(&self, hash: usize, is_same: impl Fn(usize) -> bool) -> Result<usize, usize> {
+        let mut at = hash / SHARDS % self.slots.len();
+        while let Some(index) = index_in(self.slots[at]) {
+            if self.slots[at] >> INDEX_BITS == tag(hash) >> INDEX_BITS && is_same(index) {
                 return Ok(index);
             }
-            at = (at + 1) % self.slots.len();
+            at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
         }
         Err(at)
     }
@@ -172,14 +175,24 @@ impl Shard {
     fn grow(&mut self, records: &OddRecords, hasher: &RandomState) {
         let slots = (self.slots.len() * 3 / 2).max(FIRST_SHARD_SLOTS);
         let old = std::mem::replace(&mut self.slots, vec![0; slots]);
-        for slot in old.into_iter().filter(|&slot| slot != 0) {
-            let index = usize::try_from(slot - 1).unwrap_or_default();
+        for slot in old {
+            let Some(index) = index_in(slot) else { continue };
             let hash = records.read(index, |record, odd| hash(hasher, record, odd));
-            if let Err(free) = self.find(hash / SHARDS, |_| false) {
+            if let Err(free) = self.find(hash, |_| false) {
                 self.slots[free] = slot;
             }
         }
     }
+}
+
+/// The index in a slot; none in a free one.
+fn index_in(slot: u32) -> Option<usize> {
+    usize::try_from(slot & ((1 << INDEX_BITS) - 1)).unwrap_or_default().checked_sub(1)
+}
+
+/// The highest bits of a hash, which choose neither shard nor slot, as a slot's highest.
+fn tag(hash: usize) -> u32 {
+    u32::try_from(hash >> (usize::BITS - 1 - (u32::BITS - INDEX_BITS))).unwrap_or_default() << INDEX_BITS
 }
 
 fn hash(hasher: &RandomState, record: PackedRecord, odd: Option<&str>) -> usize {
@@ -195,7 +208,8 @@ fn append(records: &OddRecords, index: usize, record: PackedRecord, odd: Option<
     octets[1] = u8::try_from(body.len()).ok()?;
     octets[HEAD_OCTETS..HEAD_OCTETS + body.len()].copy_from_slice(body);
     let words = (HEAD_OCTETS + body.len()).div_ceil(WORD_OCTETS);
-    if index + words > MOST_WORDS {
+    // Index and one have to fit a slot.
+    if index + words >= MOST_WORDS {
         return None;
     }
     for (at, word) in octets.chunks_exact(WORD_OCTETS).take(words).enumerate() {

@@ -258,6 +258,8 @@ pub(super) fn normalise(text: &str) -> Option<String> {
             _ => c,
         };
         match half_width.to_ascii_uppercase() {
+            // What nearly all of a number consists of, first.
+            c @ ('0'..='9' | 'A'..='Z' | '-' | '备' | '证' | '号') => normal.push(c),
             c if c.is_whitespace() || c == '\u{200b}' || c == '\u{feff}' => {}
             // `（京）ICP备…`: around a part, never one alone.
             '(' | '〔' if !is_open => is_open = true,

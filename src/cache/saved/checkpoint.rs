@@ -136,7 +136,8 @@ struct Place {
 
 impl Checkpoint {
     /// Reads the file, and checks each record and whose it is. Whether it adds up is for the journal to show.
-    pub(super) fn read(file: &File, provider: &str) -> Result<Self, Unreadable> {
+    /// The table gets room for `expected` filings, should it hold fewer.
+    pub(super) fn read(file: &File, provider: &str, expected: u64) -> Result<Self, Unreadable> {
         let length = file.metadata()?.len();
         let (first, kind) = place(file, 0, length)?;
         if kind == VERSION_1 {
@@ -152,7 +153,7 @@ impl Checkpoint {
         }
         let (parts, last) = parts(file, first, length)?;
         let tail = Tail::take(body_of(file, last, &mut body)?.1)?;
-        let rebuild = Rebuild::new(head.key.clone(), tail.filings);
+        let rebuild = Rebuild::new(head.key.clone(), tail.filings, expected);
         let table = rebuild_all(file, &parts, &rebuild)?;
         let mut table = rebuild.finish(table)?;
         if table.count() != tail.filings {

@@ -4,11 +4,12 @@
 //! was never made sure of. Nothing is appended to a journal that an error or a crash may have left torn.
 
 use super::disk::{Disk, Output};
-use super::record::{Damage, Head, Kind, body_bytes, is_same, open, put, put_summary, seal};
+use super::record::{Damage, Head, Kind, body_bytes, is_same, open, put, put_summary, seal, take_summary};
 use crate::cache::pending::Taken;
 use crate::feed::{EpochKey, Summary};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 const PREFIX: &str = "filings.journal.";
@@ -83,6 +84,19 @@ impl Journal {
     /// Octets of records after the head of one that was begun here.
     pub(super) fn record_bytes(&self) -> u64 {
         self.length - self.head_bytes
+    }
+}
+
+/// How many filings there are at a journal's end, by its last record: a hint, for nothing else is looked at.
+pub(super) fn filings_at_end(path: &Path) -> Option<u64> {
+    let file = File::open(path).ok()?;
+    let mut octets = Vec::new();
+    put(&mut octets, Kind::Mark, |octets| put_summary(octets, &Summary::default()));
+    let start = file.metadata().ok()?.len().checked_sub(octets.len().try_into().ok()?)?;
+    file.read_exact_at(&mut octets, start).ok()?;
+    match open(&octets[4..]) {
+        Ok((Kind::Mark, mut payload)) => Some(take_summary(&mut payload).ok()?.count),
+        _ => None,
     }
 }
 

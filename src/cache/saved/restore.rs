@@ -9,7 +9,6 @@ use super::record::{Damage, Head, Kind, is_same, take_entries, take_summary};
 use super::version_1;
 use crate::cache::Table;
 use crate::feed::{Entry, Summary};
-use crate::filing::PackedRecord;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,8 +39,10 @@ pub(super) fn restore(path: &Path, provider: &str) -> Result<Option<Restored>, U
         Err(error) => return Err(error.into()),
     };
     let directory = path.parent().map(Path::to_owned).unwrap_or_default();
+    let newest = journals(&directory).ok().and_then(|mut numbers| numbers.pop());
+    let expected = newest.and_then(|it| journal::filings_at_end(&directory.join(journal::name(it))));
     let attempt = |stop| {
-        let restored = match Checkpoint::read(&file, provider) {
+        let restored = match Checkpoint::read(&file, provider, expected.unwrap_or_default()) {
             Err(Unreadable::Version1) => return version_1::read(&file, provider).map(Ok),
             result => result?,
         };
@@ -214,11 +215,14 @@ impl Replay {
         }
         let table = &mut self.restored.table;
         match kind {
-            Kind::Batch => take_entries(from, |fingerprint, record, odd| {
-                // Without its text an odd record would be another one; `take_entries` saw to it.
-                table.set(&Entry { fingerprint, record: PackedRecord(record.0), odd: odd.map(Into::into) });
-                Ok(())
-            })?,
+            Kind::Batch => {
+                let mut entries = Vec::new();
+                take_entries(from, |fingerprint, record, odd| {
+                    entries.push(Entry { fingerprint, record, odd: odd.map(Into::into) });
+                    Ok(())
+                })?;
+                table.set_all(&entries);
+            }
             Kind::Mark if from.is_empty() => {}
             _ => return Err(Damage::Malformed("a record that has no place in a journal")),
         }

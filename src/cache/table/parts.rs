@@ -21,6 +21,9 @@ const _: () = assert!(PART_BITS <= RANGE_BITS, "a segment that is built covers w
 pub(in crate::cache) struct Rebuild {
     key: EpochKey,
     depth: u32,
+    /// Filings at first, and what they are to have room for.
+    filings: u64,
+    room: u64,
     odd: Arc<OddRecords>,
     odd_index: Mutex<OddIndex>,
 }
@@ -47,10 +50,17 @@ pub(in crate::cache) struct Built {
 pub(in crate::cache) struct Unfit;
 
 impl Rebuild {
-    /// For a table of about this many filings.
-    pub(in crate::cache) fn new(key: EpochKey, filings: u64) -> Self {
+    /// For a table of about this many filings, with room for `expected` if that is more (a quarter more at most).
+    pub(in crate::cache) fn new(key: EpochKey, filings: u64, expected: u64) -> Self {
         let depth = segments_for(filings).ilog2().min(PART_BITS);
-        Self { key, depth, odd: Arc::default(), odd_index: Mutex::default() }
+        let room = expected.clamp(filings, filings.saturating_add(filings / 4));
+        Self { key, depth, filings, room, odd: Arc::default(), odd_index: Mutex::default() }
+    }
+
+    /// How many filings a segment that holds so many is to have room for.
+    fn room_for(&self, filings: usize) -> usize {
+        let share = u128::from(self.room) * filings as u128 / u128::from(self.filings.max(1));
+        usize::try_from(share).unwrap_or(filings)
     }
 
     /// The place of the segment that covers a part.
@@ -131,7 +141,8 @@ impl Building<'_> {
         let Self { of, place, pairs, ranges } = self;
         let has_room = |records| of.odd_index().has_room_for(records);
         let aside = |record| of.aside(record, None);
-        let (segment, tally) = filled(of.depth, pairs.len(), &pairs, has_room, aside).ok_or(Unfit)?;
+        let (segment, tally) =
+            filled(of.depth, of.room_for(pairs.len()), &pairs, has_room, aside).ok_or(Unfit)?;
         Ok(Built { place, segment, tally, count: pairs.len(), ranges })
     }
 }
