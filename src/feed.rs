@@ -9,6 +9,7 @@ mod key;
 
 pub use frame::{
     Frame, FrameError, FrameReader, MAX_BATCH_ENTRIES, MAX_FRAME_BYTES, MAX_SNAPSHOT_FRAME_ENTRIES,
+    fingerprints_in,
 };
 pub use key::EpochKey;
 

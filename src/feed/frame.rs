@@ -172,6 +172,34 @@ impl Frame {
     }
 }
 
+/// The fingerprints in one whole frame of a snapshot's entries, in their order, without making entries of them.
+///
+/// # Errors
+/// `FrameError`: it is no such frame.
+pub fn fingerprints_in(frame: &[u8]) -> Result<Vec<Fingerprint>, FrameError> {
+    let (head, rest) = frame.split_first_chunk::<4>().ok_or(FrameError::Truncated)?;
+    if usize::try_from(u32::from_le_bytes(*head)) != Ok(rest.len()) {
+        return Err(FrameError::Length(rest.len()));
+    }
+    let (body, sum) = rest.split_last_chunk::<CHECKSUM_BYTES>().ok_or(FrameError::Truncated)?;
+    if checksum(body) != *sum {
+        return Err(FrameError::Checksum);
+    }
+    let Some((b'E', packed)) = body.split_first() else { return Err(FrameError::Malformed("unknown kind")) };
+    let mut plain = take_compressed(&mut Bytes::copy_from_slice(packed))?;
+    let count = usize::try_from(take(&mut plain, 4)?.get_u32_le()).unwrap_or(usize::MAX);
+    let (mut rest, mut fingerprints) = (&plain[..], Vec::with_capacity(count.min(plain.len() / 16)));
+    while let Some((pair, after)) = rest.split_first_chunk::<16>() {
+        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| pair[at + i]));
+        fingerprints.push(Fingerprint(word(0)));
+        let text =
+            if PackedRecord(word(8)).is_odd() { 1 + usize::from(*after.first().unwrap_or(&0)) } else { 0 };
+        rest = after.get(text..).ok_or(FrameError::Malformed("too short"))?;
+    }
+    let is_whole = rest.is_empty() && fingerprints.len() == count;
+    if is_whole { Ok(fingerprints) } else { Err(FrameError::Malformed("entry count")) }
+}
+
 /// Takes octets as they arrive and gives frames as they are whole.
 #[derive(Debug, Default)]
 pub struct FrameReader {
@@ -390,6 +418,23 @@ mod tests {
         reader.push(&wire[..wire.len() - 1]);
         assert_eq!(reader.next_frame(), Ok(None));
         assert_eq!(reader.finish(), Err(FrameError::Truncated));
+    }
+
+    #[test]
+    fn fingerprints_are_those_of_the_entries() {
+        let mut entries: Vec<_> = (1..900).map(|it| entry(it * 77, 1 << 58 | it)).collect();
+        let odd: Box<str> = "京ICP证030173号-1".into();
+        entries[7] =
+            Entry { record: PackedRecord(PackedRecord::ODD | 1 << 58), odd: Some(odd), ..entries[7] };
+        let wanted: Vec<_> = entries.iter().map(|it| it.fingerprint).collect();
+        let whole = Frame::Entries(entries).to_bytes();
+        assert_eq!(fingerprints_in(&whole), Ok(wanted));
+        for at in 0..whole.len() {
+            let mut broken = whole.to_vec();
+            broken[at] ^= 1;
+            assert!(fingerprints_in(&broken).is_err() && fingerprints_in(&whole[..at]).is_err(), "{at}");
+        }
+        assert!(fingerprints_in(&Frame::End.to_bytes()).is_err());
     }
 
     #[test]

@@ -443,10 +443,11 @@ async fn a_snapshot_that_is_cut_goes_on_where_its_last_whole_frame_ended() {
     let cut = |at: usize| Answer::octets("snapshot", whole[..at].to_vec(), Then::End);
     let registry = FakeRegistry::start(vec![cut(head + 5)], new_state()).await;
     let world = World::start(registry.url(), directory.path());
-    until("the state", || world.cache.position() == Some(at(1, 7))).await;
+    // It is counted once it shows.
+    until("the state", || world.stats.snapshots.load(Ordering::Relaxed) == 1).await;
+    assert_eq!(world.cache.position(), Some(at(1, 7)));
     assert_eq!(registry.ranges(), [None, Some(format!("bytes={head}-"))]);
     assert_eq!(world.stats.resumed_snapshots.load(Ordering::Relaxed), 1);
-    assert_eq!(world.stats.snapshots.load(Ordering::Relaxed), 1);
     world.stop().await;
 }
 

@@ -11,9 +11,9 @@ pub(super) use sort::Sorter;
 pub(super) use write::BaseWriter;
 
 use crate::feed::{
-    Digest, Entry, EpochKey, Fingerprint, Frame, FrameReader, MAX_FRAME_BYTES, RANGES, Summary, range_of,
+    Digest, Entry, EpochKey, Fingerprint, Frame, FrameReader, MAX_FRAME_BYTES, RANGES, Summary,
+    fingerprints_in, range_of,
 };
-use std::collections::HashSet;
 use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
@@ -200,16 +200,21 @@ impl Base {
         BaseError::Io { path: self.path.clone(), source }
     }
 
+    /// A frame as it travels. Blocks.
+    fn frame_octets(&self, number: u32) -> Result<Vec<u8>, BaseError> {
+        let at = usize::try_from(number).ok().and_then(|it| self.index.frames.get(it));
+        let &(offset, length) =
+            at.ok_or_else(|| BaseError::Damaged { path: self.path.clone(), problem: "no such frame" })?;
+        self.octets(offset, usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
     /// A frame's entries. Blocks.
     fn frame(&self, number: u32) -> Result<Vec<Entry>, BaseError> {
-        let damaged = |problem| BaseError::Damaged { path: self.path.clone(), problem };
-        let at = usize::try_from(number).ok().and_then(|it| self.index.frames.get(it));
-        let &(offset, length) = at.ok_or_else(|| damaged("no such frame"))?;
         let mut reader = FrameReader::default();
-        reader.push(&self.octets(offset, usize::try_from(length).unwrap_or(usize::MAX))?);
+        reader.push(&self.frame_octets(number)?);
         match reader.next_frame() {
             Ok(Some(Frame::Entries(entries))) => Ok(entries),
-            _ => Err(damaged("a frame is broken")),
+            _ => Err(BaseError::Damaged { path: self.path.clone(), problem: "a frame is broken" }),
         }
     }
 
@@ -219,19 +224,30 @@ impl Base {
     }
 
     /// Whether any of these is the fingerprint of a filed name. Blocks.
-    pub(super) fn has_any(self: &Arc<Self>, mut wanted: Vec<Fingerprint>) -> Result<bool, BaseError> {
+    pub(super) fn has_any(&self, mut wanted: Vec<Fingerprint>) -> Result<bool, BaseError> {
         wanted.sort_unstable();
-        let mut reader = self.ranges();
+        let mut held: Vec<(u32, Vec<Fingerprint>)> = Vec::new();
         for of_range in wanted.chunk_by(|a, b| range_of(*a) == range_of(*b)) {
-            let of_range: HashSet<_> = of_range.iter().copied().collect();
-            let mut is_found = false;
-            let range = of_range.iter().next().map(|it| range_of(*it)).unwrap_or_default();
-            reader.each(range, |entry| is_found |= of_range.contains(&entry.fingerprint))?;
-            if is_found {
+            let Some(range) = of_range.first().map(|it| range_of(*it)) else { continue };
+            let (first, end) = self.index.ranges[range];
+            held.retain(|(number, _)| (first..end).contains(number));
+            for number in first..end {
+                if !held.iter().any(|it| it.0 == number) {
+                    held.push((number, self.fingerprints(number)?));
+                }
+            }
+            let is_filed = |it: &Fingerprint| held.iter().any(|(_, filed)| filed.binary_search(it).is_ok());
+            if of_range.iter().any(is_filed) {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// A frame's fingerprints, sorted. Blocks.
+    fn fingerprints(&self, number: u32) -> Result<Vec<Fingerprint>, BaseError> {
+        let damaged = |_| BaseError::Damaged { path: self.path.clone(), problem: "a frame is broken" };
+        fingerprints_in(&self.frame_octets(number)?).map_err(damaged)
     }
 }
 

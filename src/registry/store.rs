@@ -13,6 +13,7 @@ macro_rules! document_columns {
 
 mod log;
 mod rows;
+mod scan;
 mod schema;
 mod stage;
 mod swap;
@@ -283,7 +284,8 @@ pub(super) async fn scan(
     Ok(())
 }
 
-pub(super) use log::{Run, changes_after, scan_runs};
+pub(super) use log::changes_after;
+pub(super) use scan::{Run, scan_runs};
 pub(super) use stage::{ROWS as STAGED_ROWS, RefusedRow, Stage};
 pub(super) use swap::{Differences, Swapped, Terms};
 pub(super) use write::{Author, Committed, Reach, new_epoch, now_ms, read_meta, write};

@@ -69,12 +69,22 @@ impl Sorter {
         self,
         mut take: impl FnMut(Entry) -> Result<(), BaseError>,
     ) -> Result<(), BaseError> {
-        for bucket in self.buckets {
-            let entries = bucket.sorted();
-            let entries = entries.map_err(|source| BaseError::Io { path: self.path.clone(), source })?;
-            entries.into_iter().try_for_each(&mut take)?;
-        }
-        Ok(())
+        let Self { buckets, path, .. } = self;
+        std::thread::scope(|scope| {
+            // The next bucket is sorted while this one is taken.
+            let (send, sorted) = std::sync::mpsc::sync_channel(0);
+            // Whoever takes no more says why.
+            let sort = move || {
+                let _ = buckets.into_iter().map(Bucket::sorted).try_for_each(|it| send.send(it));
+            };
+            let thread = std::thread::Builder::new().name("sort".into()).spawn_scoped(scope, sort);
+            thread.map_err(|source| BaseError::Io { path: path.clone(), source })?;
+            for entries in sorted {
+                let entries = entries.map_err(|source| BaseError::Io { path: path.clone(), source })?;
+                entries.into_iter().try_for_each(&mut take)?;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -1,50 +1,8 @@
-//! What the feed reads: all filings without what no gate needs, and the change log.
+//! The change log, as the feed reads it.
 
 use super::StoreError;
-use super::rows::Decoder;
 use crate::registry::model::{Change, Document, PutBody};
-use futures_util::TryStreamExt;
 use sqlx::{Row, SqliteConnection};
-use std::sync::Arc;
-use tokio::sync::mpsc;
-
-/// As `rows::COLUMNS`, without what is known about a filing beside what decides.
-const COLUMNS: &str = "SELECT d.domain, d.state, COALESCE(d.site, d.former_number), \
-    COALESCE(d.own_access, \
-        (SELECT json_group_object(a.provider, a.state) FROM accesses a WHERE a.site = d.site)) \
-    FROM domains d";
-/// Documents in a run.
-const RUN: usize = 1024;
-
-/// A part of a scan.
-pub(in crate::registry) enum Run {
-    Documents(Vec<(Arc<str>, Document)>),
-    /// Nothing is missing.
-    End,
-}
-
-/// Sends every document, by runs, then the end; ends early where nobody listens any more.
-pub(in crate::registry) async fn scan_runs(
-    connection: &mut SqliteConnection,
-    to: mpsc::Sender<Run>,
-) -> Result<(), StoreError> {
-    let mut rows = sqlx::query(COLUMNS).fetch(connection);
-    let (mut decoder, mut run) = (Decoder::default(), Vec::with_capacity(RUN));
-    while let Some(row) = rows.try_next().await? {
-        run.push(decoder.decode_deciding(&row)?);
-        if run.len() < RUN {
-            continue;
-        }
-        let run = std::mem::replace(&mut run, Vec::with_capacity(RUN));
-        if to.send(Run::Documents(run)).await.is_err() {
-            // Whoever stopped listening says why.
-            return Ok(());
-        }
-    }
-    let _ = to.send(Run::Documents(run)).await;
-    let _ = to.send(Run::End).await;
-    Ok(())
-}
 
 /// The first changes after `seq`, each with when it was committed.
 pub(in crate::registry) async fn changes_after(

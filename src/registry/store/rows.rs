@@ -42,12 +42,25 @@ impl Decoder {
 
     /// What decides of the document in a row: its first four columns.
     pub(super) fn decode_deciding(&mut self, row: &SqliteRow) -> Result<(Arc<str>, Document), StoreError> {
-        let domain: &str = row.try_get(0)?;
-        let state: &str = row.try_get(1)?;
+        let number: Option<&str> = row.try_get(2)?;
+        let access: Option<&str> = row.try_get(3)?;
+        self.decode_fields([
+            row.try_get(0)?,
+            row.try_get(1)?,
+            number.unwrap_or_default(),
+            access.unwrap_or_default(),
+        ])
+    }
+
+    /// The document of these fields: domain, state, number and accesses, empty where there are none.
+    pub(super) fn decode_fields(
+        &mut self,
+        [domain, state, number, access]: [&str; 4],
+    ) -> Result<(Arc<str>, Document), StoreError> {
         let state: FilingState =
             state.parse().map_err(|_| StoreError::Corrupt(format!("state `{state}` of {domain}")))?;
-        let number: Option<&str> = row.try_get(2)?;
-        let access = self.access(row.try_get(3)?, domain)?;
+        let number = Some(number).filter(|it| !it.is_empty());
+        let access = self.access(Some(access).filter(|it| !it.is_empty()), domain)?;
         let document = Document { number: number.map(Into::into), state, access, about: About::default() };
         Ok((domain.into(), document))
     }

@@ -6,7 +6,8 @@ use sqlx::{Connection, SqliteConnection};
 const APPLICATION_ID: i64 = 0x4245_4941;
 
 /// Never edit one that was released: append.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE meta (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     epoch INTEGER NOT NULL,
@@ -48,7 +49,13 @@ CREATE TABLE changes (
     before TEXT,
     after TEXT
 ) STRICT;
-"];
+",
+    "
+-- With the state the index says all that the feed reads of a name with a site.
+DROP INDEX domains_by_site;
+CREATE INDEX domains_by_site ON domains (site, state) WHERE site IS NOT NULL;
+",
+];
 
 /// Why the schema is not what this version works with.
 #[derive(Debug, thiserror::Error)]
