@@ -2,6 +2,7 @@
 //!
 //! Everything that can fail because of config or machine fails before the first connection is taken.
 
+mod aside;
 mod banner;
 mod demo_upstream;
 mod dev_certificates;
@@ -53,12 +54,8 @@ pub fn run(config: &Config) -> Result<()> {
     let (stop, stopping) = watch::channel(false);
     let sockets = bind_all(&config.listeners, workers)?;
     let others = Others::bind(config)?;
-    let source = embedded::start(config, &stopping)?;
-    let control = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("control")
-        .enable_all()
-        .build()?;
+    let source = embedded::start(config, &stopping, embedded::Beside::Gate)?;
+    let control = control()?;
     let _entered = control.enter();
     let (follower, cache, stats) = follow(config, &source)?;
     let reloader = reload::Reloader::new()?;
@@ -95,6 +92,13 @@ pub fn run(config: &Config) -> Result<()> {
         let _ = thread.join();
     }
     Ok(())
+}
+
+/// Where follower, admin and reloading run.
+fn control() -> Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    aside::blocking_aside(&mut builder, "control");
+    Ok(builder.worker_threads(1).enable_all().build()?)
 }
 
 /// What is served beside the listeners.
@@ -187,7 +191,7 @@ fn share(config: &Config, reloader: &reload::Reloader, cache: Arc<FilingCache>) 
 pub fn serve_registry(config: &Config) -> Result<()> {
     install();
     let (stop, stopping) = watch::channel(false);
-    let source = embedded::start(config, &stopping)?;
+    let source = embedded::start(config, &stopping, embedded::Beside::Nothing)?;
     let address = source.address.context("`registry serve` needs a [registry.embedded] section")?;
     let mut out = std::io::stdout().lock();
     writeln!(

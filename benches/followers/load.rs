@@ -1,6 +1,6 @@
 //! Requests to the gate at a fixed rate over one kept connection, and what each costs the gate.
 
-use super::process::cpu_of;
+use super::process::cpu_of_workers;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,10 +88,10 @@ impl Load {
     /// What it sees while something goes on, and what that comes to.
     pub(crate) async fn window<T>(&self, during: impl Future<Output = T>) -> (Window, T) {
         self.latencies.lock().unwrap().clear();
-        let before = cpu_of(self.gate_pid);
+        let before = cpu_of_workers(self.gate_pid);
         let value = during.await;
         let latencies = std::mem::take(&mut *self.latencies.lock().unwrap());
-        (Window { latencies, cpu: cpu_of(self.gate_pid) - before }, value)
+        (Window { latencies, cpu: cpu_of_workers(self.gate_pid) - before }, value)
     }
 }
 
@@ -107,7 +107,7 @@ impl Window {
         let count = self.latencies.len().max(1);
         let at = |share: usize| self.latencies.get((count - 1) * share / 100).copied().unwrap_or_default();
         println!(
-            "{what}: {count} requests, p50 {:.1?}, p99 {:.1?}, max {:.1?}; {:.1?} CPU each, all that the gate did included",
+            "{what}: {count} requests, p50 {:.1?}, p99 {:.1?}, max {:.1?}; {:.1?} CPU of the worker each",
             at(50),
             at(99),
             at(100),

@@ -75,10 +75,30 @@ impl Drop for Process {
 }
 
 /// Processor time of a process, in user and kernel (proc(5), fields 14 and 15).
-pub(crate) fn cpu_of(pid: u32) -> Duration {
+fn cpu_of(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let after_name = stat.rsplit(')').next().unwrap();
     let ticks: u64 =
         after_name.split_whitespace().skip(11).take(2).map(|it| it.parse::<u64>().unwrap()).sum();
     Duration::from_millis(ticks * 1000 / TICKS)
+}
+
+/// Processor time of a gate's workers, without what its other threads took.
+pub(crate) fn cpu_of_workers(pid: u32) -> Duration {
+    let of_worker = |task: std::fs::DirEntry| {
+        let is_worker = std::fs::read_to_string(task.path().join("comm")).ok()?.starts_with("worker-");
+        // Nanoseconds on a processor come first.
+        let stat = std::fs::read_to_string(task.path().join("schedstat")).ok().filter(|_| is_worker)?;
+        stat.split(' ').next()?.parse::<u64>().ok()
+    };
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    Duration::from_nanos(tasks.map(|task| task.unwrap()).filter_map(of_worker).sum())
+}
+
+/// Lets the threads of a process that stands for other machines run when nobody else wants to.
+pub(crate) fn step_aside(pid: u32) {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let thread = task.unwrap().file_name().to_str().unwrap().parse().unwrap();
+        rustix::process::setpriority_process(rustix::process::Pid::from_raw(thread), 19).unwrap();
+    }
 }

@@ -1,6 +1,7 @@
 //! Where filings come from: a registry elsewhere, or one in this process on threads of its own, which is
 //! followed over its real HTTP API like any other.
 
+use super::aside;
 use crate::config::{Config, EmbeddedRegistry, Registry};
 use crate::registry;
 use anyhow::{Context, Result};
@@ -30,8 +31,16 @@ impl Source {
     }
 }
 
+/// What else this process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// Serves requests, which come first.
+    Gate,
+    Nothing,
+}
+
 /// Starts the embedded registry where the config asks for one.
-pub(super) fn start(config: &Config, stopping: &watch::Receiver<bool>) -> Result<Source> {
+pub(super) fn start(config: &Config, stopping: &watch::Receiver<bool>, beside: Beside) -> Result<Source> {
     match config
         .registry
         .as_ref()
@@ -44,23 +53,36 @@ pub(super) fn start(config: &Config, stopping: &watch::Receiver<bool>) -> Result
             address: None,
             thread: None,
         }),
-        Registry::Embedded(embedded) => start_embedded(embedded, stopping.clone()),
+        Registry::Embedded(embedded) => start_embedded(embedded, stopping.clone(), beside),
     }
 }
 
-fn start_embedded(embedded: &EmbeddedRegistry, stopping: watch::Receiver<bool>) -> Result<Source> {
+fn start_embedded(
+    embedded: &EmbeddedRegistry,
+    stopping: watch::Receiver<bool>,
+    beside: Beside,
+) -> Result<Source> {
     let socket = super::bind_one(embedded.address, "registry.embedded.address")?;
     let address = socket.local_addr()?;
+    let step_aside = move || {
+        if beside == Beside::Gate {
+            aside::step_aside();
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("registry")
+        .on_thread_start(step_aside)
         .enable_all()
         .build()?;
-    let registry = runtime.block_on(open(embedded, address))?;
+    // On the runtime's own thread: the database's are started by it, and have its priority.
+    let opening = embedded.clone();
+    let registry = runtime.block_on(runtime.spawn(async move { open(&opening, address).await }))??;
     let options = registry::Options { token: embedded.token.clone() };
-    let thread = std::thread::Builder::new()
-        .name("registry-main".into())
-        .spawn(move || serve(&runtime, &registry, socket, options, stopping))?;
+    let thread = std::thread::Builder::new().name("registry-main".into()).spawn(move || {
+        step_aside();
+        serve(&runtime, &registry, socket, options, stopping);
+    })?;
     Ok(Source {
         url: format!("http://{address}"),
         token: embedded.token.clone(),

@@ -15,6 +15,8 @@ use tokio::time::timeout;
 
 /// The most filings that a repair may bring; where more differ, a snapshot does better.
 const MAX_REPAIR_ENTRIES: usize = 4 << 20;
+/// A batch of more entries is applied by another thread. Few enough that these cost less than a millisecond.
+const MAX_INLINE_ENTRIES: usize = if cfg!(test) { 8 } else { 512 };
 
 impl Follower {
     /// Takes the whole state, and shows it if it adds up. What a cut leaves is gone on with next time.
@@ -87,7 +89,7 @@ impl Follower {
             let now = now();
             match next.ok_or(Failure::Ended)? {
                 Frame::Batch { after, entries, summary } => {
-                    self.take_batch(&Batch { after, entries: &entries, summary }, now)?;
+                    self.take_batch(Changes { after, entries, summary }, now).await?;
                 }
                 Frame::Heartbeat(summary) if is_first && !std::mem::take(&mut is_first_current) => {
                     self.cache.agree(&summary)?;
@@ -109,9 +111,10 @@ impl Follower {
         }
     }
 
-    fn take_batch(&mut self, batch: &Batch<'_>, now: Instant) -> Result<(), Failure> {
-        let bounds = &self.bounds;
-        match self.cache.apply(batch, now, |effect| bounds.permits(effect, now)) {
+    async fn take_batch(&mut self, changes: Changes, now: Instant) -> Result<(), Failure> {
+        let changes = Arc::new(changes);
+        let batch = &changes.batch();
+        match self.apply(&changes, now).await? {
             Ok(Taken::Applied(effect)) => {
                 self.applied(effect, now);
                 self.saver.want(false);
@@ -131,6 +134,18 @@ impl Follower {
         count(&self.stats.batches);
         self.stats.changes.fetch_add(batch.entries.len().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Verifies and applies changes; many of them away from whoever else is served here.
+    async fn apply(&self, changes: &Arc<Changes>, now: Instant) -> Result<Result<Taken, Refusal>, Failure> {
+        if changes.entries.len() <= MAX_INLINE_ENTRIES {
+            let bounds = &self.bounds;
+            return Ok(self.cache.apply(&changes.batch(), now, |effect| bounds.permits(effect, now)));
+        }
+        let (cache, bounds, changes) = (Arc::clone(&self.cache), self.bounds.clone(), Arc::clone(changes));
+        let apply = move || cache.apply(&changes.batch(), now, |effect| bounds.permits(effect, now));
+        // A panic in there would be a bug; it is a failed stream here.
+        tokio::task::spawn_blocking(apply).await.map_err(|_| Failure::Ended)
     }
 
     fn take_heartbeat(&mut self, summary: &Summary, now: Instant) -> Result<(), Failure> {
@@ -202,6 +217,19 @@ impl Follower {
                 next = &mut next => return next.map_err(|_| Failure::Silent(patience))?,
             }
         }
+    }
+}
+
+/// A batch as it came.
+struct Changes {
+    after: Position,
+    entries: Vec<Entry>,
+    summary: Summary,
+}
+
+impl Changes {
+    fn batch(&self) -> Batch<'_> {
+        Batch { after: self.after, entries: &self.entries, summary: self.summary }
     }
 }
 
