@@ -12,9 +12,10 @@ use crate::follow::{FollowStats, HeldUpdate, Word};
 use crate::gate::judge;
 use crate::gate::worker::Shared;
 use crate::serve::{self, Guard, Shown};
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, Reload};
 use crate::verdict::{Question, Region, Scenario};
 use answer::VerdictAnswer;
+use arc_swap::ArcSwap;
 use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
@@ -63,7 +64,7 @@ struct Inner {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
     stats: Arc<FollowStats>,
-    addresses: Addresses,
+    addresses: Arc<ArcSwap<Addresses>>,
     guard: Guard,
     started: Instant,
 }
@@ -75,7 +76,7 @@ impl Admin {
         shared: Arc<Shared>,
         counters: Arc<Counters>,
         stats: Arc<FollowStats>,
-        addresses: Addresses,
+        addresses: Arc<ArcSwap<Addresses>>,
         token: Option<String>,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -124,6 +125,9 @@ impl Admin {
 
     /// Why the gate has no filings that it may rely on; `None` when it has.
     fn unready(&self) -> Option<&'static str> {
+        if self.0.shared.life.is_draining() {
+            return Some("draining: this process ends once its requests are done");
+        }
         let status = self.cache().status();
         if status.position.epoch == 0 {
             return Some("never synced: no filing data yet");
@@ -159,7 +163,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 }
 
 async fn status(State(admin): State<Admin>) -> Json<serde_json::Value> {
-    let (status, addresses) = (admin.cache().status(), &admin.0.addresses);
+    let (status, addresses) = (admin.cache().status(), admin.0.addresses.load());
     let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
     let protocol = |protocol: Protocol| match protocol {
         Protocol::Http => "http",
@@ -173,6 +177,8 @@ async fn status(State(admin): State<Admin>) -> Json<serde_json::Value> {
         .collect();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "reload": admin.0.shared.life.last_reload().as_ref().map(reload),
         "uptime_s": admin.0.started.elapsed().as_secs(),
         "ready": admin.unready().is_none(),
         "reason": admin.unready(),
@@ -220,6 +226,15 @@ async fn verdict(State(admin): State<Admin>, Query(asked): Query<Asked>) -> Resp
     let decision = crate::verdict::decide(&question, &rules.policy, &admin.cache().at(Instant::now()));
     Json(VerdictAnswer::new(&asked.host, &question, &decision, "gate", admin.cache().synced_at()))
         .into_response()
+}
+
+/// The last reload as `/v1/status` shows it.
+fn reload(reload: &Reload) -> serde_json::Value {
+    json!({
+        "at": jiff::Timestamp::try_from(reload.at).ok().map(|at| at.to_string()),
+        "is_in_force": reload.error.is_none(),
+        "error": reload.error,
+    })
 }
 
 /// A held update as `/v1/status` shows it.

@@ -7,34 +7,52 @@ mod banner;
 mod demo_upstream;
 mod dev_certificates;
 mod embedded;
+mod hand_over;
+mod listeners;
+mod others;
 mod reload;
+mod running;
+mod service_manager;
 pub mod whereabouts;
 mod workers;
 
-use crate::admin::{Addresses, Admin};
+use crate::admin::Admin;
 use crate::cache::{FilingCache, Staleness};
 use crate::config::{AccessLog, Config};
 use crate::follow::{FollowOptions, FollowStats, Follower};
 use crate::gate::health;
-use crate::gate::listen::{self, Admission};
+use crate::gate::listen::Admission;
 use crate::gate::rules::Rules;
 use crate::gate::tls::CertificateStore;
 use crate::gate::worker::Shared;
 use crate::telemetry::{AccessLogSink, AccessLogWriter, Counters};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
+use embedded::Beside;
+use hand_over::Predecessor;
+use listeners::{Inherited, Layout};
+use others::Others;
+use running::{End, Running};
 use std::io::{IsTerminal as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task;
-use workers::{Sockets, Workers, bind_all};
+use workers::{Drain, Orders, Workers};
 
-/// On Linux, MIPS aside.
-const SIGXFSZ: i32 = 25;
+/// How long connections that wait for a next request may still send one: at the end of the gate, where clients find
+/// nobody else, and at a hand-over, where nobody is in a hurry.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGER_HANDED_OVER: Duration = Duration::from_secs(5);
+/// How long a process that takes over waits for filings, where the old one had some and the saved state does not.
+const SYNC_TIME: Duration = Duration::from_secs(30);
+/// How often that is looked at.
+const SYNC_POLL: Duration = Duration::from_millis(10);
+/// At least, for what ends after the workers: a last save, answers of the admin API.
+const LEAST_TIME: Duration = Duration::from_secs(5);
 
 /// Runs the gate, and whatever else the config asks for in this process, until a signal ends it.
 ///
@@ -42,55 +60,22 @@ const SIGXFSZ: i32 = 25;
 /// What could not be built; nothing is left running then.
 pub fn run(config: &Config) -> Result<()> {
     install();
-    // A worker for each core where the config does not say.
-    let workers = match config.workers {
-        0 => std::thread::available_parallelism().map_or(1, Into::into),
-        workers => workers,
-    };
-    if let Some(development) = &config.development {
-        dev_certificates::ensure(&config.tls.directory, &development.certificates)
-            .context("development certificates")?;
-    }
-    let (stop, stopping) = watch::channel(false);
-    let sockets = bind_all(&config.listeners, workers)?;
-    let others = Others::bind(config)?;
-    let source = embedded::start(config, &stopping, embedded::Beside::Gate)?;
+    let mut built = Built::new(config)?;
     let control = control()?;
     let _entered = control.enter();
-    let (follower, cache, stats) = follow(config, &source)?;
-    let reloader = reload::Reloader::new()?;
-    let shared = share(config, &reloader, cache)?;
-    let counters = Arc::new(Counters::default());
-    let (log, log_thread) = access_log(&config.log.access)?;
-    let addresses = others.addresses(&sockets, source.address)?;
-    let token = config.admin.as_ref().and_then(|admin| admin.token.clone());
-    let admin = Admin::new(Arc::clone(&shared), Arc::clone(&counters), stats, addresses.clone(), token);
-    let mut served = others.serve(&control, admin, &stopping);
-    served.push(control.spawn(follower.run(stopping.clone())));
-    served.push(control.spawn(health::run(Arc::clone(&shared), stopping.clone())));
-    let workers = Workers::start(sockets, &shared, &counters, log, &stopping, config.limits.drain_timeout)?;
-    if let Some(address) = addresses.admin
-        && let Err(error) = whereabouts::publish(&config.cache.directory, address)
-    {
-        tracing::warn!("can't say in {} where the admin API is: {error}", config.cache.directory.display());
+    let predecessor = built.predecessor.take();
+    // Data directory and database are the old process's until here.
+    let expects_filings = predecessor.as_ref().map(Predecessor::prepared).transpose()?.unwrap_or(false);
+    let mut serving = built.serve(config, &control, expects_filings)?;
+    // A signal that comes as soon as this process is said to be ready finds it listening for signals.
+    let signals = running::Signals::new()?;
+    if let Some(predecessor) = predecessor {
+        predecessor.ready()?;
     }
-    banner::show(config, &addresses)?;
-
-    control.block_on(until_told_to_stop(&reloader, config, &shared))?;
-    tracing::info!("draining");
-    stop.send_replace(true);
-    workers.join();
-    let ended = async {
-        for task in served {
-            let _ = task.await;
-        }
-    };
-    let _ = control.block_on(async { tokio::time::timeout(config.limits.drain_timeout, ended).await });
-    whereabouts::withdraw(&config.cache.directory);
-    source.join();
-    if let Some(thread) = log_thread {
-        let _ = thread.join();
-    }
+    banner::show(config, &serving.running.shown.load())?;
+    service_manager::ready();
+    let end = control.block_on(serving.running.until_the_end(signals))?;
+    serving.drain(config, &control, end);
     Ok(())
 }
 
@@ -101,48 +86,149 @@ fn control() -> Result<Runtime> {
     Ok(builder.worker_threads(1).enable_all().build()?)
 }
 
-/// What is served beside the listeners.
-struct Others {
-    admin: Option<TcpListener>,
-    demo: Option<TcpListener>,
+/// What is built before anything is taken that one process alone may have.
+struct Built {
+    predecessor: Option<Predecessor>,
+    workers: usize,
+    layout: Layout,
+    others: Others,
+    source: embedded::Source,
+    reloader: reload::Reloader,
+    rules: Rules,
+    certificates: CertificateStore,
 }
 
-impl Others {
-    fn bind(config: &Config) -> Result<Self> {
-        let admin =
-            config.admin.as_ref().map(|admin| bind_one(admin.address, "admin.address")).transpose()?;
-        let demo = config.development.as_ref().and_then(|development| development.upstream);
-        let demo = demo.map(|address| bind_one(address, "development.upstream")).transpose()?;
-        Ok(Self { admin, demo })
+impl Built {
+    fn new(config: &Config) -> Result<Self> {
+        let (predecessor, mut inherited) = Predecessor::meet()?;
+        // A worker for each core where the config does not say.
+        let workers = match config.workers {
+            0 => std::thread::available_parallelism().map_or(1, Into::into),
+            workers => workers,
+        };
+        if let Some(development) = &config.development {
+            dev_certificates::ensure(&config.tls.directory, &development.certificates)
+                .context("development certificates")?;
+        }
+        let layout = Layout::new(&config.listeners, workers, &mut inherited, &Layout::default())?;
+        let others = Others::bind(config, &mut inherited)?;
+        let source = embedded::Source::new(config, &mut inherited, Beside::Gate)?;
+        inherited.finish();
+        let reloader = reload::Reloader::new()?;
+        let (rules, certificates) = reloader.build(config)?;
+        Ok(Self { predecessor, workers, layout, others, source, reloader, rules, certificates })
     }
 
-    fn addresses(&self, sockets: &Sockets, registry: Option<SocketAddr>) -> Result<Addresses> {
-        let bound = sockets.listeners().iter().map(|listener| (listener.protocol, listener.address));
-        Ok(Addresses {
-            listeners: bound.collect(),
-            registry,
-            admin: self.admin.as_ref().map(TcpListener::local_addr).transpose()?,
-            demo_upstream: self.demo.as_ref().map(TcpListener::local_addr).transpose()?,
-        })
-    }
-
-    fn serve(
-        self,
-        control: &Runtime,
-        admin: Admin,
-        stopping: &watch::Receiver<bool>,
-    ) -> Vec<task::JoinHandle<()>> {
-        let admin =
-            self.admin.map(|socket| control.spawn(logged("admin", admin.serve(socket, stopping.clone()))));
-        let demo = self.demo.map(|socket| demo_upstream::serve(socket, told(stopping.clone())));
-        let demo = demo.map(|serving| control.spawn(logged("demo upstream", serving)));
-        admin.into_iter().chain(demo).collect()
+    /// Takes data directory and database, and starts everything.
+    fn serve(mut self, config: &Config, control: &Runtime, expects_filings: bool) -> Result<Serving> {
+        self.source.start()?;
+        let (follower, cache, stats) = follow(config, &self.source)?;
+        let shared = share(config, &self.reloader, (self.rules, self.certificates), cache)?;
+        let counters = Arc::new(Counters::default());
+        let (log, log_thread) = access_log(&config.log.access)?;
+        let addresses = self.others.addresses(&self.layout, self.source.address());
+        let admin_address = addresses.admin;
+        let shown = Arc::new(ArcSwap::from_pointee(addresses));
+        let token = config.admin.as_ref().and_then(|admin| admin.token.clone());
+        let admin = Admin::new(Arc::clone(&shared), Arc::clone(&counters), stats, Arc::clone(&shown), token);
+        let (stop, stopping) = watch::channel(false);
+        let keeper = follower.keeper();
+        let following = control.spawn(follower.run(stopping.clone()));
+        let probing = control.spawn(health::run(Arc::clone(&shared), stopping));
+        if expects_filings {
+            control.block_on(filings(&shared.cache));
+        }
+        let (layout, newest) = watch::channel(Arc::new(self.layout));
+        let (drain, told) = watch::channel(None);
+        let orders = Orders { layout: newest, drain: told, drain_timeout: config.limits.drain_timeout };
+        let workers = Workers::start(self.workers, &shared, &counters, log, &orders)?;
+        let (stop_others, stopping_others) = watch::channel(false);
+        let groups = self.others.groups();
+        let mut tasks = self.others.serve(control, admin, &stopping_others)?;
+        tasks.extend([following, probing]);
+        if let Some(address) = admin_address
+            && let Err(error) = whereabouts::publish(&config.cache.directory, address)
+        {
+            let directory = config.cache.directory.display();
+            tracing::warn!("can't say in {directory} where the admin API is: {error}");
+        }
+        let running = Running {
+            config: config.clone(),
+            reloader: self.reloader,
+            shared,
+            layout,
+            shown,
+            groups,
+            source: self.source,
+            keeper,
+            successor: None,
+            has_released: false,
+        };
+        let watchdog = control.spawn(async { match service_manager::watchdog().await {} });
+        Ok(Serving { running, workers, drain, stop_others, stop, tasks, watchdog, log_thread })
     }
 }
 
-async fn logged(what: &str, serving: impl Future<Output = std::io::Result<()>>) {
-    if let Err(error) = serving.await {
-        tracing::error!(%error, "{what} ended");
+/// All that runs, and how to end it.
+struct Serving {
+    running: Running,
+    workers: Workers,
+    drain: watch::Sender<Option<Drain>>,
+    stop_others: watch::Sender<bool>,
+    /// The follower's, which goes on while workers drain: what is cancelled meanwhile is cut.
+    stop: watch::Sender<bool>,
+    tasks: Vec<task::JoinHandle<()>>,
+    watchdog: task::JoinHandle<()>,
+    log_thread: Option<JoinHandle<()>>,
+}
+
+impl Serving {
+    fn drain(self, config: &Config, control: &Runtime, end: End) {
+        let since = Instant::now();
+        self.running.shared.life.drain();
+        let linger = match end {
+            End::HandedOver => {
+                self.stop_others.send_replace(true);
+                LINGER_HANDED_OVER
+            }
+            End::Terminated => {
+                service_manager::stopping();
+                LINGER
+            }
+        };
+        tracing::info!("draining");
+        self.drain.send_replace(Some(Drain { linger }));
+        let mut source = self.running.leave();
+        self.workers.join();
+        self.watchdog.abort();
+        self.stop_others.send_replace(true);
+        self.stop.send_replace(true);
+        let ended = async {
+            for task in self.tasks {
+                let _ = task.await;
+            }
+        };
+        let left = config.limits.drain_timeout.saturating_sub(since.elapsed()).max(LEAST_TIME);
+        let _ = control.block_on(async { tokio::time::timeout(left, ended).await });
+        source.stop();
+        if end == End::Terminated {
+            whereabouts::withdraw(&config.cache.directory);
+        }
+        if let Some(thread) = self.log_thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Waits until there are filings: better served by the old process than told that there are none.
+async fn filings(cache: &FilingCache) {
+    let synced = async {
+        while cache.status().position.epoch == 0 {
+            tokio::time::sleep(SYNC_POLL).await;
+        }
+    };
+    if tokio::time::timeout(SYNC_TIME, synced).await.is_err() {
+        tracing::warn!("taking over without filings: there are no saved ones, and the registry gave none");
     }
 }
 
@@ -172,14 +258,19 @@ fn follow(
 }
 
 /// What the workers share.
-fn share(config: &Config, reloader: &reload::Reloader, cache: Arc<FilingCache>) -> Result<Arc<Shared>> {
-    let (rules, certificates) = reloader.build(config)?;
+fn share(
+    config: &Config,
+    reloader: &reload::Reloader,
+    (rules, certificates): (Rules, CertificateStore),
+    cache: Arc<FilingCache>,
+) -> Result<Arc<Shared>> {
     Ok(Arc::new(Shared {
         rules: ArcSwap::from_pointee(rules),
         certificates: ArcSwap::from_pointee(certificates),
         cache,
         admission: Admission::new(config.limits.connections, config.limits.connections_per_client),
         via: via_name()?,
+        life: Arc::default(),
         endpoints: Arc::clone(&reloader.endpoints),
     }))
 }
@@ -190,9 +281,11 @@ fn share(config: &Config, reloader: &reload::Reloader, cache: Arc<FilingCache>) 
 /// What could not be built, or what ended it.
 pub fn serve_registry(config: &Config) -> Result<()> {
     install();
-    let (stop, stopping) = watch::channel(false);
-    let source = embedded::start(config, &stopping, embedded::Beside::Nothing)?;
-    let address = source.address.context("`registry serve` needs a [registry.embedded] section")?;
+    let mut inherited = Inherited::activated()?;
+    let mut source = embedded::Source::new(config, &mut inherited, Beside::Nothing)?;
+    inherited.finish();
+    let address = source.address().context("`registry serve` needs a [registry.embedded] section")?;
+    source.start()?;
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -206,17 +299,17 @@ pub fn serve_registry(config: &Config) -> Result<()> {
     runtime.block_on(async {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        service_manager::ready();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            never = service_manager::watchdog() => match never {},
+        }
         Ok::<_, std::io::Error>(())
     })?;
-    stop.send_replace(true);
-    source.join();
+    service_manager::stopping();
+    source.stop();
     Ok(())
-}
-
-async fn told(mut stopping: watch::Receiver<bool>) {
-    // An error means that nobody is left to tell: the same.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 /// What the whole process needs once: a crypto provider, and events on standard error (`RUST_LOG` filters them).
@@ -230,11 +323,6 @@ fn install() {
         .try_init();
     // Fails only where one is installed already, which is then the same one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-}
-
-fn bind_one(address: SocketAddr, key: &str) -> Result<TcpListener> {
-    let bound = listen::bind(address, 1).with_context(|| workers::cannot_listen(address, key))?;
-    bound.into_iter().next().context("one socket was asked for")
 }
 
 /// Names this gate in Via, differently from every other, so that only true loops are loops.
@@ -260,23 +348,6 @@ fn access_log(to: &AccessLog) -> Result<(Option<AccessLogSink>, Option<JoinHandl
     };
     let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || writer.run(out))?;
     Ok((Some(sink), Some(thread)))
-}
-
-async fn until_told_to_stop(reloader: &reload::Reloader, config: &Config, shared: &Shared) -> Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    // Caught, a write beyond what a file may have (`ulimit -f`) is an error like another, and not the end.
-    let _too_large = signal(SignalKind::from_raw(SIGXFSZ))?;
-    let (mut hang_up, mut hand_over) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hang_up.recv() => reloader.reload(config, shared),
-            _ = hand_over.recv() => {
-                tracing::error!("SIGUSR2: handing over to a new binary is not supported by this version; going on");
-            }
-        }
-    }
 }
 
 /// Checks what `run` would build beyond the config's own text.

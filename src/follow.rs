@@ -120,6 +120,25 @@ struct Partial {
     etag: Option<Box<str>>,
 }
 
+/// Hands the data directory of a follower that runs to another process, and takes it back.
+#[derive(Debug, Clone)]
+pub struct Keeper(Saver);
+
+impl Keeper {
+    /// Saves once more and leaves the directory; the follower goes on and saves nothing.
+    pub async fn release(&self) {
+        self.0.release().await;
+    }
+
+    /// Takes the directory back.
+    ///
+    /// # Errors
+    /// Another process has it, or the system says no; the follower then goes on without saving.
+    pub fn retake(&self) -> Result<(), SavedError> {
+        self.0.retake()
+    }
+}
+
 impl Follower {
     /// Takes the data directory; connects to nothing yet.
     ///
@@ -155,6 +174,12 @@ impl Follower {
     /// it the gate starts without the registry. Blocks on the disk.
     pub fn load_saved(&self) -> bool {
         self.saver.load(now())
+    }
+
+    /// Who hands its data directory over.
+    #[must_use]
+    pub fn keeper(&self) -> Keeper {
+        Keeper(self.saver.clone())
     }
 
     /// Follows until told to stop (or until nobody can tell any more), then saves once more.

@@ -37,6 +37,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 const HEAD_BYTES: usize = 64 * 1024;
 /// How long accepting pauses when the system has nothing to accept with (descriptors, memory).
 const PAUSE: Duration = Duration::from_millis(50);
+/// For what is under way when told to stop.
+const LEAVE_TIME: Duration = Duration::from_secs(30);
 /// Wrong tokens that one address may show in a stretch of time, before its right one counts for nothing either.
 const MAX_FAILURES: u32 = 20;
 /// That stretch.
@@ -81,7 +83,9 @@ pub async fn run(
     drop(listener);
     // Everybody has left once all places are free.
     let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
-    let _ = places.acquire_many(all).await;
+    if tokio::time::timeout(LEAVE_TIME, places.acquire_many(all)).await.is_err() {
+        tracing::warn!("requests that did not come to their end are ended");
+    }
     Ok(())
 }
 

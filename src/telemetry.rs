@@ -5,6 +5,8 @@
 
 mod access_log;
 mod counters;
+mod life;
 
 pub use access_log::{AccessLine, AccessLogSink, AccessLogWriter, LogBuffer, TlsLine};
 pub use counters::{Counters, DURATION_BOUNDS_MS, Totals, WorkerCounters};
+pub use life::{Life, Reload};

@@ -18,6 +18,7 @@ pub(super) fn render(shared: &Shared, counters: &Counters, stats: &FollowStats) 
     filings(&mut text, shared, stats);
     certificates(&mut text, shared);
     upstreams::render(&mut text, shared);
+    life(&mut text, shared);
     text.0
 }
 
@@ -192,6 +193,25 @@ fn followed(text: &mut Text, stats: &FollowStats) {
     for kind in Refused::ALL {
         text.sample("feed_refused_total", &format!("{{kind=\"{}\"}}", kind.as_str()), stats.refused(kind));
     }
+}
+
+fn life(text: &mut Text, shared: &Shared) {
+    let life = &shared.life;
+    text.family("reloads_total", "counter", "Reloads of config or certificates, by what they came to.");
+    text.sample("reloads_total", "{result=\"in_force\"}", life.reloads());
+    text.sample("reloads_total", "{result=\"refused\"}", life.reloads_refused());
+    text.one(
+        "reload_refused",
+        "gauge",
+        "1 while the last reload was refused, so that what is in force is older than what is configured.",
+        u8::from(life.last_reload().is_some_and(|it| it.error.is_some())),
+    );
+    text.one(
+        "hand_overs_failed_total",
+        "counter",
+        "New processes that did not take over.",
+        life.hand_overs_failed(),
+    );
 }
 
 fn certificates(text: &mut Text, shared: &Shared) {

@@ -2,34 +2,16 @@
 //! followed over its real HTTP API like any other.
 
 use super::aside;
+use super::listeners::{Group, Inherited};
 use crate::config::{Config, EmbeddedRegistry, Registry};
 use crate::registry;
 use anyhow::{Context, Result};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
-
-/// A registry that can be followed.
-pub(super) struct Source {
-    pub(super) url: String,
-    pub(super) token: Option<String>,
-    pub(super) ca_file: Option<PathBuf>,
-    /// Where the embedded one serves.
-    pub(super) address: Option<SocketAddr>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Source {
-    /// Waits until an embedded registry has ended.
-    pub(super) fn join(self) {
-        if let Some(thread) = self.thread
-            && thread.join().is_err()
-        {
-            tracing::error!("the registry panicked");
-        }
-    }
-}
 
 /// What else this process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,57 +21,118 @@ pub(super) enum Beside {
     Nothing,
 }
 
-/// Starts the embedded registry where the config asks for one.
-pub(super) fn start(config: &Config, stopping: &watch::Receiver<bool>, beside: Beside) -> Result<Source> {
-    match config
-        .registry
-        .as_ref()
-        .context("the config has no [registry]: give `url`, or [registry.embedded]")?
-    {
-        Registry::Remote { url, token, ca_file } => Ok(Source {
-            url: url.clone(),
-            token: token.clone(),
-            ca_file: ca_file.clone(),
-            address: None,
-            thread: None,
-        }),
-        Registry::Embedded(embedded) => start_embedded(embedded, stopping.clone(), beside),
+impl Beside {
+    fn step_aside(self) {
+        if self == Self::Gate {
+            aside::step_aside();
+        }
     }
 }
 
-fn start_embedded(
-    embedded: &EmbeddedRegistry,
-    stopping: watch::Receiver<bool>,
+/// A registry that can be followed.
+pub(super) struct Source {
+    pub(super) url: String,
+    pub(super) token: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
+    embedded: Option<Embedded>,
+}
+
+/// The registry of this process: what it serves, and while it runs, how to end it.
+struct Embedded {
+    config: EmbeddedRegistry,
+    group: Arc<Group>,
     beside: Beside,
-) -> Result<Source> {
-    let socket = super::bind_one(embedded.address, "registry.embedded.address")?;
-    let address = socket.local_addr()?;
-    let step_aside = move || {
-        if beside == Beside::Gate {
-            aside::step_aside();
+    running: Option<(watch::Sender<bool>, JoinHandle<()>)>,
+}
+
+impl Source {
+    /// Takes or binds the address of an embedded registry, where the config asks for one; starts nothing.
+    pub(super) fn new(config: &Config, inherited: &mut Inherited, beside: Beside) -> Result<Self> {
+        match config
+            .registry
+            .as_ref()
+            .context("the config has no [registry]: give `url`, or [registry.embedded]")?
+        {
+            Registry::Remote { url, token, ca_file } => {
+                Ok(Self { url: url.clone(), token: token.clone(), ca_file: ca_file.clone(), embedded: None })
+            }
+            Registry::Embedded(config) => {
+                let (name, key) = (format!("registry {}", config.address), "registry.embedded.address");
+                let group = inherited.take_or_bind(name, config.address, (1, key))?;
+                Ok(Self {
+                    url: format!("http://{}", group.address),
+                    token: config.token.clone(),
+                    ca_file: None,
+                    embedded: Some(Embedded { config: config.clone(), group, beside, running: None }),
+                })
+            }
         }
-    };
+    }
+
+    /// Where the embedded registry serves.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.embedded.as_ref().map(|embedded| embedded.group.address)
+    }
+
+    /// The sockets of the embedded registry.
+    pub(super) fn group(&self) -> Option<&Arc<Group>> {
+        self.embedded.as_ref().map(|embedded| &embedded.group)
+    }
+
+    /// Opens the database of the embedded registry, if there is one, and serves it.
+    pub(super) fn start(&mut self) -> Result<()> {
+        let Some(embedded) = &mut self.embedded else { return Ok(()) };
+        let (stop, stopping) = watch::channel(false);
+        let thread = start(embedded, stopping)?;
+        embedded.running = Some((stop, thread));
+        Ok(())
+    }
+
+    /// Ends the embedded registry, if it runs, and waits until its database is free.
+    pub(super) fn stop(&mut self) {
+        let Some((stop, thread)) = self.embedded.as_mut().and_then(|it| it.running.take()) else { return };
+        stop.send_replace(true);
+        if thread.join().is_err() {
+            tracing::error!("the registry panicked");
+        }
+    }
+}
+
+fn start(embedded: &Embedded, stopping: watch::Receiver<bool>) -> Result<JoinHandle<()>> {
+    let (socket, address) = (embedded.group.one()?, embedded.group.address);
+    let (config, beside) = (embedded.config.clone(), embedded.beside);
+    let (tell, opened) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("registry-main".into()).spawn(move || {
+        beside.step_aside();
+        let options = registry::Options { token: config.token.clone() };
+        match build(config, address, beside) {
+            Ok((runtime, registry)) => {
+                let _ = tell.send(Ok(()));
+                if let Err(error) = runtime.block_on(registry.serve(socket, options, stopping)) {
+                    tracing::error!(%error, "the registry ended");
+                }
+            }
+            Err(error) => drop(tell.send(Err(error))),
+        }
+    })?;
+    opened.recv().context("the registry ended at its start")??;
+    Ok(thread)
+}
+
+fn build(
+    config: EmbeddedRegistry,
+    address: SocketAddr,
+    beside: Beside,
+) -> Result<(Runtime, registry::Registry)> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("registry")
-        .on_thread_start(step_aside)
+        .on_thread_start(move || beside.step_aside())
         .enable_all()
         .build()?;
     // On the runtime's own thread: the database's are started by it, and have its priority.
-    let opening = embedded.clone();
-    let registry = runtime.block_on(runtime.spawn(async move { open(&opening, address).await }))??;
-    let options = registry::Options { token: embedded.token.clone() };
-    let thread = std::thread::Builder::new().name("registry-main".into()).spawn(move || {
-        step_aside();
-        serve(&runtime, &registry, socket, options, stopping);
-    })?;
-    Ok(Source {
-        url: format!("http://{address}"),
-        token: embedded.token.clone(),
-        ca_file: None,
-        address: Some(address),
-        thread: Some(thread),
-    })
+    let registry = runtime.block_on(runtime.spawn(async move { open(&config, address).await }))??;
+    Ok((runtime, registry))
 }
 
 async fn open(embedded: &EmbeddedRegistry, address: SocketAddr) -> Result<registry::Registry> {
@@ -108,16 +151,4 @@ async fn open(embedded: &EmbeddedRegistry, address: SocketAddr) -> Result<regist
         registry.load_sample(&text).await.context("registry.embedded.sample")?;
     }
     Ok(registry)
-}
-
-fn serve(
-    runtime: &tokio::runtime::Runtime,
-    registry: &registry::Registry,
-    socket: TcpListener,
-    options: registry::Options,
-    stopping: watch::Receiver<bool>,
-) {
-    if let Err(error) = runtime.block_on(registry.serve(socket, options, stopping)) {
-        tracing::error!(%error, "the registry ended");
-    }
 }

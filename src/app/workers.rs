@@ -1,56 +1,35 @@
 //! Worker threads: started together, drained together.
 
-use crate::config;
+use super::listeners::{Group, Layout};
 use crate::gate::accept;
 use crate::gate::client::Listener;
-use crate::gate::listen;
 use crate::gate::worker::{Shared, Worker};
 use crate::telemetry::{AccessLogSink, Counters, WorkerCounters};
 use anyhow::{Context, Result};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task;
 
 /// How often a draining worker looks whether its last connection has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
-/// Listening sockets: for each worker one per listener.
-#[derive(Debug)]
-pub(super) struct Sockets {
-    listeners: Vec<Arc<Listener>>,
-    by_worker: Vec<Vec<TcpListener>>,
+/// How workers are to end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Drain {
+    /// How long connections that wait for a next request may still send one.
+    pub(super) linger: Duration,
 }
 
-impl Sockets {
-    /// The listeners, in the order of the config, with the addresses that they got.
-    pub(super) fn listeners(&self) -> &[Arc<Listener>] {
-        &self.listeners
-    }
-}
-
-/// Binds every listener for every worker, or nothing.
-pub(super) fn bind_all(configured: &[config::Listener], workers: usize) -> Result<Sockets> {
-    let mut sockets =
-        Sockets { listeners: Vec::new(), by_worker: (0..workers).map(|_| Vec::new()).collect() };
-    for (index, listener) in configured.iter().enumerate() {
-        let bound = listen::bind(listener.address, workers)
-            .with_context(|| cannot_listen(listener.address, &format!("listener {}", index + 1)))?;
-        let address = bound.first().context("a worker at least")?.local_addr()?;
-        sockets.listeners.push(Arc::new(Listener::new(index, listener, address)));
-        for (worker, socket) in sockets.by_worker.iter_mut().zip(bound) {
-            worker.push(socket);
-        }
-    }
-    Ok(sockets)
-}
-
-/// What to say where an address can't be had.
-pub(super) fn cannot_listen(address: SocketAddr, key: &str) -> String {
-    format!(
-        "{key}: can't listen on {address}; stop what holds it, or give another address (port 0 takes a free one)"
-    )
+/// What workers listen to.
+#[derive(Debug, Clone)]
+pub(super) struct Orders {
+    pub(super) layout: watch::Receiver<Arc<Layout>>,
+    pub(super) drain: watch::Receiver<Option<Drain>>,
+    /// For what is in flight when draining.
+    pub(super) drain_timeout: Duration,
 }
 
 /// The workers of this process.
@@ -60,31 +39,35 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts a thread for each worker.
+    /// Starts so many threads; returns when all of them accept.
     pub(super) fn start(
-        Sockets { listeners, by_worker }: Sockets,
+        count: usize,
         shared: &Arc<Shared>,
         counters: &Counters,
         log: Option<AccessLogSink>,
-        stopping: &watch::Receiver<bool>,
-        drain_timeout: Duration,
+        orders: &Orders,
     ) -> Result<Self> {
         let mut threads = Vec::new();
-        for (number, own) in by_worker.into_iter().enumerate() {
+        let (tell, accepting) = mpsc::channel();
+        for number in 0..count {
             let seat = Seat {
-                sockets: listeners.iter().cloned().zip(own).collect(),
+                number,
+                count,
                 shared: Arc::clone(shared),
                 counters: counters.worker(),
                 log: log.clone(),
-                stopping: stopping.clone(),
-                drain_timeout,
+                orders: orders.clone(),
+                accepting: Vec::new(),
             };
-            threads.push(
-                std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || seat.work())?,
-            );
+            let tell = tell.clone();
+            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+            threads.push(thread.spawn(move || seat.work(&tell))?);
         }
         // The log's writer ends when the last of these is gone.
-        drop(log);
+        drop((log, tell));
+        for _ in 0..count {
+            accepting.recv().context("a worker ended at its start")?.context("a worker can't start")?;
+        }
         Ok(Self { threads })
     }
 
@@ -100,56 +83,107 @@ impl Workers {
 
 /// What a worker thread starts with.
 struct Seat {
-    sockets: Vec<(Arc<Listener>, TcpListener)>,
+    number: usize,
+    count: usize,
     shared: Arc<Shared>,
     counters: Arc<WorkerCounters>,
     log: Option<AccessLogSink>,
-    stopping: watch::Receiver<bool>,
-    drain_timeout: Duration,
+    orders: Orders,
+    accepting: Vec<Accepting>,
+}
+
+/// The tasks that accept for one listener.
+struct Accepting {
+    listener: Arc<Listener>,
+    group: Arc<Group>,
+    tasks: Vec<task::JoinHandle<()>>,
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
 }
 
 impl Seat {
-    fn work(self) {
+    fn work(self, tell: &mpsc::Sender<std::io::Result<()>>) {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
         match runtime {
-            Ok(runtime) => runtime.block_on(self.serve()),
-            Err(error) => tracing::error!(%error, "a worker can't start"),
+            Ok(runtime) => runtime.block_on(self.serve(tell)),
+            // Nobody waits for it where another worker failed first.
+            Err(error) => drop(tell.send(Err(error))),
         }
     }
 
-    async fn serve(mut self) {
-        let worker = Worker::new(self.shared, self.counters, self.log);
-        let ticking = tokio::task::spawn_local({
-            let worker = std::rc::Rc::clone(&worker);
+    async fn serve(mut self, tell: &mpsc::Sender<std::io::Result<()>>) {
+        let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(&self.counters), self.log.take());
+        let ticking = task::spawn_local({
+            let worker = Rc::clone(&worker);
             async move { worker.run().await }
         });
-        let mut accepting = Vec::new();
-        for (listener, socket) in self.sockets {
-            match tokio::net::TcpListener::from_std(socket) {
-                Ok(socket) => accepting.push(tokio::task::spawn_local(accept::run(
-                    std::rc::Rc::clone(&worker),
-                    listener,
-                    socket,
-                ))),
-                Err(error) => tracing::error!(%error, "a worker can't listen"),
-            }
+        let settled = self.settle(&worker);
+        let is_settled = settled.is_ok();
+        let _ = tell.send(settled);
+        if !is_settled {
+            return;
         }
-        // An error means that nobody is left to tell: the same.
-        let _ = self.stopping.wait_for(|stopping| *stopping).await;
-        for task in accepting {
-            task.abort();
-        }
-        worker.clock.drain();
+        let drain = self.until_told_to_drain(&worker).await;
+        self.accepting.clear();
+        worker.clock.drain(drain.linger.min(self.orders.drain_timeout));
         let drained = async {
             while worker.clock.watched() > 0 {
                 tokio::time::sleep(DRAIN_POLL).await;
             }
         };
-        if tokio::time::timeout(self.drain_timeout, drained).await.is_err() {
+        if tokio::time::timeout(self.orders.drain_timeout, drained).await.is_err() {
             tracing::warn!(connections = worker.clock.watched(), "drain timeout: closing what is still open");
         }
         ticking.abort();
         worker.hand_over_log();
+    }
+
+    /// Follows the layout until the end is near.
+    async fn until_told_to_drain(&mut self, worker: &Rc<Worker>) -> Drain {
+        let mut drain = self.orders.drain.clone();
+        loop {
+            tokio::select! {
+                // An error means that nobody is left to tell: the same.
+                told = drain.wait_for(Option::is_some) => {
+                    let told = told.ok().and_then(|told| *told);
+                    return told.unwrap_or(Drain { linger: Duration::ZERO });
+                }
+                Ok(()) = self.orders.layout.changed() => {
+                    if let Err(error) = self.settle(worker) {
+                        tracing::error!(%error, "a worker can't listen");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Accepts on what the layout holds: ends what it no longer does, begins what is new.
+    fn settle(&mut self, worker: &Rc<Worker>) -> std::io::Result<()> {
+        let layout = Arc::clone(&self.orders.layout.borrow_and_update());
+        let is_same = |accepting: &Accepting, listener: &Arc<Listener>, group: &Arc<Group>| {
+            Arc::ptr_eq(&accepting.listener, listener) && Arc::ptr_eq(&accepting.group, group)
+        };
+        self.accepting.retain(|it| layout.bound.iter().any(|one| is_same(it, &one.listener, &one.group)));
+        for one in &layout.bound {
+            if self.accepting.iter().any(|it| is_same(it, &one.listener, &one.group)) {
+                continue;
+            }
+            let (listener, group) = (Arc::clone(&one.listener), Arc::clone(&one.group));
+            let mut accepting = Accepting { listener, group, tasks: Vec::new() };
+            for socket in one.group.for_worker(self.number, self.count)? {
+                let socket = tokio::net::TcpListener::from_std(socket)?;
+                let (worker, listener) = (Rc::clone(worker), Arc::clone(&one.listener));
+                accepting.tasks.push(task::spawn_local(accept::run(worker, listener, socket)));
+            }
+            self.accepting.push(accepting);
+        }
+        Ok(())
     }
 }

@@ -228,6 +228,24 @@ impl SavedState {
     }
 }
 
+impl SavedState {
+    /// Leaves the directory to another process. No `save` until it is taken back.
+    pub fn release(&self) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Hold::default();
+    }
+
+    /// Takes the directory back: whatever another process left there, the next `save` writes all anew.
+    ///
+    /// # Errors
+    /// `Locked` or `Io`.
+    pub fn retake(&self) -> Result<(), SavedError> {
+        let lock = lock(&self.directory)?;
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) =
+            Hold { lock: Some(lock), writer: Writer::default() };
+        Ok(())
+    }
+}
+
 impl std::fmt::Debug for SavedState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SavedState").field("directory", &self.directory).finish_non_exhaustive()

@@ -25,6 +25,20 @@ pub struct Listener {
     pub upstreams: Vec<Upstream>,
 }
 
+impl Listener {
+    /// What each of these is called wherever it must be found again, in another config or another process: by its
+    /// address, and where several have one (port 0), by their order.
+    #[must_use]
+    pub fn keys(listeners: &[Self]) -> Vec<String> {
+        let of = |listener: &Self| listener.address.to_string();
+        let key = |(at, listener): (usize, &Self)| {
+            let earlier = listeners[..at].iter().filter(|it| of(it) == of(listener)).count();
+            if earlier == 0 { of(listener) } else { format!("{}#{}", of(listener), earlier + 1) }
+        };
+        listeners.iter().enumerate().map(key).collect()
+    }
+}
+
 /// What a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {

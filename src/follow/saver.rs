@@ -3,7 +3,7 @@
 use super::pace::Pace;
 use super::stats::{FollowStats, count};
 use crate::cache::FilingCache;
-use crate::cache::saved::SavedState;
+use crate::cache::saved::{SavedError, SavedState};
 use crate::feed::Position;
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +30,8 @@ struct Shared {
     stats: Arc<FollowStats>,
     wanted: Notify,
     is_urgent: AtomicBool,
+    /// The directory is another process's by now.
+    is_released: AtomicBool,
     /// What the files hold: position and time of the last sync.
     last: Mutex<Option<(Position, i64)>>,
 }
@@ -49,6 +51,7 @@ impl Saver {
             stats: Arc::clone(stats),
             wanted: Notify::new(),
             is_urgent: AtomicBool::new(false),
+            is_released: AtomicBool::new(false),
             last: Mutex::default(),
         };
         Self { shared: Arc::new(shared), pace: Pace::default() }
@@ -116,6 +119,30 @@ impl Saver {
         tokio::task::spawn_blocking(move || shared.save()).await.unwrap_or(false)
     }
 
+    /// Saves once more, and leaves the directory to another process: nothing is saved until `retake`.
+    pub(super) async fn release(&self) {
+        let shared = Arc::clone(&self.shared);
+        let released = tokio::task::spawn_blocking(move || {
+            shared.save();
+            // With what is being saved out of the way.
+            let _last = shared.last();
+            shared.is_released.store(true, Ordering::Relaxed);
+            shared.saved.release();
+        });
+        if let Err(error) = released.await {
+            tracing::error!(%error, "the saved filings were not released");
+        }
+    }
+
+    /// Takes the directory back, and saves all anew.
+    pub(super) fn retake(&self) -> Result<(), SavedError> {
+        self.shared.saved.retake()?;
+        *self.shared.last() = None;
+        self.shared.is_released.store(false, Ordering::Relaxed);
+        self.want(true);
+        Ok(())
+    }
+
     async fn wait_until(&self, not_before: Instant) {
         loop {
             if self.shared.is_urgent.swap(false, Ordering::Relaxed) {
@@ -135,6 +162,9 @@ impl Saver {
 impl Shared {
     fn save(&self) -> bool {
         let mut last = self.last();
+        if self.is_released.load(Ordering::Relaxed) {
+            return true;
+        }
         let Some(synced) = self.cache.synced() else {
             return true;
         };

@@ -10,10 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// A listener, as its connections see it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Its place in the config.
-    pub index: usize,
+    /// What the config calls it (`config::Listener::keys`).
+    pub key: String,
     /// Where it is bound (a port of 0 resolved).
     pub address: SocketAddr,
     /// What it speaks.
@@ -33,9 +33,9 @@ pub struct Listener {
 impl Listener {
     /// Of its config, bound at `address`.
     #[must_use]
-    pub fn new(index: usize, from: &config::Listener, address: SocketAddr) -> Self {
+    pub fn new(key: String, from: &config::Listener, address: SocketAddr) -> Self {
         Self {
-            index,
+            key,
             address,
             protocol: from.protocol,
             scenario: from.scenario,

@@ -168,6 +168,7 @@ impl Connection {
 
     async fn request(&mut self, worker: &Worker, watch: &Watch) -> Next {
         let mut record = Record::begin(worker.next_number());
+        self.head.keep_alive &= !worker.clock.is_draining();
         let request = Incoming { head: &self.head, body: &mut self.side, watch };
         let answer = handle(worker, &self.client, request, &mut record).await;
         let next = match answer {

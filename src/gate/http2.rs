@@ -165,11 +165,16 @@ pub async fn serve(worker: Rc<Worker>, client: Box<Client>, mut channel: Channel
         service_fn(move |request| Box::pin(stream(Rc::clone(&connection), request)))
     };
     let mut serving = pin!(builder.serve_connection(hyper_util::rt::TokioIo::new(io), service));
-    let mut is_ending = false;
+    let (mut is_ending, mut is_leaving) = (false, false);
     poll_fn(|cx| {
         // A field block that never ends, or a flood whose sender doesn't listen: nothing is worth waiting for.
         if beneath.watch.check(cx).is_err() {
             return Poll::Ready(());
+        }
+        // The client hears of it while its streams go on: its next ones come over another connection.
+        if !is_leaving && connection.worker.clock.is_draining() {
+            is_leaving = true;
+            serving.as_mut().graceful_shutdown();
         }
         if let Err(expired) = connection.watch.check(cx) {
             if is_ending && expired == Expired::Deadline {

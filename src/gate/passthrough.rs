@@ -115,5 +115,5 @@ fn judge_name(
         record.would_block = Some(decision.verdict);
     }
     let own = site.map(|site| &site.target).filter(|target| is_tcp(target));
-    own.or_else(|| rules.passthrough.get(&client.listener.index)).cloned().ok_or(Reject::NoSite)
+    own.or_else(|| rules.passthrough.get(&client.listener.key)).cloned().ok_or(Reject::NoSite)
 }

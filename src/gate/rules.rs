@@ -45,8 +45,8 @@ pub struct Rules {
     pub default_scenario: Scenario,
     /// The same.
     pub default_region: Region,
-    /// `tls_passthrough` listeners' own upstreams, by listener index.
-    pub passthrough: HashMap<usize, Arc<Target>>,
+    /// `tls_passthrough` listeners' own upstreams, by listener key.
+    pub passthrough: HashMap<String, Arc<Target>>,
     /// Every upstream that any of these names, once, in the order of their labels.
     pub endpoints: Vec<Arc<Endpoint>>,
 }
@@ -94,9 +94,11 @@ impl Rules {
             routes.set_default(Route { scenario: None, region: None, target: resolver.target(target)? });
         }
         let mut passthrough = HashMap::new();
-        for (index, listener) in config.listeners.iter().enumerate().filter(|(_, l)| !l.upstreams.is_empty())
+        let keys = config::Listener::keys(&config.listeners);
+        for (key, listener) in
+            keys.into_iter().zip(&config.listeners).filter(|(_, l)| !l.upstreams.is_empty())
         {
-            passthrough.insert(index, resolver.of_listener(&listener.upstreams)?);
+            passthrough.insert(key, resolver.of_listener(&listener.upstreams)?);
         }
         let pages = config.block_page.pages()?;
         let enforcement = &config.enforcement;

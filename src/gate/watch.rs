@@ -75,7 +75,8 @@ pub struct Watch {
 #[derive(Debug)]
 pub struct Clock {
     now: Cell<Instant>,
-    draining: Cell<bool>,
+    /// From when on what waits for a next request ends; none: the gate does not drain.
+    draining: Cell<Option<Instant>>,
     watches: RefCell<slab::Slab<Rc<Watch>>>,
     /// By the watches' keys.
     sessions: RefCell<Sessions>,
@@ -89,7 +90,7 @@ impl Clock {
     pub fn new() -> Rc<Self> {
         Rc::new(Self {
             now: Cell::new(Instant::now()),
-            draining: Cell::new(false),
+            draining: Cell::new(None),
             watches: RefCell::default(),
             sessions: RefCell::default(),
             cut: RefCell::default(),
@@ -111,13 +112,21 @@ impl Clock {
     /// Whether no new request is to be read.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining.get()
+        self.draining.get().is_some()
     }
 
-    /// From now on connections end after what they are doing.
-    pub fn drain(&self) {
-        self.draining.set(true);
-        self.tick(Instant::now());
+    /// From now on connections end after what they are doing, or after `linger` where they wait for a next request:
+    /// one may be on its way, and where its connection were closed under it, it would be lost.
+    pub fn drain(&self, linger: Duration) {
+        let now = Instant::now();
+        self.draining.set(Some(now + linger));
+        self.tick(now);
+        // HTTP/2 connections say at once that they will end.
+        for (_, watch) in self.watches.borrow().iter() {
+            if let Some(waker) = watch.waker.borrow().as_ref() {
+                waker.wake_by_ref();
+            }
+        }
     }
 
     /// Moves the clock and wakes what has expired.
@@ -302,7 +311,7 @@ impl Watch {
         if self.is_cut.get() {
             return Some(Expired::Cut);
         }
-        if self.idle.get() && self.clock.draining.get() {
+        if self.idle.get() && self.clock.draining.get().is_some_and(|until| until <= self.clock.now.get()) {
             return Some(Expired::Drained);
         }
         self.deadline.get().filter(|deadline| *deadline <= self.clock.now.get()).map(|_| Expired::Deadline)

@@ -21,7 +21,7 @@ use crate::gate::rules::Rules;
 use crate::gate::sessions::cut;
 use crate::gate::tls::CertificateStore;
 use crate::gate::watch::{Clock, Expired, Serving, TICK, Watch};
-use crate::telemetry::{AccessLogSink, LogBuffer, WorkerCounters};
+use crate::telemetry::{AccessLogSink, Life, LogBuffer, WorkerCounters};
 use crate::verdict;
 use arc_swap::ArcSwap;
 use jiff::civil::Date;
@@ -56,6 +56,8 @@ pub struct Shared {
     pub via: String,
     /// Upstreams.
     pub endpoints: Arc<Endpoints>,
+    /// What became of this process so far.
+    pub life: Arc<Life>,
 }
 
 /// A worker.

@@ -89,6 +89,7 @@ fn links_lead_somewhere() {
         "CONTRIBUTING.md",
         "docs/configuration.md",
         "docs/feed.md",
+        "docs/life.md",
         "docs/security.md",
     ];
     for page in pages {

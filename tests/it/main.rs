@@ -11,6 +11,7 @@ mod block;
 mod commands;
 mod cut;
 mod docs;
+mod hand_over;
 mod hostile;
 mod house;
 mod import;

@@ -85,6 +85,15 @@ impl World {
     pub fn of(setup: &Setup, dir: TempDir, tls: certs::Client, upstream: Upstream) -> Self {
         let config = setup.write();
         let process = Process::start(&["run", "-c", config.to_str().unwrap()], dir.path());
+        let world = Self::around(process, dir, tls, upstream);
+        let registry = world.registry.filter(|_| setup.embedded);
+        let world = Self { registry, ..world };
+        world.fill(setup);
+        world
+    }
+
+    /// Of a process that runs already.
+    pub fn around(process: Process, dir: TempDir, tls: certs::Client, upstream: Upstream) -> Self {
         let admin = address(&process.banner("admin"));
         let status = wait("/v1/status", || {
             process.assert_running();
@@ -94,10 +103,8 @@ impl World {
         let listeners = status["listeners"].as_array().expect("listeners in /v1/status");
         let listeners =
             listeners.iter().map(|one| (text(&one["protocol"]), address(&text(&one["address"])))).collect();
-        let registry = status["registry"].as_str().filter(|_| setup.embedded).map(address);
-        let world = Self { process, upstream, tls, listeners, admin, registry, dir };
-        world.fill(setup);
-        world
+        let registry = status["registry"].as_str().map(address);
+        Self { process, upstream, tls, listeners, admin, registry, dir }
     }
 
     fn fill(&self, setup: &Setup) {

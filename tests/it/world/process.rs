@@ -13,14 +13,26 @@ pub struct Process {
 }
 
 pub fn command(arguments: &[&str], directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_beian-gate"));
+    command_of(Path::new(env!("CARGO_BIN_EXE_beian-gate")), arguments, directory)
+}
+
+fn command_of(binary: &Path, arguments: &[&str], directory: &Path) -> Command {
+    let mut command = Command::new(binary);
     command.args(arguments).current_dir(directory).env("NO_COLOR", "1").stdin(Stdio::null());
     command
 }
 
 impl Process {
     pub fn start(arguments: &[&str], directory: &Path) -> Self {
-        let mut command = command(arguments, directory);
+        Self::of(command(arguments, directory))
+    }
+
+    /// Another file than the one that was built.
+    pub fn start_binary(binary: &Path, arguments: &[&str], directory: &Path) -> Self {
+        Self::of(command_of(binary, arguments, directory))
+    }
+
+    pub fn of(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let output = Arc::new(Mutex::new(String::new()));
         collect(child.stdout.take().unwrap(), Arc::clone(&output));
@@ -61,13 +73,15 @@ impl Process {
 
     /// Asks it to stop, as a service manager does.
     pub fn terminate(&self) {
-        let sent = Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().unwrap();
-        assert!(sent.success());
+        self.signal("TERM");
     }
 
     pub fn hang_up(&self) {
-        let sent = Command::new("kill").args(["-HUP", &self.pid.to_string()]).status().unwrap();
-        assert!(sent.success());
+        self.signal("HUP");
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(self.pid, name);
     }
 
     /// Waits for its end.
@@ -81,6 +95,20 @@ impl Process {
         let mut child = self.child.lock().unwrap();
         let _ = child.kill();
         let _ = child.wait();
+    }
+}
+
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(sent.success(), "{name} to {pid}");
+}
+
+/// A process that the one started here started: nobody else ends it.
+pub struct Heir(pub u32);
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-KILL", &self.0.to_string()]).output();
     }
 }
 

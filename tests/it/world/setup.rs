@@ -10,6 +10,7 @@ pub struct Setup {
     pub upstream: SocketAddr,
     pub embedded: bool,
     pub wait_ready: bool,
+    workers: usize,
     /// Put into the registry at start: the last one must be seen by the gate before a test begins.
     pub filings: Vec<(String, Value)>,
     http: String,
@@ -36,6 +37,7 @@ impl Setup {
             upstream,
             embedded: true,
             wait_ready: true,
+            workers: 1,
             filings,
             http: String::new(),
             listeners: String::new(),
@@ -46,6 +48,11 @@ impl Setup {
             log: "[log]\naccess = \"access.log\"\n".into(),
             more: String::new(),
         }
+    }
+
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
     }
 
     /// Lines for the plain listener.
@@ -121,11 +128,11 @@ impl Setup {
     }
 
     pub fn text(&self) -> String {
-        let Self { upstream, http, listeners, site, tls, registry, log, more, .. } = self;
+        let Self { upstream, workers, http, listeners, site, tls, registry, log, more, .. } = self;
         // U has a site as well: only the filing may stop it.
         format!(
             r#"provider = "example-cloud"
-workers = 1
+workers = {workers}
 
 [[listener]]
 address = "127.0.0.1:0"

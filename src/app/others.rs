@@ -1,0 +1,75 @@
+//! What is served beside the listeners: the admin API, and the demo upstream.
+
+use super::demo_upstream;
+use super::listeners::{Group, Inherited, Layout};
+use crate::admin::{Addresses, Admin};
+use crate::config::Config;
+use anyhow::Result;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task;
+
+/// What is served beside the listeners.
+pub(super) struct Others {
+    admin: Option<Arc<Group>>,
+    demo: Option<Arc<Group>>,
+}
+
+impl Others {
+    /// Takes or binds their addresses.
+    pub(super) fn bind(config: &Config, inherited: &mut Inherited) -> Result<Self> {
+        let mut take = |kind, key, address: Option<SocketAddr>| {
+            address.map(|it| inherited.take_or_bind(format!("{kind} {it}"), it, (1, key))).transpose()
+        };
+        let admin = take("admin", "admin.address", config.admin.as_ref().map(|admin| admin.address))?;
+        let demo = config.development.as_ref().and_then(|development| development.upstream);
+        Ok(Self { admin, demo: take("demo", "development.upstream", demo)? })
+    }
+
+    /// Everything that listens.
+    pub(super) fn addresses(&self, layout: &Layout, registry: Option<SocketAddr>) -> Addresses {
+        let address = |group: &Option<Arc<Group>>| group.as_ref().map(|group| group.address);
+        Addresses {
+            listeners: layout.addresses(),
+            registry,
+            admin: address(&self.admin),
+            demo_upstream: address(&self.demo),
+        }
+    }
+
+    /// Their sockets, for a process that takes over.
+    pub(super) fn groups(&self) -> Vec<Arc<Group>> {
+        self.admin.iter().chain(&self.demo).cloned().collect()
+    }
+
+    /// Serves them until told to stop.
+    pub(super) fn serve(
+        self,
+        control: &Runtime,
+        admin: Admin,
+        stopping: &watch::Receiver<bool>,
+    ) -> Result<Vec<task::JoinHandle<()>>> {
+        let mut served = Vec::new();
+        if let Some(group) = self.admin {
+            served.push(control.spawn(logged("admin", admin.serve(group.one()?, stopping.clone()))));
+        }
+        if let Some(group) = self.demo {
+            let serving = demo_upstream::serve(group.one()?, told(stopping.clone()));
+            served.push(control.spawn(logged("demo upstream", serving)));
+        }
+        Ok(served)
+    }
+}
+
+async fn logged(what: &str, serving: impl Future<Output = std::io::Result<()>>) {
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "{what} ended");
+    }
+}
+
+async fn told(mut stopping: watch::Receiver<bool>) {
+    // An error means that nobody is left to tell: the same.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}

@@ -1,0 +1,180 @@
+//! The gate while it runs: what signals make of it, and how a hand-over goes on.
+
+use super::embedded::Source;
+use super::hand_over::{Event, Successor};
+use super::listeners::{Group, Layout};
+use super::reload::{Reloaded, Reloader};
+use super::service_manager;
+use crate::admin::Addresses;
+use crate::config::Config;
+use crate::follow::Keeper;
+use crate::gate::worker::Shared;
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use std::io;
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+/// On Linux, MIPS aside.
+const SIGXFSZ: i32 = 25;
+
+/// What ended the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// A signal.
+    Terminated,
+    /// Another process accepts.
+    HandedOver,
+}
+
+/// Signals, listened for from here on.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    hand_over: Signal,
+    /// Caught, a write beyond what a file may have (`ulimit -f`) is an error like another, and not the end.
+    _too_large: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            hand_over: signal(SignalKind::user_defined2())?,
+            _too_large: signal(SignalKind::from_raw(SIGXFSZ))?,
+        })
+    }
+}
+
+/// What signals reach.
+pub(super) struct Running {
+    /// In force.
+    pub(super) config: Config,
+    pub(super) reloader: Reloader,
+    pub(super) shared: Arc<Shared>,
+    pub(super) layout: watch::Sender<Arc<Layout>>,
+    /// What the admin API shows.
+    pub(super) shown: Arc<ArcSwap<Addresses>>,
+    /// Sockets beside those of listeners and registry.
+    pub(super) groups: Vec<Arc<Group>>,
+    pub(super) source: Source,
+    pub(super) keeper: Keeper,
+    /// A process that is about to take over.
+    pub(super) successor: Option<Successor>,
+    /// Data directory and database are the successor's.
+    pub(super) has_released: bool,
+}
+
+impl Running {
+    /// Obeys signals until one ends the gate, or a new process has taken over.
+    pub(super) async fn until_the_end(&mut self, mut signals: Signals) -> Result<End> {
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => return Ok(self.terminated()),
+                _ = signals.interrupt.recv() => return Ok(self.terminated()),
+                _ = signals.hang_up.recv() => self.reload(),
+                _ = signals.hand_over.recv() => self.hand_over(),
+                event = next(&mut self.successor) => {
+                    if let Some(end) = self.follow_up(event).await {
+                        return Ok(end);
+                    }
+                }
+            }
+        }
+    }
+
+    fn terminated(&self) -> End {
+        if let Some(successor) = &self.successor {
+            successor.kill();
+        }
+        End::Terminated
+    }
+
+    fn reload(&mut self) {
+        service_manager::reloading();
+        let old = Arc::clone(&self.layout.borrow());
+        if let Some(Reloaded { config, layout }) =
+            self.reloader.reload(&self.config.source, &self.shared, &old)
+        {
+            let addresses = Addresses::clone(&self.shown.load());
+            self.shown.store(Arc::new(Addresses { listeners: layout.addresses(), ..addresses }));
+            self.layout.send_replace(Arc::new(layout));
+            self.config = config;
+        }
+        service_manager::ready();
+    }
+
+    /// Starts a new process that is to take over.
+    fn hand_over(&mut self) {
+        if let Some(successor) = &self.successor {
+            tracing::warn!(pid = successor.pid, "SIGUSR2: a hand-over is under way already");
+            return;
+        }
+        let layout = Arc::clone(&self.layout.borrow());
+        let listeners = layout.bound.iter().map(|it| &it.group);
+        let groups = listeners.chain(&self.groups).chain(self.source.group()).cloned().collect();
+        match Successor::start(groups) {
+            Ok(successor) => self.successor = Some(successor),
+            Err(error) => self.not_handed_over(&error),
+        }
+    }
+
+    async fn follow_up(&mut self, event: Event) -> Option<End> {
+        let successor = self.successor.as_ref()?;
+        match event {
+            Event::Prepared => {
+                let has_filings = self.shared.cache.status().position.epoch != 0;
+                self.has_released = true;
+                self.source.stop();
+                self.keeper.release().await;
+                successor.released(has_filings);
+                None
+            }
+            Event::Ready => {
+                service_manager::main_process(successor.pid);
+                tracing::info!(pid = successor.pid, "handed over");
+                Some(End::HandedOver)
+            }
+            Event::Failed(error) => {
+                self.successor = None;
+                self.not_handed_over(&error);
+                if std::mem::take(&mut self.has_released)
+                    && let Err(error) = self.take_back()
+                {
+                    tracing::error!("filings go on from memory, but: {error:#}");
+                }
+                None
+            }
+        }
+    }
+
+    fn not_handed_over(&self, error: &anyhow::Error) {
+        self.shared.life.hand_over_failed();
+        tracing::error!("SIGUSR2: not handed over, this process goes on: {error:#}");
+    }
+
+    /// Goes on with what a new process was to have.
+    fn take_back(&mut self) -> Result<()> {
+        let kept = self.keeper.retake().context("the data directory can't be taken back");
+        self.source.start().context("the embedded registry can't be started again")?;
+        kept
+    }
+
+    /// Leaves the listeners; what is left is the registry, which ends last.
+    pub(super) fn leave(self) -> Source {
+        self.layout.send_replace(Arc::default());
+        self.source
+    }
+}
+
+/// What the successor comes to; for ever where there is none.
+async fn next(successor: &mut Option<Successor>) -> Event {
+    match successor {
+        Some(successor) => successor.event().await,
+        None => std::future::pending().await,
+    }
+}
