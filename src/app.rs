@@ -13,6 +13,7 @@ mod others;
 mod reload;
 mod running;
 mod service_manager;
+mod watching;
 pub mod whereabouts;
 mod workers;
 
@@ -115,6 +116,9 @@ impl Built {
         let source = embedded::Source::new(config, &mut inherited, Beside::Gate)?;
         inherited.finish();
         let reloader = reload::Reloader::new()?;
+        if let Some(predecessor) = &predecessor {
+            reloader.tickets.go_on(predecessor.ticket_keys())?;
+        }
         let (rules, certificates) = reloader.build(config)?;
         Ok(Self { predecessor, workers, layout, others, source, reloader, rules, certificates })
     }
@@ -155,6 +159,7 @@ impl Built {
         let running = Running {
             config: config.clone(),
             reloader: self.reloader,
+            watching: watching::Watching::start(config),
             shared,
             layout,
             shown,

@@ -68,6 +68,8 @@ pub struct Config {
     pub block_page: BlockPage,
     /// Certificates and a demo upstream for trying things out, on loopback.
     pub development: Option<Development>,
+    /// Whether the file is read again when it changes, and not at SIGHUP alone.
+    pub reload_on_change: bool,
     /// Where this config was read.
     pub source: ConfigSource,
 }
@@ -83,6 +85,8 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// NAME of the pair for clients without SNI; without it they are refused.
     pub default_certificate: Option<String>,
+    /// What session tickets are sealed with, for gates that share clients; else keys of this gate's own.
+    pub ticket_keys: Option<PathBuf>,
 }
 
 /// A TLS version.

@@ -31,6 +31,7 @@ pub mod rules;
 pub mod sessions;
 pub mod splice;
 pub mod stream;
+pub mod tickets;
 pub mod tls;
 pub mod tunnel;
 pub mod watch;

@@ -202,6 +202,7 @@ mod tests {
             certificates: Vec::new(),
             min_version: crate::config::TlsVersion::V1_2,
             default_certificate: None,
+            ticket_keys: None,
         };
         let (pairs, errors) = crate::config::certificates::pairs(&tls);
         assert!(errors.is_empty());

@@ -5,16 +5,16 @@ use super::listeners::{Inherited, Layout};
 use crate::config::{Config, ConfigSource};
 use crate::gate::endpoint::Endpoints;
 use crate::gate::rules::Rules;
+use crate::gate::tickets::Tickets;
 use crate::gate::tls::CertificateStore;
 use crate::gate::worker::Shared;
-use anyhow::{Context, Result};
-use rustls::server::ProducesTickets;
+use anyhow::Result;
 use std::sync::Arc;
 
 /// Builds rules and certificates; what must survive a reload lives here.
 pub(super) struct Reloader {
     pub(super) endpoints: Arc<Endpoints>,
-    ticketer: Arc<dyn ProducesTickets>,
+    pub(super) tickets: Arc<Tickets>,
     upstream_tls: Arc<rustls::ClientConfig>,
 }
 
@@ -26,13 +26,13 @@ pub(super) struct Reloaded {
 
 impl Reloader {
     pub(super) fn new() -> Result<Self> {
-        let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().context("no key for session tickets")?;
+        let tickets = Arc::new(Tickets::new()?);
         let mut roots = rustls::RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
         let upstream_tls =
             rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { endpoints: Arc::default(), ticketer, upstream_tls: Arc::new(upstream_tls) })
+        Ok(Self { endpoints: Arc::default(), tickets, upstream_tls: Arc::new(upstream_tls) })
     }
 
     pub(super) fn build(&self, config: &Config) -> Result<(Rules, CertificateStore)> {
@@ -41,7 +41,7 @@ impl Reloader {
     }
 
     fn certificates(&self, config: &Config) -> Result<CertificateStore> {
-        Ok(CertificateStore::load(&config.tls, &self.ticketer)?)
+        Ok(CertificateStore::load(&config.tls, &self.tickets)?)
     }
 
     /// Reads the config again and puts it in force, but for the layout, which is the caller's to put in force; or
@@ -74,8 +74,41 @@ impl Reloader {
         // Groups of new listeners are as large as those of the others.
         let workers = old.bound.iter().map(|it| it.group.sockets.len()).max().unwrap_or(1);
         let layout = Layout::new(&config.listeners, workers, &mut Inherited::default(), old)?;
+        warn_of_expiry(&certificates);
         shared.rules.store(Arc::new(rules));
         shared.certificates.store(Arc::new(certificates));
         Ok(Reloaded { config, layout })
+    }
+
+    /// Reads the certificates again and puts them in force, or says why not.
+    pub(super) fn reload_certificates(&self, config: &Config, shared: &Shared) {
+        let certificates = self.certificates(config);
+        shared.life.reloaded(certificates.as_ref().err().map(|error| format!("{error:#}")));
+        match certificates {
+            Ok(certificates) => {
+                warn_of_expiry(&certificates);
+                shared.certificates.store(Arc::new(certificates));
+                tracing::info!("reloaded certificates");
+            }
+            Err(error) => tracing::error!("the old certificates stay in force: {error:#}"),
+        }
+    }
+}
+
+/// An end of validity nearer than this is worth a word.
+const SOON_S: i64 = 30 * 24 * 60 * 60;
+
+/// Says which certificates have expired, or soon will have.
+pub(super) fn warn_of_expiry(certificates: &CertificateStore) {
+    let now = jiff::Timestamp::now().as_second();
+    for served in certificates.all().iter().filter(|served| served.not_after < now + SOON_S) {
+        let file = served.file.display();
+        let until = jiff::Timestamp::from_second(served.not_after)
+            .map_or_else(|_| String::new(), |it| it.to_string());
+        if served.not_after < now {
+            tracing::warn!(until, "the certificate {file} has expired; clients refuse it");
+        } else {
+            tracing::warn!(until, "the certificate {file} expires soon; renew it");
+        }
     }
 }

@@ -3,8 +3,9 @@
 use super::embedded::Source;
 use super::hand_over::{Event, Successor};
 use super::listeners::{Group, Layout};
-use super::reload::{Reloaded, Reloader};
+use super::reload::{Reloaded, Reloader, warn_of_expiry};
 use super::service_manager;
+use super::watching::{Changed, Watching};
 use crate::admin::Addresses;
 use crate::config::Config;
 use crate::follow::Keeper;
@@ -13,11 +14,14 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// On Linux, MIPS aside.
 const SIGXFSZ: i32 = 25;
+/// How often the ends of certificates are looked at.
+const EXPIRY_TIME: Duration = Duration::from_hours(24);
 
 /// What ended the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,7 @@ pub(super) struct Running {
     /// In force.
     pub(super) config: Config,
     pub(super) reloader: Reloader,
+    pub(super) watching: Watching,
     pub(super) shared: Arc<Shared>,
     pub(super) layout: watch::Sender<Arc<Layout>>,
     /// What the admin API shows.
@@ -72,12 +77,19 @@ pub(super) struct Running {
 impl Running {
     /// Obeys signals until one ends the gate, or a new process has taken over.
     pub(super) async fn until_the_end(&mut self, mut signals: Signals) -> Result<End> {
+        // The first tick is at once.
+        let mut expiry = tokio::time::interval(EXPIRY_TIME);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Ok(self.terminated()),
                 _ = signals.interrupt.recv() => return Ok(self.terminated()),
                 _ = signals.hang_up.recv() => self.reload(),
                 _ = signals.hand_over.recv() => self.hand_over(),
+                _ = expiry.tick() => warn_of_expiry(&self.shared.certificates.load()),
+                changed = self.watching.changed() => match changed {
+                    Changed::Config => self.reload(),
+                    Changed::Certificates => self.reloader.reload_certificates(&self.config, &self.shared),
+                },
                 event = next(&mut self.successor) => {
                     if let Some(end) = self.follow_up(event).await {
                         return Ok(end);
@@ -103,6 +115,7 @@ impl Running {
             let addresses = Addresses::clone(&self.shown.load());
             self.shown.store(Arc::new(Addresses { listeners: layout.addresses(), ..addresses }));
             self.layout.send_replace(Arc::new(layout));
+            self.watching.follow(&config);
             self.config = config;
         }
         service_manager::ready();
@@ -117,7 +130,7 @@ impl Running {
         let layout = Arc::clone(&self.layout.borrow());
         let listeners = layout.bound.iter().map(|it| &it.group);
         let groups = listeners.chain(&self.groups).chain(self.source.group()).cloned().collect();
-        match Successor::start(groups) {
+        match Successor::start(groups, self.reloader.tickets.keys()) {
             Ok(successor) => self.successor = Some(successor),
             Err(error) => self.not_handed_over(&error),
         }

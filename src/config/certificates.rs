@@ -38,6 +38,9 @@ pub struct Loaded {
     pub not_after: i64,
 }
 
+/// Octets of an OCSP response: it goes into every handshake.
+const MAX_OCSP_BYTES: usize = 16 * 1024;
+
 /// Why certificates can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
@@ -135,14 +138,43 @@ impl Pair {
         let key = PrivateKeyDer::from_pem_file(&self.key)
             .map_err(|error| wrong(&self.key, format!("this is no private key in PEM: {error}")))?;
         let (names, addresses, not_after) = inside(&chain[0]).map_err(|reason| wrong(&self.cert, reason))?;
-        let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+        let mut key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
                 wrong(&self.key, format!("this is not the key of {}", self.cert.display()))
             }
             other => wrong(&self.key, other.to_string()),
         })?;
+        key.ocsp = self.staple()?;
         Ok(Loaded { key, names, addresses, not_after })
     }
+
+    /// The OCSP response in `NAME.ocsp` beside the certificate, where there is one.
+    fn staple(&self) -> Result<Option<Vec<u8>>, CertificateError> {
+        let path = self.cert.with_extension("ocsp");
+        let response = match std::fs::read(&path) {
+            Ok(response) => response,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(wrong(&path, error.to_string())),
+        };
+        if response.len() > MAX_OCSP_BYTES || !is_successful(&response) {
+            let remedy =
+                "this is no successful OCSP response in DER; make one with `openssl ocsp … -respout`";
+            return Err(wrong(&path, remedy.to_owned()));
+        }
+        Ok(Some(response))
+    }
+}
+
+/// Whether it begins as `OCSPResponse` with the status `successful` does, and is as long as it says (RFC 6960, 4.2.1).
+fn is_successful(response: &[u8]) -> bool {
+    let length = match response {
+        [0x30, short @ 0..=0x7f, ..] => 2 + usize::from(*short),
+        [0x30, 0x81, length, ..] => 3 + usize::from(*length),
+        [0x30, 0x82, high, low, ..] => 4 + usize::from(u16::from_be_bytes([*high, *low])),
+        _ => return false,
+    };
+    let head = if response[1] < 0x80 { 2 } else { 2 + usize::from(response[1] & 0x7f) };
+    response.len() == length && response[head..].starts_with(&[0x0a, 1, 0])
 }
 
 /// The certificates of a PEM file; at least one.

@@ -41,6 +41,7 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
     let mut root = Section::root(&document, table.get_ref());
     let provider = root.value("provider").and_then(|value| value.parse(value::provider)).unwrap_or_default();
     let workers = root.value("workers").and_then(|value| value.integer(0..=1024)).unwrap_or(0);
+    let reload_on_change = root.value("reload_on_change").and_then(|value| value.boolean()).unwrap_or(false);
     let listeners = listener::listeners(&mut root);
     let sites = site::sites(&mut root);
     let (registry, gate) = root.section("registry").map(registry::registry).unwrap_or_default();
@@ -60,6 +61,7 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
         listeners: listeners.iter().map(|placed| placed.listener.clone()).collect(),
         sites: sites.iter().map(|placed| placed.site.clone()).collect(),
         provider,
+        reload_on_change,
         source: ConfigSource::File(PathBuf::from(name)),
     };
     root.finish();
@@ -82,6 +84,7 @@ fn tls(section: Option<Section<'_>>) -> Tls {
         certificates: Vec::new(),
         min_version: TlsVersion::V1_2,
         default_certificate: None,
+        ticket_keys: None,
     };
     let Some(mut section) = section else { return tls };
     if let Some(directory) = optional(&mut section, "directory", Value::path) {
@@ -98,6 +101,7 @@ fn tls(section: Option<Section<'_>>) -> Tls {
         tls.min_version = version;
     }
     tls.default_certificate = optional(&mut section, "default_certificate", Value::string).map(str::to_owned);
+    tls.ticket_keys = optional(&mut section, "ticket_keys", Value::path);
     section.finish();
     tls
 }

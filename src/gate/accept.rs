@@ -179,7 +179,7 @@ async fn tls(
         }
         Ok(hello) => {
             let certificates = worker.shared.certificates.load();
-            let served = certificates.find(hello.server_name.as_ref()).cloned();
+            let served = certificates.find(hello.server_name.as_ref(), hello.takes_ecdsa).cloned();
             served
                 .filter(|_| may_shake_hands(worker, &client, hello.server_name.as_ref()))
                 .map(|served| (served, hello))

@@ -14,6 +14,12 @@ const MAX_MESSAGE: usize = 64 * 1024;
 const HANDSHAKE_RECORD: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
+const SIGNATURE_ALGORITHMS: u16 = 13;
+/// Signatures of ECDSA keys that we make: with P-256, P-384 and P-521, and Ed25519 (RFC 8446, 4.2.3).
+const ECDSA_SIGNATURES: [u16; 4] = [0x0403, 0x0503, 0x0603, 0x0807];
+/// Suites that go with any key (TLS 1.3), and those of TLS 1.2 that go with such keys.
+const TLS13_SUITES: u16 = 0x1300;
+const ECDSA_SUITES: [u16; 3] = [0xc02b, 0xc02c, 0xcca9];
 
 /// Fatal alerts that the gate sends itself (RFC 8446, 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +46,8 @@ impl Alert {
 pub struct Hello {
     /// The name asked for; `None` where there is no such extension.
     pub server_name: Option<DomainName>,
+    /// Whether a certificate with an ECDSA key will do; one with an RSA key is taken to always do.
+    pub takes_ecdsa: bool,
 }
 
 /// Puts a hello together as its octets arrive: each record is looked at once.
@@ -60,7 +68,7 @@ impl HelloReader {
             if let Some(length) = message_length(&self.message)?
                 && self.message.len() >= length
             {
-                return server_name(&self.message[4..length]).map(|server_name| Some(Hello { server_name }));
+                return body(&self.message[4..length]).map(Some);
             }
             let rest = octets.get(self.used..).unwrap_or_default();
             match next_record(rest)? {
@@ -114,29 +122,39 @@ fn message_length(message: &[u8]) -> Result<Option<usize>, Alert> {
     if length > MAX_MESSAGE { Err(Alert::DecodeError) } else { Ok(Some(length)) }
 }
 
-/// Walks the hello's body to its `server_name` extension.
-fn server_name(body: &[u8]) -> Result<Option<DomainName>, Alert> {
+/// Walks the hello's body to the extensions that matter here.
+fn body(body: &[u8]) -> Result<Hello, Alert> {
     let mut body = Cursor(body);
     body.take(2 + 32)?;
     body.vector8()?;
-    body.vector16()?;
+    let suites = body.vector16()?;
     body.vector8()?;
     if body.0.is_empty() {
-        return Ok(None);
+        return Ok(Hello { server_name: None, takes_ecdsa: false });
     }
     let mut extensions = Cursor(body.vector16()?);
     if !body.0.is_empty() {
         return Err(Alert::DecodeError);
     }
-    let mut found = None;
+    let (mut found, mut signatures) = (None, &[][..]);
     while !extensions.0.is_empty() {
         let kind = extensions.number16()?;
         let content = extensions.vector16()?;
         if kind == SERVER_NAME && found.replace(one_name(content)?).is_some() {
             return Err(Alert::DecodeError);
         }
+        if kind == SIGNATURE_ALGORITHMS {
+            signatures = Cursor(content).vector16()?;
+        }
     }
-    Ok(found)
+    let has_suite = has(suites, |suite| suite & 0xff00 == TLS13_SUITES || ECDSA_SUITES.contains(&suite));
+    let takes_ecdsa = has_suite && has(signatures, |one| ECDSA_SIGNATURES.contains(&one));
+    Ok(Hello { server_name: found, takes_ecdsa })
+}
+
+/// Whether one of a list of 16-bit numbers is such.
+fn has(list: &[u8], is_such: impl Fn(u16) -> bool) -> bool {
+    list.chunks_exact(2).any(|octets| is_such(u16::from_be_bytes([octets[0], octets[1]])))
 }
 
 /// Exactly one host name, and a name: an address or anything malformed can't be served.

@@ -1,16 +1,17 @@
 //! TLS towards clients: certificates picked by the names inside them, and the handshake.
 //!
-//! Each certificate has a server config of its own, chosen by our own reading of the hello; tickets are
-//! sealed by one process-wide ticketer that survives reloads. Early data is off.
+//! Each certificate has a server config of its own, chosen by our own reading of the hello: by the name, and where a
+//! name has one with an ECDSA and one with an RSA key, by what the client takes. Early data is off.
 
 use crate::config::certificates::{self, CertificateError, Loaded, Pair};
 use crate::config::{self, TlsVersion};
 use crate::domain::DomainName;
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use crate::gate::tickets::{KeyError, Tickets};
+use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The names in a certificate.
@@ -57,14 +58,41 @@ pub struct Served {
     pub not_after: i64,
     /// Where it came from.
     pub file: PathBuf,
+    has_rsa_key: bool,
+}
+
+/// What is served under one name.
+#[derive(Debug, Clone, Default)]
+struct Choice {
+    /// And Ed25519.
+    ecdsa: Option<Arc<Served>>,
+    rsa: Option<Arc<Served>>,
+}
+
+impl Choice {
+    /// The first of a kind stays.
+    fn add(&mut self, served: &Arc<Served>) {
+        let place = if served.has_rsa_key { &mut self.rsa } else { &mut self.ecdsa };
+        place.get_or_insert_with(|| Arc::clone(served));
+    }
+
+    fn has(&self, served: &Arc<Served>) -> bool {
+        [&self.ecdsa, &self.rsa].into_iter().flatten().any(|it| Arc::ptr_eq(it, served))
+    }
+
+    /// ECDSA where it will do: it costs us the least.
+    fn pick(&self, takes_ecdsa: bool) -> Option<&Arc<Served>> {
+        let (first, second) = if takes_ecdsa { (&self.ecdsa, &self.rsa) } else { (&self.rsa, &self.ecdsa) };
+        first.as_ref().or(second.as_ref())
+    }
 }
 
 /// Every certificate held, by name.
 #[derive(Debug, Default)]
 pub struct CertificateStore {
-    exact: HashMap<Box<str>, Arc<Served>>,
-    one_below: HashMap<Box<str>, Arc<Served>>,
-    default: Option<Arc<Served>>,
+    exact: HashMap<Box<str>, Choice>,
+    one_below: HashMap<Box<str>, Choice>,
+    default: Option<Choice>,
     all: Vec<Arc<Served>>,
 }
 
@@ -82,6 +110,17 @@ pub enum StoreError {
         /// rustls' word.
         source: rustls::Error,
     },
+    /// The file of ticket keys.
+    #[error("tls.ticket_keys: {}: {reason}", file.display())]
+    TicketKeys {
+        /// Which.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No key for tickets.
+    #[error("tls: {0}")]
+    Tickets(#[from] KeyError),
     /// `default_certificate` names none of them.
     #[error(
         "tls.default_certificate: `{0}` is no certificate here; add {0}.crt and {0}.key to tls.directory"
@@ -94,38 +133,60 @@ impl CertificateStore {
     ///
     /// # Errors
     /// `StoreError`, naming the file and the remedy.
-    pub fn load(tls: &config::Tls, ticketer: &Arc<dyn ProducesTickets>) -> Result<Self, StoreError> {
+    pub fn load(tls: &config::Tls, tickets: &Arc<Tickets>) -> Result<Self, StoreError> {
         let (pairs, errors) = certificates::pairs(tls);
         if let Some(error) = errors.into_iter().next() {
             return Err(error.into());
         }
-        let mut store = Self::default();
+        let (mut store, mut default) = (Self::default(), None);
         for pair in pairs {
-            let served = Arc::new(serve(&pair, tls.min_version, ticketer)?);
+            let served = Arc::new(serve(&pair, tls.min_version, tickets)?);
             if tls.default_certificate.as_ref() == Some(&pair.name) {
-                store.default = Some(Arc::clone(&served));
+                default = Some(Arc::clone(&served));
             }
             for name in &served.names.exact {
-                store.exact.entry(name.clone()).or_insert_with(|| Arc::clone(&served));
+                store.exact.entry(name.clone()).or_default().add(&served);
             }
             for name in &served.names.one_below {
-                store.one_below.entry(name.clone()).or_insert_with(|| Arc::clone(&served));
+                store.one_below.entry(name.clone()).or_default().add(&served);
             }
             store.all.push(served);
         }
-        match &tls.default_certificate {
-            Some(name) if store.default.is_none() => Err(StoreError::NoDefault(name.clone())),
-            _ => Ok(store),
+        if let Some(name) = &tls.default_certificate {
+            let served = default.ok_or_else(|| StoreError::NoDefault(name.clone()))?;
+            store.default = Some(store.with_twin(&served));
         }
+        // Last, so that keys stay as they are where anything else is wrong.
+        match &tls.ticket_keys {
+            Some(file) => take_keys(file, tickets)?,
+            None => tickets.unshare()?,
+        }
+        Ok(store)
+    }
+
+    /// The certificate, and the one of the other kind that is served under its first name.
+    fn with_twin(&self, served: &Arc<Served>) -> Choice {
+        let first = served.names.exact.first().and_then(|name| self.exact.get(name));
+        let found = first.or_else(|| self.one_below.get(served.names.one_below.first()?));
+        found.filter(|choice| choice.has(served)).cloned().unwrap_or_else(|| {
+            let mut alone = Choice::default();
+            alone.add(served);
+            alone
+        })
     }
 
     /// The certificate for what a client asked for: the exact name, else the wildcard, else the default (which
     /// only clients that name nothing get).
     #[must_use]
-    pub fn find(&self, name: Option<&DomainName>) -> Option<&Arc<Served>> {
-        let Some(name) = name else { return self.default.as_ref() };
-        let parent = || name.as_str().split_once('.').and_then(|(_, parent)| self.one_below.get(parent));
-        self.exact.get(name.as_str()).or_else(parent)
+    pub fn find(&self, name: Option<&DomainName>, takes_ecdsa: bool) -> Option<&Arc<Served>> {
+        let parent = |name: &DomainName| {
+            name.as_str().split_once('.').and_then(|(_, parent)| self.one_below.get(parent))
+        };
+        let choice = match name {
+            Some(name) => self.exact.get(name.as_str()).or_else(|| parent(name)),
+            None => self.default.as_ref(),
+        };
+        choice?.pick(takes_ecdsa)
     }
 
     /// All of them.
@@ -135,22 +196,25 @@ impl CertificateStore {
     }
 }
 
-fn serve(
-    pair: &Pair,
-    min_version: TlsVersion,
-    ticketer: &Arc<dyn ProducesTickets>,
-) -> Result<Served, StoreError> {
+fn serve(pair: &Pair, min_version: TlsVersion, tickets: &Arc<Tickets>) -> Result<Served, StoreError> {
     let loaded = pair.load(&rustls::crypto::aws_lc_rs::default_provider())?;
     let (names, not_after) = (Arc::new(CertificateNames::of(&loaded)), loaded.not_after);
-    let config = server_config(loaded.key, min_version, ticketer)
+    let has_rsa_key = loaded.key.key.algorithm() == rustls::SignatureAlgorithm::RSA;
+    let config = server_config(loaded.key, min_version, tickets)
         .map_err(|source| StoreError::Refused { file: pair.cert.clone(), source })?;
-    Ok(Served { names, config: Arc::new(config), not_after, file: pair.cert.clone() })
+    Ok(Served { names, config: Arc::new(config), not_after, file: pair.cert.clone(), has_rsa_key })
+}
+
+fn take_keys(file: &Path, tickets: &Tickets) -> Result<(), StoreError> {
+    let wrong = |reason: String| StoreError::TicketKeys { file: file.to_owned(), reason };
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    tickets.share(&text).map_err(|error| wrong(error.to_string()))
 }
 
 fn server_config(
     key: CertifiedKey,
     min_version: TlsVersion,
-    ticketer: &Arc<dyn ProducesTickets>,
+    tickets: &Arc<Tickets>,
 ) -> Result<ServerConfig, rustls::Error> {
     let versions: &[&SupportedProtocolVersion] = match min_version {
         TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
@@ -163,7 +227,7 @@ fn server_config(
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = Arc::clone(ticketer);
+    config.ticketer = Arc::<Tickets>::clone(tickets);
     config.max_early_data_size = 0;
     // One is enough for the client's next connection, and each costs a handshake a sealing.
     config.send_tls13_tickets = 1;

@@ -90,6 +90,7 @@ fn links_lead_somewhere() {
         "docs/configuration.md",
         "docs/feed.md",
         "docs/life.md",
+        "docs/comparison.md",
         "docs/security.md",
     ];
     for page in pages {

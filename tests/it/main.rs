@@ -19,6 +19,7 @@ mod judge;
 mod killed;
 mod pages;
 mod proxy;
+mod reload;
 mod replay;
 mod sync;
 mod world;

@@ -10,6 +10,7 @@ use std::net::TcpListener;
 #[derive(Debug)]
 pub(in crate::app) struct Predecessor {
     channel: Channel,
+    ticket_keys: Vec<String>,
 }
 
 impl Predecessor {
@@ -23,7 +24,7 @@ impl Predecessor {
             .with_context(|| format!("{VARIABLE} is set, but standard input is closed"))?;
         // Nothing reads standard input from here on; as a terminal's it would only be in the way.
         rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-        let predecessor = Self { channel: Channel::of(channel) };
+        let mut predecessor = Self { channel: Channel::of(channel), ticket_keys: Vec::new() };
         let inherited = predecessor.inherit().with_context(|| {
             format!(
                 "can't take over; {VARIABLE} is set by a gate for the one that it starts, and by nobody else"
@@ -32,7 +33,12 @@ impl Predecessor {
         Ok((Some(predecessor), inherited))
     }
 
-    fn inherit(&self) -> Result<Inherited> {
+    /// What session tickets are sealed with.
+    pub(in crate::app) fn ticket_keys(&self) -> &[String] {
+        &self.ticket_keys
+    }
+
+    fn inherit(&mut self) -> Result<Inherited> {
         let mut groups: Vec<(String, Vec<TcpListener>)> = Vec::new();
         loop {
             let (message, sockets) = self.channel.receive(PREPARE_TIME)?;
@@ -41,7 +47,7 @@ impl Predecessor {
                     groups[group].1.extend(sockets)
                 }
                 FromOld::Sockets { name, .. } => groups.push((name, sockets)),
-                FromOld::Tickets { .. } => {}
+                FromOld::Tickets { keys } => self.ticket_keys = keys,
                 FromOld::End => return Ok(Inherited { handed: groups, activated: Vec::new() }),
                 FromOld::Released { .. } => bail!("the old process left before it handed its sockets over"),
             }

@@ -40,8 +40,8 @@ pub(in crate::app) struct Successor {
 }
 
 impl Successor {
-    /// Starts it with this process's arguments, and hands it these sockets.
-    pub(in crate::app) fn start(groups: Vec<Arc<Group>>) -> Result<Self> {
+    /// Starts it with this process's arguments, and hands it these sockets and what session tickets are sealed with.
+    pub(in crate::app) fn start(groups: Vec<Arc<Group>>, ticket_keys: Vec<String>) -> Result<Self> {
         if std::process::id() == 1 {
             bail!(
                 "this is process 1, whose end would end all others of its container; start a new container instead"
@@ -62,7 +62,7 @@ impl Successor {
         let (release, released) = handed::channel();
         let pid = child.id();
         let talk = Talk { child, channel, tell, released };
-        std::thread::Builder::new().name("hand-over".into()).spawn(move || talk.run(&groups))?;
+        std::thread::Builder::new().name("hand-over".into()).spawn(move || talk.run(&groups, ticket_keys))?;
         Ok(Self { pid, events, release })
     }
 
@@ -95,21 +95,22 @@ struct Talk {
 }
 
 impl Talk {
-    fn run(mut self, groups: &[Arc<Group>]) {
-        let event = match self.hand_over(groups) {
+    fn run(mut self, groups: &[Arc<Group>], ticket_keys: Vec<String>) {
+        let event = match self.hand_over(groups, ticket_keys) {
             Ok(()) => Event::Ready,
             Err(error) => Event::Failed(self.end(error)),
         };
         let _ = self.tell.send(event);
     }
 
-    fn hand_over(&self, groups: &[Arc<Group>]) -> Result<()> {
+    fn hand_over(&self, groups: &[Arc<Group>], ticket_keys: Vec<String>) -> Result<()> {
         for (number, group) in groups.iter().enumerate() {
             for sockets in group.sockets.chunks(MAX_SOCKETS) {
                 let message = FromOld::Sockets { group: number, name: group.name.clone() };
                 self.channel.send(&message, sockets).context("its sockets can't be sent")?;
             }
         }
+        self.channel.send(&FromOld::Tickets { keys: ticket_keys }, &[])?;
         self.channel.send(&FromOld::End, &[])?;
         self.expect(&FromNew::Prepared, PREPARE_TIME)?;
         self.tell.send(Event::Prepared)?;

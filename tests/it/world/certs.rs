@@ -12,7 +12,7 @@ use rustls::{
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Makes one session store for all names: a ticket of one name is tried under the next.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ impl Client {
             .with_safe_default_protocol_versions()
             .unwrap()
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Believe))
+            .with_custom_certificate_verifier(Arc::new(Believe::default()))
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         config.resumption = Resumption::disabled();
@@ -85,8 +85,21 @@ pub fn handshake<S: Read + Write>(
     Ok(connection)
 }
 
+/// Believes any certificate, and says what it was shown.
 #[derive(Debug)]
-struct Believe;
+pub struct Believe {
+    /// Signatures that it takes.
+    pub schemes: Vec<SignatureScheme>,
+    /// The OCSP response of the last handshake.
+    pub staple: Mutex<Vec<u8>>,
+}
+
+impl Default for Believe {
+    fn default() -> Self {
+        let schemes = aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes();
+        Self { schemes, staple: Mutex::default() }
+    }
+}
 
 impl ServerCertVerifier for Believe {
     fn verify_server_cert(
@@ -94,9 +107,10 @@ impl ServerCertVerifier for Believe {
         _: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
-        _: &[u8],
+        staple: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.staple.lock().unwrap() = staple.to_vec();
         Ok(ServerCertVerified::assertion())
     }
 
@@ -119,7 +133,7 @@ impl ServerCertVerifier for Believe {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+        self.schemes.clone()
     }
 }
 

@@ -11,6 +11,7 @@ pub struct Setup {
     pub embedded: bool,
     pub wait_ready: bool,
     workers: usize,
+    first: String,
     /// Put into the registry at start: the last one must be seen by the gate before a test begins.
     pub filings: Vec<(String, Value)>,
     http: String,
@@ -38,6 +39,7 @@ impl Setup {
             embedded: true,
             wait_ready: true,
             workers: 1,
+            first: String::new(),
             filings,
             http: String::new(),
             listeners: String::new(),
@@ -52,6 +54,12 @@ impl Setup {
 
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// Lines before all sections.
+    pub fn first(mut self, lines: &str) -> Self {
+        self.first += &line(lines);
         self
     }
 
@@ -128,11 +136,12 @@ impl Setup {
     }
 
     pub fn text(&self) -> String {
-        let Self { upstream, workers, http, listeners, site, tls, registry, log, more, .. } = self;
+        let Self { upstream, workers, first, http, listeners, site, tls, registry, log, more, .. } = self;
         // U has a site as well: only the filing may stop it.
         format!(
             r#"provider = "example-cloud"
 workers = {workers}
+{first}
 
 [[listener]]
 address = "127.0.0.1:0"

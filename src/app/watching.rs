@@ -1,0 +1,188 @@
+//! Watches config and certificates on disk, and says when they have changed.
+//!
+//! Directories are watched and not files, for files are replaced: by a rename, or as Kubernetes does it, by a symlink
+//! that leads elsewhere. What the system tells is only a reason to look; what counts is whether the files are others
+//! than before. Where the system tells nothing (a network's disk), they are looked at now and then.
+
+use crate::config::{Config, ConfigSource};
+use notify::{RecursiveMode, Watcher as _};
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+/// How long nothing may happen before files are looked at: a certificate and its key are two.
+const QUIET_TIME: Duration = Duration::from_millis(250);
+/// The longest that something may happen all the time before they are.
+const BUSY_TIME: Duration = Duration::from_secs(2);
+/// How often they are looked at without a reason.
+const LOOK_TIME: Duration = Duration::from_secs(60);
+/// Files of the certificates' directory that are looked at.
+const MAX_FILES: usize = 200_000;
+
+/// What has changed on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changed {
+    Config,
+    Certificates,
+}
+
+/// What is watched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Watched {
+    /// Where changes of it are to be told.
+    config: Option<PathBuf>,
+    directory: PathBuf,
+    files: Vec<PathBuf>,
+}
+
+impl Watched {
+    fn of(config: &Config) -> Self {
+        let file = match &config.source {
+            ConfigSource::File(path) if config.reload_on_change => Some(path.clone()),
+            _ => None,
+        };
+        let pairs = config
+            .tls
+            .certificates
+            .iter()
+            .flat_map(|(cert, key)| [cert.clone(), key.clone(), cert.with_extension("ocsp")]);
+        let files = pairs.chain(config.tls.ticket_keys.clone()).collect();
+        Self { config: file, directory: config.tls.directory.clone(), files }
+    }
+
+    /// Those in which a change of what is watched shows.
+    fn directories(&self) -> BTreeSet<PathBuf> {
+        let files = self.files.iter().chain(&self.config).chain([&self.directory]);
+        files.map(|file| parent(file)).chain([self.directory.clone()]).collect()
+    }
+}
+
+fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// What a file is, wherever symlinks lead: another inode, time or size is another file.
+type Stamp = Vec<(PathBuf, Option<(u64, u64, i64, i64)>)>;
+
+fn stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
+}
+
+fn stamps<'p>(paths: impl IntoIterator<Item = &'p PathBuf>) -> Stamp {
+    paths.into_iter().map(|path| (path.clone(), stamp(path))).collect()
+}
+
+/// Of the certificates.
+fn certificates(watched: &Watched) -> Stamp {
+    let listing = std::fs::read_dir(&watched.directory).into_iter().flatten().flatten().take(MAX_FILES);
+    let is_ours = |path: &PathBuf| {
+        path.extension().and_then(|it| it.to_str()).is_some_and(|it| matches!(it, "crt" | "key" | "ocsp"))
+    };
+    let mut files: Vec<PathBuf> = listing.map(|entry| entry.path()).filter(is_ours).collect();
+    files.sort_unstable();
+    stamps(files.iter().chain(&watched.files))
+}
+
+/// Watches; another task does it.
+#[derive(Debug)]
+pub(super) struct Watching {
+    watched: watch::Sender<Watched>,
+    changes: mpsc::Receiver<Changed>,
+}
+
+impl Watching {
+    /// Begins with what this config names. Must be called within a runtime.
+    pub(super) fn start(config: &Config) -> Self {
+        let (watched, newest) = watch::channel(Watched::of(config));
+        let (tell, changes) = mpsc::channel(2);
+        tokio::spawn(run(newest, tell));
+        Self { watched, changes }
+    }
+
+    /// Goes on with what another config names.
+    pub(super) fn follow(&self, config: &Config) {
+        let wanted = Watched::of(config);
+        self.watched.send_if_modified(|watched| {
+            let is_other = *watched != wanted;
+            *watched = wanted;
+            is_other
+        });
+    }
+
+    /// What has changed next.
+    pub(super) async fn changed(&mut self) -> Changed {
+        match self.changes.recv().await {
+            Some(changed) => changed,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn run(mut newest: watch::Receiver<Watched>, tell: mpsc::Sender<Changed>) {
+    let bell = Arc::new(Notify::new());
+    loop {
+        let watched = newest.borrow_and_update().clone();
+        let _watcher = watcher(&watched, &bell);
+        let (mut config, mut pairs) = (stamps(&watched.config), certificates(&watched));
+        loop {
+            tokio::select! {
+                changed = newest.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                () = ring(&bell) => {}
+            }
+            let (new_config, new_pairs) = (stamps(&watched.config), certificates(&watched));
+            let changed = if new_config != config { Changed::Config } else { Changed::Certificates };
+            if (new_config != config || new_pairs != pairs) && tell.send(changed).await.is_err() {
+                return;
+            }
+            (config, pairs) = (new_config, new_pairs);
+        }
+    }
+}
+
+/// Waits until there is a reason to look, and things have calmed down.
+async fn ring(bell: &Notify) {
+    if timeout(LOOK_TIME, bell.notified()).await.is_err() {
+        return;
+    }
+    let until = Instant::now() + BUSY_TIME;
+    while Instant::now() < until && timeout(QUIET_TIME, bell.notified()).await.is_ok() {}
+}
+
+/// Rings the bell for everything that happens in these directories, as long as it lives.
+fn watcher(watched: &Watched, bell: &Arc<Notify>) -> Option<notify::RecommendedWatcher> {
+    let bell = Arc::clone(bell);
+    let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading a file is an event as well, and looking at what changed reads.
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            bell.notify_one();
+        }
+    });
+    let mut watcher = match made {
+        Ok(watcher) => watcher,
+        Err(error) => {
+            tracing::warn!(%error, "the system does not tell of changed files; they are looked at every minute");
+            return None;
+        }
+    };
+    for directory in watched.directories() {
+        // One that is not there can't be watched; its parent tells when it comes.
+        if directory.is_dir()
+            && let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive)
+        {
+            let directory = directory.display();
+            tracing::warn!(%error, "{directory} can't be watched; it is looked at every minute");
+        }
+    }
+    Some(watcher)
+}
