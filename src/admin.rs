@@ -2,7 +2,11 @@
 //! are used.
 
 pub mod answer;
+mod console;
+mod fleet;
 mod metrics;
+mod sessions;
+mod traffic;
 mod upstreams;
 
 use crate::cache::FilingCache;
@@ -12,7 +16,7 @@ use crate::follow::{FollowStats, HeldUpdate, Word};
 use crate::gate::judge;
 use crate::gate::worker::Shared;
 use crate::serve::{self, Guard, Shown};
-use crate::telemetry::{Counters, Reload};
+use crate::telemetry::{Counters, Reload, Tail};
 use crate::verdict::{Question, Region, Scenario};
 use answer::VerdictAnswer;
 use arc_swap::ArcSwap;
@@ -22,11 +26,14 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
+pub use fleet::Fleet;
 use serde_json::json;
+use sessions::Sessions;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
+use traffic::Traffic;
 
 /// Where this process listens.
 #[derive(Debug, Clone)]
@@ -67,6 +74,10 @@ struct Inner {
     addresses: Arc<ArcSwap<Addresses>>,
     guard: Guard,
     started: Instant,
+    sessions: Sessions,
+    traffic: Traffic,
+    tail: Arc<Tail>,
+    fleet: Option<Fleet>,
 }
 
 impl Admin {
@@ -86,7 +97,21 @@ impl Admin {
             addresses,
             guard: Guard::new(token),
             started: Instant::now(),
+            sessions: Sessions::default(),
+            traffic: Traffic::default(),
+            tail: Arc::default(),
+            fleet: None,
         }))
+    }
+
+    /// With the access log's last lines, and whom to ask about other gates.
+    #[must_use]
+    pub fn showing(mut self, tail: Arc<Tail>, fleet: Fleet) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.tail = tail;
+            inner.fleet = Some(fleet);
+        }
+        self
     }
 
     /// Serves until told to stop.
@@ -95,7 +120,7 @@ impl Admin {
     /// Where the listener fails.
     pub async fn serve(self, socket: TcpListener, stopping: watch::Receiver<bool>) -> std::io::Result<()> {
         let guarded = Router::new()
-            .route("/", get(console))
+            .merge(console::routes())
             .route("/metrics", get(metrics))
             .route("/v1/status", get(status))
             .route("/v1/verdict", get(verdict))
@@ -105,7 +130,9 @@ impl Admin {
             .route("/v1/held/refuse", post(refuse_held))
             .route("/v1/held/release", post(released))
             .route_layer(middleware::from_fn_with_state(self.clone(), authorize));
+        let watching = tokio::spawn(traffic::watch(self.clone()));
         let router = Router::new()
+            .merge(console::open_routes())
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(readyz))
             .merge(guarded)
@@ -116,7 +143,9 @@ impl Admin {
                 )
             })
             .with_state(self);
-        serve::run(socket, router, stopping).await
+        let served = serve::run(socket, router, stopping).await;
+        watching.abort();
+        served
     }
 
     fn cache(&self) -> &FilingCache {
@@ -137,8 +166,12 @@ impl Admin {
 }
 
 async fn authorize(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    if admin.0.sessions.holds(request.headers(), Instant::now()) {
+        return next.run(request).await;
+    }
     let mut response = match admin.0.guard.look(&request) {
         Shown::Right => return next.run(request).await,
+        Shown::Wrong if console::is_for_people(&request) => console::login(request.headers()),
         Shown::Wrong => {
             problem(StatusCode::UNAUTHORIZED, "bring the admin token: `Authorization: Bearer TOKEN`")
         }
@@ -210,9 +243,13 @@ struct Asked {
     region: Option<Region>,
 }
 
-async fn verdict(State(admin): State<Admin>, Query(asked): Query<Asked>) -> Response {
+async fn verdict(State(admin): State<Admin>, Query(asked): Query<Asked>) -> Json<VerdictAnswer> {
+    Json(answer_for(&admin, &asked))
+}
+
+fn answer_for(admin: &Admin, asked: &Asked) -> VerdictAnswer {
     let Ok(host) = HostForm::from_user(&asked.host) else {
-        return Json(VerdictAnswer::malformed(&asked.host, "gate")).into_response();
+        return VerdictAnswer::malformed(&asked.host, "gate");
     };
     let rules = admin.0.shared.rules.load();
     let site = judge::site(&rules, &host);
@@ -224,8 +261,7 @@ async fn verdict(State(admin): State<Admin>, Query(asked): Query<Asked>) -> Resp
         today: crate::verdict::day(jiff::Timestamp::now()),
     };
     let decision = crate::verdict::decide(&question, &rules.policy, &admin.cache().at(Instant::now()));
-    Json(VerdictAnswer::new(&asked.host, &question, &decision, "gate", admin.cache().synced_at()))
-        .into_response()
+    VerdictAnswer::new(&asked.host, &question, &decision, "gate", admin.cache().synced_at())
 }
 
 /// The last reload as `/v1/status` shows it.
@@ -269,23 +305,6 @@ fn say(admin: &Admin, word: Word, answer: &'static str) -> Response {
 
 async fn released() -> Response {
     problem(StatusCode::GONE, "this is `POST /v1/held/apply` now; the other word is `POST /v1/held/refuse`")
-}
-
-async fn console(State(admin): State<Admin>) -> Response {
-    let status = status(State(admin)).await.0;
-    let mut rows = String::new();
-    for (key, value) in status.as_object().into_iter().flatten() {
-        let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-        rows.push_str(&format!("<tr><th scope=row>{}<td>{}", escape(key), escape(&value)));
-    }
-    let page = include_str!("admin/console.html").replace("{{rows}}", &rows);
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
-    ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, policy)], page)
-        .into_response()
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 fn problem(status: StatusCode, detail: &str) -> Response {

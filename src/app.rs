@@ -17,7 +17,7 @@ mod watching;
 pub mod whereabouts;
 mod workers;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Fleet};
 use crate::cache::{FilingCache, Staleness};
 use crate::config::{AccessLog, Config};
 use crate::follow::{FollowOptions, FollowStats, Follower};
@@ -26,7 +26,7 @@ use crate::gate::listen::Admission;
 use crate::gate::rules::Rules;
 use crate::gate::tls::CertificateStore;
 use crate::gate::worker::Shared;
-use crate::telemetry::{AccessLogSink, AccessLogWriter, Counters};
+use crate::telemetry::{AccessLogSink, AccessLogWriter, Blocked, Counters, Tail, TailWriter};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use embedded::Beside;
@@ -129,12 +129,14 @@ impl Built {
         let (follower, cache, stats) = follow(config, &self.source)?;
         let shared = share(config, &self.reloader, (self.rules, self.certificates), cache)?;
         let counters = Arc::new(Counters::default());
-        let (log, log_thread) = access_log(&config.log.access)?;
+        let tail = Arc::<Tail>::default();
+        let (log, log_thread) = access_log(&config.log.access, Arc::clone(&tail))?;
         let addresses = self.others.addresses(&self.layout, self.source.address());
         let admin_address = addresses.admin;
         let shown = Arc::new(ArcSwap::from_pointee(addresses));
         let token = config.admin.as_ref().and_then(|admin| admin.token.clone());
-        let admin = Admin::new(Arc::clone(&shared), Arc::clone(&counters), stats, Arc::clone(&shown), token);
+        let admin = Admin::new(Arc::clone(&shared), Arc::clone(&counters), stats, Arc::clone(&shown), token)
+            .showing(tail, fleet(config, &self.source)?);
         let (stop, stopping) = watch::channel(false);
         let keeper = follower.keeper();
         let following = control.spawn(follower.run(stopping.clone()));
@@ -262,6 +264,15 @@ fn follow(
     Ok((follower, cache, stats))
 }
 
+/// Whom the console asks about the other gates and about what is due.
+fn fleet(config: &Config, source: &embedded::Source) -> Result<Fleet> {
+    let ca = source.ca_file.as_deref().map(|path| {
+        std::fs::read(path).with_context(|| format!("registry.ca_file: can't read {}", path.display()))
+    });
+    Fleet::new(&source.url, source.token.clone(), &config.provider, ca.transpose()?.as_deref())
+        .context("the client that asks the registry about its gates")
+}
+
 /// What the workers share.
 fn share(
     config: &Config,
@@ -277,6 +288,7 @@ fn share(
         via: via_name()?,
         life: Arc::default(),
         endpoints: Arc::clone(&reloader.endpoints),
+        blocked: Blocked::default(),
     }))
 }
 
@@ -337,7 +349,7 @@ fn via_name() -> Result<String> {
     Ok(format!("beian-gate-{:08x}", u32::from_le_bytes(random)))
 }
 
-fn access_log(to: &AccessLog) -> Result<(Option<AccessLogSink>, Option<JoinHandle<()>>)> {
+fn access_log(to: &AccessLog, tail: Arc<Tail>) -> Result<(Option<AccessLogSink>, Option<JoinHandle<()>>)> {
     if *to == AccessLog::Off {
         return Ok((None, None));
     }
@@ -351,7 +363,9 @@ fn access_log(to: &AccessLog) -> Result<(Option<AccessLogSink>, Option<JoinHandl
         })?),
         _ => Box::new(std::io::stdout()),
     };
-    let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || writer.run(out))?;
+    let thread = std::thread::Builder::new()
+        .name("access-log".into())
+        .spawn(move || writer.run(TailWriter::new(out, tail)))?;
     Ok((Some(sink), Some(thread)))
 }
 

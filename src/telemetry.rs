@@ -4,9 +4,13 @@
 //! adding up and writing happen elsewhere.
 
 mod access_log;
+mod blocked;
 mod counters;
 mod life;
+mod tail;
 
 pub use access_log::{AccessLine, AccessLogSink, AccessLogWriter, LogBuffer, TlsLine};
+pub use blocked::{Blocked, BlockedDomain, BlockedNotes, HOURS, Turned};
 pub use counters::{Counters, DURATION_BOUNDS_MS, Totals, WorkerCounters};
 pub use life::{Life, Reload};
+pub use tail::{Tail, TailWriter};

@@ -241,6 +241,11 @@ impl Policy {
         self.table.rows()
     }
 
+    /// The operator's lists as configured: exceptions, block list, addresses with a number.
+    pub fn lists(&self) -> [&[ListEntry]; 3] {
+        [&self.exceptions, &self.block_list, &self.ip_filings].map(List::entries)
+    }
+
     /// Entries of any list whose last day is over.
     pub fn expired(&self, today: Date) -> impl Iterator<Item = &ListEntry> {
         [&self.block_list, &self.exceptions, &self.ip_filings]

@@ -6,7 +6,7 @@ use crate::filing::FilingNumber;
 use crate::gate::client::Client;
 use crate::gate::reject::Reject;
 use crate::gate::request::{Known, RequestHead};
-use crate::telemetry::{AccessLine, LogBuffer, TlsLine, WorkerCounters};
+use crate::telemetry::{AccessLine, LogBuffer, TlsLine, Turned, WorkerCounters};
 use crate::verdict::{Decision, Verdict};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -147,6 +147,21 @@ impl Record {
             Some(ip @ HostForm::Ip(_)) => ip.to_string().into(),
             None => "".into(),
         }
+    }
+
+    /// Who was turned away, or would have been but for monitor mode; by the registrable domain.
+    #[must_use]
+    pub fn turned(&self, client: &Client) -> Option<Turned> {
+        let verdict = match (self.outcome, self.would_block) {
+            (_, Some(verdict)) => verdict.as_str(),
+            (Outcome::Own(reason), None) if reason.is_blocked() => reason.as_str(),
+            _ => return None,
+        };
+        let domain = match self.host.as_ref()? {
+            HostForm::Name(name) => name.registrable().unwrap_or(name.as_str()).into(),
+            ip @ HostForm::Ip(_) => ip.to_string().into(),
+        };
+        Some(Turned { domain, verdict, listener: client.listener.address })
     }
 
     /// Tells counters and log, once.

@@ -21,7 +21,7 @@ use crate::gate::rules::Rules;
 use crate::gate::sessions::cut;
 use crate::gate::tls::CertificateStore;
 use crate::gate::watch::{Clock, Expired, Serving, TICK, Watch};
-use crate::telemetry::{AccessLogSink, Life, LogBuffer, WorkerCounters};
+use crate::telemetry::{AccessLogSink, Blocked, BlockedNotes, Life, LogBuffer, WorkerCounters};
 use crate::verdict;
 use arc_swap::ArcSwap;
 use jiff::civil::Date;
@@ -58,6 +58,8 @@ pub struct Shared {
     pub endpoints: Arc<Endpoints>,
     /// What became of this process so far.
     pub life: Arc<Life>,
+    /// Which domains are turned away.
+    pub blocked: Blocked,
 }
 
 /// A worker.
@@ -72,6 +74,7 @@ pub struct Worker {
     /// Counters.
     pub counters: Arc<WorkerCounters>,
     log: RefCell<LogBuffer>,
+    blocked: RefCell<BlockedNotes>,
     today: Cell<Date>,
     random: Cell<u64>,
 }
@@ -86,6 +89,7 @@ impl Worker {
             pool: Pool::default(),
             counters,
             log: RefCell::new(LogBuffer::new(log)),
+            blocked: RefCell::default(),
             today: Cell::new(today()),
             random: Cell::new(RandomState::new().hash_one(0)),
         })
@@ -106,6 +110,8 @@ impl Worker {
             self.clock.tick(now);
             self.hand_over_log();
             if ticks % SWEEP_TICKS == 0 {
+                let now_s = jiff::Timestamp::now().as_second();
+                self.blocked.borrow_mut().hand_over(&self.shared.blocked, now_s);
                 self.today.set(today());
                 self.pool.sweep(now);
             }
@@ -198,6 +204,9 @@ impl Worker {
     /// Tells log and counters of a finished request.
     pub fn tell(&self, record: &Record, client: &Client, head: &RequestHead) {
         record.tell(client, head, &self.counters, &mut self.log.borrow_mut());
+        if let Some(turned) = record.turned(client) {
+            self.blocked.borrow_mut().note(turned);
+        }
     }
 
     /// Sends the request to one of the target's endpoints and waits for the response head.

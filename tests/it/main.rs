@@ -9,6 +9,7 @@
 mod admin;
 mod block;
 mod commands;
+mod console;
 mod cut;
 mod docs;
 mod hand_over;

@@ -97,7 +97,7 @@ impl World {
         let admin = address(&process.banner("admin"));
         let status = wait("/v1/status", || {
             process.assert_running();
-            let response = wire::try_ask(admin, "GET", "/v1/status", "")?;
+            let response = ask_as_operator(admin, "/v1/status")?;
             (response.status == 200).then(|| response.json())
         });
         let listeners = status["listeners"].as_array().expect("listeners in /v1/status");
@@ -169,7 +169,7 @@ impl World {
     /// A GET to the admin listener.
     #[track_caller]
     pub fn ask(&self, path: &str) -> Response {
-        wire::ask(self.admin, "GET", path, "")
+        wait(path, || ask_as_operator(self.admin, path))
     }
 
     #[track_caller]
@@ -252,6 +252,12 @@ impl World {
 pub fn put(registry: SocketAddr, domain: &str, document: &Value) {
     let response = wire::ask(registry, "PUT", &format!("/v1/filings/{domain}"), &document.to_string());
     assert!(response.status < 300, "PUT {domain} {document}: {response:?}");
+}
+
+/// A GET to the admin listener, with the token that it may ask for.
+fn ask_as_operator(admin: SocketAddr, path: &str) -> Option<Response> {
+    let token = format!("Authorization: Bearer {}\r\n", setup::ADMIN_TOKEN);
+    wire::try_ask_with(admin, ("GET", path), &token, "")
 }
 
 /// The document of a site that is connected here.

@@ -20,8 +20,12 @@ pub struct Setup {
     tls: String,
     registry: String,
     log: String,
+    admin: String,
     more: String,
 }
+
+/// What `admin.token` holds.
+pub const ADMIN_TOKEN: &str = "a-token-of-visible-characters";
 
 impl Setup {
     pub fn new(directory: &Path, upstream: SocketAddr) -> Self {
@@ -48,6 +52,7 @@ impl Setup {
             registry: "[registry.embedded]\naddress = \"127.0.0.1:0\"\ndatabase = \"sqlite:registry.db\"\n"
                 .into(),
             log: "[log]\naccess = \"access.log\"\n".into(),
+            admin: String::new(),
             more: String::new(),
         }
     }
@@ -94,6 +99,12 @@ impl Setup {
         self
     }
 
+    /// Lines for `[admin]`; `admin.token` is there.
+    pub fn admin(mut self, lines: &str) -> Self {
+        self.admin += &line(lines);
+        self
+    }
+
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -132,11 +143,13 @@ impl Setup {
     pub fn write(&self) -> PathBuf {
         let path = self.directory.join("gate.toml");
         std::fs::write(&path, self.text()).unwrap();
+        std::fs::write(self.directory.join("admin.token"), ADMIN_TOKEN).unwrap();
         path
     }
 
     pub fn text(&self) -> String {
-        let Self { upstream, workers, first, http, listeners, site, tls, registry, log, more, .. } = self;
+        let Self { upstream, workers, first, http, listeners, site, tls, registry, log, admin, more, .. } =
+            self;
         // U has a site as well: only the filing may stop it.
         format!(
             r#"provider = "example-cloud"
@@ -169,7 +182,7 @@ directory = "state"
 {log}
 [admin]
 address = "127.0.0.1:0"
-
+{admin}
 {more}"#
         )
     }

@@ -251,6 +251,16 @@ pub fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Respons
 }
 
 pub fn try_ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<Response> {
+    try_ask_with(address, (method, path), "", body)
+}
+
+/// With further fields, each ended by a line break.
+pub fn try_ask_with(
+    address: SocketAddr,
+    (method, path): (&str, &str),
+    fields: &str,
+    body: &str,
+) -> Option<Response> {
     let mut wire = Wire::over(Box::new(TcpStream::connect(address).ok().inspect(|stream| {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
     })?));
@@ -258,7 +268,7 @@ pub fn try_ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Opt
     let kind = if path.ends_with(":batch") { "application/x-ndjson" } else { "application/json" };
     wire.send(format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
-         Connection: close\r\n\r\n{body}"
+         Connection: close\r\n{fields}\r\n{body}"
     ));
     wire.response_to(method).ok()
 }

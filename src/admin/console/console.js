@@ -1,0 +1,56 @@
+"use strict";
+// Keeps the overview's figures and the live log fresh; without it every page still says all, once.
+(function () {
+  function every(seconds, work) {
+    let busy = false;
+    setInterval(function () {
+      if (busy || document.hidden) return;
+      busy = true;
+      Promise.resolve(work()).catch(function () {}).then(function () { busy = false; });
+    }, seconds * 1000);
+  }
+  async function json(url) {
+    const answer = await fetch(url, { cache: "no-store", headers: { accept: "application/json" } });
+    if (!answer.ok) throw new Error(String(answer.status));
+    return answer.json();
+  }
+  const cards = document.getElementById("cards");
+  if (cards) every(2, async function () {
+    const status = await json("/v1/status");
+    for (const cell of cards.querySelectorAll("[data-key]")) {
+      const value = status[cell.dataset.key];
+      cell.textContent = typeof value === "boolean" ? cell.dataset[String(value)] : value === null ? "—" : String(value);
+    }
+  });
+  const log = document.getElementById("log");
+  if (log) {
+    const body = log.tBodies[0], most = 300, pause = document.getElementById("pause");
+    let seen = 0;
+    function row(text) {
+      const line = JSON.parse(text), tr = document.createElement("tr");
+      const request = (line.method || "") + " " + (line.target || "");
+      for (const value of [line.time, line.client, line.host, request, line.status, line.verdict]) {
+        const cell = document.createElement("td");
+        cell.textContent = value === undefined ? "" : String(value);
+        tr.append(cell);
+      }
+      tr.children[4].className = "n";
+      return tr;
+    }
+    async function more() {
+      if (pause.getAttribute("aria-pressed") === "true") return;
+      const query = new URLSearchParams({ after: seen, containing: document.getElementById("containing").value, verdict: document.getElementById("verdict").value });
+      const found = await json("/v1/log?" + query);
+      seen = found.seen;
+      for (const line of found.lines) { try { body.prepend(row(line)); } catch (error) { /* not a line of JSON */ } }
+      while (body.rows.length > most) body.deleteRow(-1);
+    }
+    pause.addEventListener("click", function () {
+      pause.setAttribute("aria-pressed", String(pause.getAttribute("aria-pressed") !== "true"));
+    });
+    document.getElementById("filters").addEventListener("input", function () { seen = 0; body.replaceChildren(); });
+    document.getElementById("filters").addEventListener("submit", function (event) { event.preventDefault(); });
+    more().catch(function () {});
+    every(1, more);
+  }
+})();

@@ -1,0 +1,110 @@
+//! The console: what an operator sees and does in a real Chromium, and who is kept out.
+
+use crate::world::browser::Browser;
+use crate::world::{F, U, World, wait, wire};
+use serde_json::json;
+
+fn console(world: &World) -> String {
+    format!("http://127.0.0.1:{}", world.admin.port())
+}
+
+#[test]
+fn an_operator_clicks_through() {
+    let Some(mut browser) = Browser::start() else { return };
+    let world = World::with(|setup| {
+        setup.toml(
+            "[enforcement]\nblock_list = [{ host = \"bad.cn\", reason = \"<b>why</b>\", owner = \"ops\" }]\n\
+             exceptions = [{ host = \"old.cn\", until = \"2020-01-01\", reason = \"over\" }]\n",
+        )
+    });
+    for _ in 0..3 {
+        world.get(U, "/<script>alert(1)</script>");
+    }
+    world.get(F, "/well");
+    wait("the domain among those blocked", || world.ask("/v1/blocked").text().contains(U).then_some(()));
+    browser.resize(1280, 900);
+    browser.open(&format!("{}/?lang=zh", console(&world)));
+    browser.wait_for("document.querySelector('[data-key=filings]').textContent === '6'");
+    browser.shoot("console.overview");
+    let text = |browser: &mut Browser| browser.eval("document.body.innerText").as_str().unwrap().to_owned();
+    assert!(text(&mut browser).contains(U) && text(&mut browser).contains("概况"));
+
+    browser.click("nav a:nth-of-type(2)");
+    browser.wait_for("location.pathname === '/console/look-up' && document.getElementById('host') !== null");
+    browser.click("#host");
+    browser.write("www.filed.cn");
+    browser.click("form.ask button");
+    browser.wait_for(
+        "document.querySelector('.verdict') && document.querySelector('.verdict').textContent === 'allow'",
+    );
+    let shown = text(&mut browser);
+    assert!(
+        shown.contains("京ICP备20000001号-1") && shown.contains("\"decided_by\": \"filed.cn\""),
+        "{shown}"
+    );
+    assert_eq!(browser.eval("document.querySelectorAll('tbody tr').length"), 8, "a row for each scenario");
+    browser.shoot("console.look-up");
+
+    for (page, words) in [
+        ("/console/blocked", ["unfiled", "127.0.0.1:"]),
+        ("/console/lists", ["<b>why</b>", "已过期"]),
+        ("/console/fleet", ["各网关", "seq"]),
+        ("/console/log", ["/well", "filed.cn"]),
+    ] {
+        browser.click(&format!("nav a[href^='{page}']"));
+        browser.wait_for(&format!("location.pathname === '{page}' && document.readyState === 'complete'"));
+        for word in words {
+            browser.wait_for(&format!("document.body.innerText.includes({})", json!(word)));
+        }
+        assert_eq!(browser.eval("document.querySelectorAll('main script, main b b').length"), 0, "{page}");
+        let wide = browser.eval("document.documentElement.scrollWidth <= innerWidth");
+        assert_eq!(wide, true, "{page} is wider than the window");
+        browser.shoot(&format!("console{}", page.replace('/', ".")));
+        if let Some(findings) = browser.findings_within_policy() {
+            assert_eq!(findings, [""; 0], "{page}");
+        }
+    }
+    browser.click(".lang");
+    browser
+        .wait_for("document.documentElement.lang === 'en' && document.body.innerText.includes('Live log')");
+    browser.resize(360, 800);
+    browser.open(&format!("{}/?lang=en", console(&world)));
+    browser.wait_for("document.documentElement.scrollWidth <= innerWidth");
+}
+
+#[test]
+fn without_the_token_nothing_is_shown() {
+    let world = World::with(|setup| setup.admin("token_file = \"admin.token\"\n"));
+    let ask = |method: &str, path: &str, fields: &str, body: &str| {
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\n{fields}content-length: {length}\r\n\r\n{body}",
+            world.admin
+        );
+        wire::Wire::clear(world.admin).send(request).response().unwrap()
+    };
+    let pages =
+        ["/", "/console/look-up?host=filed.cn", "/console/log", "/v1/log", "/v1/blocked", "/v1/lists"];
+    for path in pages {
+        let page = ask("GET", path, "accept: text/html\r\n", "");
+        assert_eq!(page.status, 401, "{path}");
+        assert!(page.text().contains("name=\"token\"") && !page.text().contains("filed.cn"), "{path}");
+        assert_eq!(ask("GET", path, "", "").status, 401, "{path}");
+    }
+    assert_eq!(ask("POST", "/login", "", "token=wrong").status, 401);
+    let entered = ask("POST", "/login", "", &format!("token={}", crate::world::setup::ADMIN_TOKEN));
+    assert_eq!((entered.status, entered.header("location")), (303, Some("/")));
+    let set = entered.header("set-cookie").unwrap().to_owned();
+    assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict"), "{set}");
+    let cookie = format!("cookie: {}\r\n", set.split(';').next().unwrap());
+    for path in pages {
+        assert_eq!(ask("GET", path, &cookie, "").status, 200, "{path}");
+    }
+    let foreign = format!("{cookie}origin: https://evil.example\r\n");
+    assert_eq!(ask("POST", "/console/held/apply", &foreign, "").status, 403, "a page of another site");
+    assert_eq!(ask("POST", "/console/held/apply", &cookie, "").status, 409, "nothing is held");
+    assert_eq!(ask("POST", "/logout", &cookie, "").status, 303);
+    assert_eq!(ask("GET", "/", &cookie, "").status, 401);
+    let policy = ask("GET", "/", "accept: text/html\r\n", "");
+    assert!(policy.header("content-security-policy").unwrap().contains("frame-ancestors 'none'"));
+}
