@@ -52,7 +52,7 @@ pub(super) fn blocked(admin: &Admin) -> Value {
                 "verdict": one.turned.verdict,
                 "listener": one.turned.listener.to_string(),
                 "has_site": site.is_some(),
-                "upstreams": site.map(|site| site.target.endpoints.iter().map(|it| it.label.to_string()).collect::<Vec<_>>()),
+                "upstreams": site.map(|site| site.target.members.iter().map(|it| it.endpoint.label.to_string()).collect::<Vec<_>>()),
                 "requests": one.requests,
                 "hours": one.hours,
                 "first": time(one.first_s),
