@@ -12,9 +12,16 @@ const STEP: Duration = Duration::from_secs(10);
 /// Looks that are kept: an hour.
 const MAX_LOOKS: usize = 361;
 
-/// What the counters said, oldest first: Unix seconds, and requests so far by `Outcome::index`.
+/// What the counters said, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Traffic(Mutex<VecDeque<(i64, Vec<u64>)>>);
+pub(super) struct Traffic(Mutex<VecDeque<Look>>);
+
+/// Unix seconds, and requests so far by `Outcome::index`.
+#[derive(Debug)]
+struct Look {
+    at: i64,
+    counts: Vec<u64>,
+}
 
 /// Looks at the counters for as long as the admin API serves.
 pub(super) async fn watch(admin: Admin) {
@@ -27,7 +34,7 @@ pub(super) async fn watch(admin: Admin) {
         if looks.len() >= MAX_LOOKS {
             looks.pop_front();
         }
-        looks.push_back((jiff::Timestamp::now().as_second(), counts.collect()));
+        looks.push_back(Look { at: jiff::Timestamp::now().as_second(), counts: counts.collect() });
     }
 }
 
@@ -46,13 +53,16 @@ impl Traffic {
     pub(super) fn steps(&self) -> Vec<Step> {
         let looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kinds: Vec<_> = Outcome::names().into_iter().map(Kind::of).collect();
-        let step = |((_, before), (at, after)): (&(i64, Vec<u64>), &(i64, Vec<u64>))| {
+        let step = |(before, after): (&Look, &Look)| {
             let sum = |kind: Kind| {
-                let of_kind = kinds.iter().zip(before.iter().zip(after)).filter(|(one, _)| **one == kind);
+                let of_kind = kinds
+                    .iter()
+                    .zip(before.counts.iter().zip(&after.counts))
+                    .filter(|(one, _)| **one == kind);
                 of_kind.map(|(_, (before, after))| after.saturating_sub(*before)).sum()
             };
             Step {
-                at: *at,
+                at: after.at,
                 forwarded: sum(Kind::Forwarded),
                 blocked: sum(Kind::Blocked),
                 other: sum(Kind::Other),
@@ -99,7 +109,7 @@ mod tests {
         let mut counts = vec![0; Outcome::names().len()];
         let blocked = Outcome::names().iter().position(|name| *name == "unfiled").unwrap();
         for at in 0..3 {
-            traffic.0.lock().unwrap().push_back((at, counts.clone()));
+            traffic.0.lock().unwrap().push_back(Look { at, counts: counts.clone() });
             counts[0] += 5;
             counts[blocked] += 2;
             *counts.last_mut().unwrap() += 1;
