@@ -22,7 +22,7 @@ mod process;
 use domains::Numbers;
 use light::Light;
 use load::{Load, Wire};
-use process::{Process, run_to_end};
+use process::{Process, memory_kib, run_to_end};
 use reqwest::Client;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -99,8 +99,8 @@ fn fill(directory: &Path, filings: u64) {
     out.flush().unwrap();
     drop(out);
     let since = Instant::now();
-    run_to_end(&["registry", "import", "filings.csv", "-c", "registry.toml"], directory);
-    println!("import of {filings} filings: {:.1?}", since.elapsed());
+    let most = run_to_end(&["registry", "import", "filings.csv", "-c", "registry.toml"], directory);
+    println!("import of {filings} filings: {:.1?}, {most} KiB at its peak", since.elapsed());
     std::fs::remove_file(path).unwrap();
 }
 
@@ -125,12 +125,20 @@ async fn measure(directory: &Path, arguments: &Arguments) {
          [registry]\nurl = \"{url}\"\n[cache]\ndirectory = \"state\"\n[log]\naccess = \"off\"\n\
          [admin]\naddress = \"127.0.0.1:0\"\n"
     );
+    let resident = |gate: &Process| memory_kib(gate.pid(), "VmRSS:").unwrap();
+    let nowhere = config.replace(&url, "http://127.0.0.1:9").replace("\"state\"", "\"empty\"");
+    std::fs::write(directory.join("gate.toml"), nowhere).unwrap();
+    let gate = Process::start(&["run", "-c", "gate.toml"], directory);
+    gate.url("admin");
+    println!("gate without filings resident: {} KiB", resident(&gate));
+    drop(gate);
     std::fs::write(directory.join("gate.toml"), config).unwrap();
     let since = Instant::now();
     let gate = Process::start(&["run", "-c", "gate.toml"], directory);
     let ready = format!("{}/readyz", gate.url("admin"));
     until(async || client.get(&ready).send().await.is_ok_and(|it| it.status().is_success())).await;
     println!("gate ready, from nothing: {:.1?}", since.elapsed());
+    println!("gate resident: {} KiB after that", resident(&gate));
 
     let address = gate.url("http").trim_start_matches("http://").parse().unwrap();
     let mut light = Vec::new();
@@ -138,14 +146,22 @@ async fn measure(directory: &Path, arguments: &Arguments) {
         light.push(Light::start(client.clone(), url.clone(), number).await);
     }
     let (gate_pid, registry_pid) = (gate.pid(), registry.pid());
-    let world = World { client, registry: url, gate: address, gate_pid, registry_pid, light };
+    let world = World { client: client.clone(), registry: url, gate: address, gate_pid, registry_pid, light };
     single_changes(&world, arguments).await;
+    write_alone(&world).await;
+    println!("gate resident: {} KiB after single changes", resident(&gate));
     burst(&world, arguments.rate).await;
     let followers: Value =
         world.get("/v1/feed/followers").await.json().await.expect("the registry lists followers");
     let in_step =
         followers["followers"].as_array().unwrap().iter().filter(|it| it["in_step"] == true).count();
     println!("acknowledged and in step: {in_step}");
+    drop(gate);
+    let since = Instant::now();
+    let gate = Process::start(&["run", "-c", "gate.toml"], directory);
+    let ready = format!("{}/readyz", gate.url("admin"));
+    until(async || client.get(&ready).send().await.is_ok_and(|it| it.status().is_success())).await;
+    println!("gate started again, ready: {:.2?}, resident {} KiB", since.elapsed(), resident(&gate));
 }
 
 async fn snapshot(client: &Client, url: &str) -> usize {
@@ -226,42 +242,58 @@ async fn single_changes(world: &World, arguments: &Arguments) {
     distribution("single change, the gate", gate);
 }
 
-async fn burst(world: &World, rate: u64) {
+/// Many new names in one write; says when it was committed.
+async fn write_many(world: &World, prefix: &str, first_number: u64) -> Instant {
     let mut lines = String::new();
     for n in 0..BURST {
-        let number = 30_000_000 + n;
+        let number = first_number + n;
         let access = format!("{{\"{PROVIDER}\":\"active\"}}");
         writeln!(
             lines,
-            "{{\"domain\":\"burst-{n}.cn\",\"number\":\"京ICP备{number}号-1\",\"access\":{access}}}"
+            "{{\"domain\":\"{prefix}-{n}.cn\",\"number\":\"京ICP备{number}号-1\",\"access\":{access}}}"
         )
         .unwrap();
     }
+    let url = format!("{}/v1/filings:batch?atomic=true", world.registry);
+    let answer = world.client.post(url).body(lines).send().await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.status());
+    Instant::now()
+}
+
+/// Waits until the last of the burst is everywhere: with the light followers, and enforced by the gate.
+async fn spread(world: &World, prefix: &str, committed: Instant) {
+    let name = format!("{prefix}-{}.cn", BURST - 1);
+    let filed = world.get(&format!("/v1/filings/{name}")).await;
+    let seq = filed.json::<Value>().await.unwrap()["seq"].as_u64().unwrap();
+    let probe = world.probe(name, false);
+    let (light, gate) = (world.all_light_have(seq).await, probe.await.unwrap());
+    println!(
+        "from the commit of {BURST} changes: last light follower {:.2?}, the gate {:.2?}",
+        light.saturating_duration_since(committed),
+        gate.saturating_duration_since(committed)
+    );
+}
+
+async fn write_alone(world: &World) {
+    let sent = Instant::now();
+    let committed = write_many(world, "alone", 30_000_000).await;
+    println!("a write of {BURST} changes, nothing else being done: {:.2?}", committed - sent);
+    spread(world, "alone", committed).await;
+}
+
+async fn burst(world: &World, rate: u64) {
     let load = Load::start(world.gate, world.gate_pid, domains::filed(0), rate);
     // Its thread, and the probe's, are there already and go on as they are.
     process::step_aside(world.registry_pid);
     rustix::process::setpriority_process(None, 19).unwrap();
     let quiet = async || load.window(tokio::time::sleep(WINDOW)).await.0;
     quiet().await.print("gate without a burst");
-    let probe = world.probe(format!("burst-{}.cn", BURST - 1), false);
-    let url = format!("{}/v1/filings:batch?atomic=true", world.registry);
-    let sent = Instant::now();
-    let everywhere = async {
-        let answer = world.client.post(url).body(lines).send().await.unwrap();
-        assert!(answer.status().is_success(), "{}", answer.status());
-        let committed = Instant::now();
-        let filed = world.get(&format!("/v1/filings/burst-{}.cn", BURST - 1)).await;
-        let seq = filed.json::<Value>().await.unwrap()["seq"].as_u64().unwrap();
-        (committed, world.all_light_have(seq).await, probe.await.unwrap())
-    };
-    let (during, (committed, light, gate)) = load.window(everywhere).await;
-    println!(
-        "burst of {BURST} changes, committed {:.2?} after it was sent: then last light follower {:.2?}, the gate {:.2?}",
-        committed - sent,
-        light.saturating_duration_since(committed),
-        gate.saturating_duration_since(committed)
-    );
-    during.print("gate with the burst");
+    let (committing, committed) = load.window(write_many(world, "burst", 40_000_000)).await;
+    committing.print("gate while the burst is being committed");
+    // Its own requests are the only ones, and the second is longer than the followers need.
+    let (following, ()) = load.window(tokio::time::sleep(Duration::from_secs(1))).await;
+    following.print("gate in the second after the commit");
+    spread(world, "burst", committed).await;
     quiet().await.print("gate after it");
 }
 

@@ -12,6 +12,7 @@ mod code;
 mod line;
 mod odd;
 mod pending;
+mod replacement;
 pub mod saved;
 mod segment;
 mod shown;
@@ -36,6 +37,7 @@ use crate::config::WhenStale;
 use crate::feed::{Digest, Entry, EpochKey, Position, Summary};
 use arc_swap::ArcSwapOption;
 use pending::Pending;
+use replacement::Replacement;
 use shown::Shown;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -71,6 +73,8 @@ struct Held {
     table: Option<Table>,
     /// What an operator has to agree to before it is applied to the table.
     waiting: Option<Waiting>,
+    /// Or a whole new state that does.
+    replacement: Option<Replacement>,
     /// Unix milliseconds of the last sync on this machine's clock.
     synced_at_ms: Option<i64>,
     lag_ms: i64,
@@ -127,16 +131,17 @@ impl FilingCache {
         self.replace(held, table);
     }
 
-    /// Shows a whole new state from the registry, unless it is older than the one held or `permit` says no.
+    /// Shows a whole new state from the registry, unless it is older than the one held; where `permit` says no, it is
+    /// kept aside and followed as what is held would be.
     /// A snapshot may have lain in a file: it is no fresher than what was held, or, without that, not fresh.
     /// What waited for an operator is in it.
     ///
     /// # Errors
-    /// `Position` or `Held`: the table is dropped and the held state stays.
+    /// `Position` or `Held`: the held state stays.
     pub fn supersede(&self, table: Table, permit: impl FnOnce(Effect) -> bool) -> Result<Effect, Refusal> {
         let mut total = Effect { newly_blocked: 0, of: 0 };
         // Comparing takes seconds when there are millions: not under the lock. Nobody else writes.
-        let held = self.lock().table.as_ref().map(|held| (held.position(), held.count(), held.shown()));
+        let held = self.lock().shown_and_followed();
         if let Some((ours, of, shown)) = held {
             let got = table.position();
             if got.epoch == ours.epoch && got.seq < ours.seq {
@@ -144,6 +149,7 @@ impl FilingCache {
             }
             let effect = Effect { newly_blocked: shown.newly_blocked_by(&table.shown()), of };
             if !permit(effect) {
+                self.keep_aside(table, effect);
                 return Err(Refusal::Held(effect));
             }
             total = effect;
@@ -171,6 +177,9 @@ impl FilingCache {
         let mut held = self.lock();
         let ours = held.followed().ok_or(Refusal::NeverSynced)?;
         check_next(ours, batch)?;
+        if held.replacement.is_some() {
+            return self.follow_aside(&mut held, batch, now, permit);
+        }
         if held.waiting.is_some() {
             return self.wait_behind(&mut held, batch, now, permit);
         }
@@ -189,6 +198,9 @@ impl FilingCache {
         permit: impl FnMut(Effect) -> bool,
     ) -> Result<Effect, Refusal> {
         let mut held = self.lock();
+        if held.replacement.is_some() {
+            return Err(Refusal::NeverSynced);
+        }
         let table = held.table.as_mut().ok_or(Refusal::NeverSynced)?;
         check_forward(table.position(), repaired.summary.position)?;
         let differences = table.differences(repaired.ranges, repaired.entries).ok_or(Refusal::Digest)?;
@@ -203,7 +215,7 @@ impl FilingCache {
         let mut held = self.lock();
         held.agree(summary, Some(now))?;
         // What is shown while something waits is not what the registry has.
-        if held.waiting.is_none() {
+        if held.waiting.is_none() && held.replacement.is_none() {
             self.mark_synced(&mut held, summary, now);
         }
         Ok(())
@@ -238,11 +250,12 @@ impl FilingCache {
         }
     }
 
-    /// What is held, range by range: where in the log, count and digest over all, and each range's digest.
+    /// What is held, range by range: where in the log, count and digest over all, and each range's digest. None where
+    /// a whole new state waits, which is not repaired.
     #[must_use]
     pub fn ranges(&self) -> Option<(Summary, Vec<Digest>)> {
         let held = self.lock();
-        let table = held.table.as_ref()?;
+        let table = held.table.as_ref().filter(|_| held.replacement.is_none())?;
         let (position, count, digest) = (table.position(), table.count(), table.digest());
         Some((Summary { position, count, digest, at_ms: 0 }, table.range_digests().to_vec()))
     }
@@ -327,8 +340,10 @@ impl FilingCache {
         let old_shown = self.shown.swap(Some(shown));
         self.changed.tell_replaced();
         held.waiting = None;
+        let unused = held.replacement.take();
         held.remember_anew();
         drop(held);
+        drop(unused);
         if let (Some(table), Some(shown)) = (old_table, old_shown) {
             drop_aside(table, shown);
         }
@@ -339,6 +354,14 @@ impl FilingCache {
         held.synced_at_ms = Some(wall_ms);
         held.lag_ms = wall_ms.saturating_sub(summary.at_ms).max(0);
         self.set_synced(now, Duration::ZERO);
+    }
+
+    /// As `mark_synced`, of a word that came at `said_at`.
+    fn mark_synced_at(&self, held: &mut Held, summary: &Summary, now: Instant, said_at: Instant) {
+        let age = now.saturating_duration_since(said_at);
+        self.mark_synced(held, summary, now);
+        held.synced_at_ms = held.synced_at_ms.map(|ms| ms.saturating_sub(millis(age)));
+        self.set_synced(now, age);
     }
 
     fn set_synced(&self, now: Instant, age: Duration) {
@@ -354,6 +377,15 @@ impl FilingCache {
 
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// Where the state is that changes lead on from; and of the state that is held, its count and what readers see.
+    fn shown_and_followed(&self) -> Option<(Position, u64, Arc<Shown>)> {
+        let table = self.table.as_ref()?;
+        let replaced = self.replacement.as_ref().map(Replacement::position);
+        Some((replaced.unwrap_or_else(|| table.position()), table.count(), table.shown()))
     }
 }
 

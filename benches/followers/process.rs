@@ -23,15 +23,29 @@ fn command(arguments: &[&str], directory: &Path) -> Command {
     command
 }
 
-/// Runs one that ends by itself.
-pub(crate) fn run_to_end(arguments: &[&str], directory: &Path) {
-    let output = command(arguments, directory).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{arguments:?}: {}",
-        said.lines().take(20).collect::<Vec<_>>().join("\n")
-    );
+/// Runs one that ends by itself; gives the most memory that it was seen to take, in KiB.
+pub(crate) fn run_to_end(arguments: &[&str], directory: &Path) -> u64 {
+    let said = std::fs::File::create(directory.join("said")).unwrap();
+    let mut child = command(arguments, directory).stdout(Stdio::null()).stderr(said).spawn().unwrap();
+    let mut most = 0;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        most = memory_kib(child.id(), "VmHWM:").unwrap_or(most);
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let said = std::fs::read_to_string(directory.join("said")).unwrap();
+    let said = said.lines().take(20).collect::<Vec<_>>().join("\n");
+    assert!(status.success(), "{arguments:?}: {said}");
+    most
+}
+
+/// A figure of `/proc/PID/status`; none once the process is gone.
+pub(crate) fn memory_kib(pid: u32, name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 impl Process {

@@ -22,22 +22,43 @@ pub(super) struct Shown {
     pub(super) segments: Box<[Segment]>,
     pub(super) odd: Arc<OddRecords>,
     /// Filings that are shown as a later position has them; none as a rule.
-    pub(super) ahead: Option<Arc<HashMap<Fingerprint, Entry>>>,
+    pub(super) ahead: Option<Arc<Ahead>>,
+}
+
+/// Filings that are shown as a later position has them.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    /// The key of the state that has them so.
+    pub(super) key: EpochKey,
+    pub(super) entries: HashMap<Fingerprint, Entry>,
+    /// Of a state before that one.
+    pub(super) before: Option<Arc<Ahead>>,
+}
+
+impl Ahead {
+    fn find(&self, name: &str) -> Option<&Entry> {
+        let found = self.entries.get(&self.key.fingerprint(name));
+        found.or_else(|| self.before.as_ref()?.find(name))
+    }
+
+    /// How many states they are of.
+    pub(super) fn layers(&self) -> usize {
+        1 + self.before.as_ref().map_or(0, |before| before.layers())
+    }
 }
 
 impl Shown {
     /// The same, but for these filings.
-    pub(super) fn ahead(&self, ahead: HashMap<Fingerprint, Entry>) -> Self {
+    pub(super) fn ahead(&self, ahead: Ahead) -> Self {
         Self { ahead: Some(Arc::new(ahead)), ..self.clone() }
     }
 
     /// The record of exactly this name. No lock, no shared write; what it allocates is the record's own.
     pub(super) fn find(&self, name: &str) -> Option<FilingRecord> {
-        let fingerprint = self.key.fingerprint(name);
-        if let Some(entry) = self.ahead.as_ref().and_then(|ahead| ahead.get(&fingerprint)) {
+        if let Some(entry) = self.ahead.as_ref().and_then(|ahead| ahead.find(name)) {
             return travelling(entry).and_then(|(record, odd)| FilingRecord::unpack(record, odd));
         }
-        let code = self.code_of(fingerprint);
+        let code = self.code_of(self.key.fingerprint(name));
         (code != code::FREE).then(|| self.with_record(code, FilingRecord::unpack)).flatten()
     }
 
@@ -166,7 +187,7 @@ impl Shown {
     }
 
     /// Filings of at least each standing above the lowest.
-    fn standings(&self) -> [u64; 2] {
+    pub(super) fn standings(&self) -> [u64; 2] {
         let mut counts = [0; 2];
         for (_, code) in self.pairs() {
             match self.standing_of(code) {

@@ -5,10 +5,11 @@
 //! outside of the table, so that its count and digests stay those of the held position. All of it is lost with
 //! the process; the registry then sends it again.
 
+use super::shown::Ahead;
 use super::standing::standing;
 use super::table::{Table, travelling};
 use super::{Batch, Effect, FilingCache, Held, Refusal, Repaired, Taken, check_forward};
-use crate::feed::{Digest, Entry, Fingerprint, Position, Summary};
+use crate::feed::{Digest, Entry, EpochKey, Fingerprint, Position, Summary};
 use crate::filing::PackedRecord;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -59,12 +60,18 @@ impl Held {
     /// The position that the registry's next change follows.
     pub(super) fn followed(&self) -> Option<Position> {
         let table = self.table.as_ref()?;
+        if let Some(replacement) = &self.replacement {
+            return Some(replacement.position());
+        }
         Some(self.waiting.as_ref().map_or(table.position(), |waiting| waiting.summary.position))
     }
 
     /// Compares the registry's word with what is held and waits, and moves to its position.
     pub(super) fn agree(&mut self, summary: &Summary, now: Option<Instant>) -> Result<(), Refusal> {
         let table = self.table.as_mut().ok_or(Refusal::NeverSynced)?;
+        if let Some(replacement) = &mut self.replacement {
+            return replacement.agree(summary, now);
+        }
         let (position, count, digest) = match &self.waiting {
             Some(Waiting { summary, .. }) => (summary.position, summary.count, summary.digest),
             None => (table.position(), table.count(), table.digest()),
@@ -151,9 +158,10 @@ impl Waiting {
     }
 
     /// What is shown in place of what the table holds.
-    fn shown_ahead(&self) -> HashMap<Fingerprint, Entry> {
+    fn shown_ahead(&self, key: &EpochKey) -> Ahead {
         let entries = self.ahead.iter().filter_map(|it| self.newest.get(it));
-        entries.map(|entry| (entry.fingerprint, entry.clone())).collect()
+        let entries = entries.map(|entry| (entry.fingerprint, entry.clone())).collect();
+        Ahead { key: key.clone(), entries, before: None }
     }
 
     /// What applying it would do beyond what is shown ahead.
@@ -196,7 +204,11 @@ impl FilingCache {
     #[must_use]
     pub fn waiting(&self) -> Option<WaitingStatus> {
         let held = self.lock();
-        let (table, waiting) = (held.table.as_ref()?, held.waiting.as_ref()?);
+        let table = held.table.as_ref()?;
+        if let Some(replacement) = &held.replacement {
+            return Some(replacement.status(table));
+        }
+        let waiting = held.waiting.as_ref()?;
         Some(WaitingStatus {
             effect: waiting.effect(table),
             position: waiting.summary.position,
@@ -214,6 +226,9 @@ impl FilingCache {
     /// Applies what waits if `permit` agrees to what it would do now; says what it did.
     pub fn apply_waiting(&self, now: Instant, permit: impl FnOnce(Effect) -> bool) -> Option<Effect> {
         let mut held = self.lock();
+        if held.replacement.is_some() {
+            return self.apply_aside(held, now, permit);
+        }
         let effect = held.waiting.as_ref()?.effect(held.table.as_ref()?);
         if !permit(effect) {
             return None;
@@ -257,7 +272,7 @@ impl FilingCache {
             }
         }
         if single.newly_blocked > 0 || touches_ahead {
-            self.shown.store(Some(table.shown().ahead(waiting.shown_ahead()).into()));
+            self.shown.store(Some(table.shown().ahead(waiting.shown_ahead(table.key())).into()));
             self.changed.tell(batch.entries.iter().map(|entry| entry.fingerprint));
         }
         Ok(Taken::Waits(single))
@@ -285,7 +300,7 @@ impl FilingCache {
             // What is in force stays so, as far as it differs from what is held.
             waiting.ahead = before.ahead;
             waiting.ahead.retain(|it| waiting.newest.contains_key(it));
-            self.shown.store(Some(table.shown().ahead(waiting.shown_ahead()).into()));
+            self.shown.store(Some(table.shown().ahead(waiting.shown_ahead(table.key())).into()));
             self.changed.tell_replaced();
         }
         held.waiting = Some(waiting);
@@ -302,10 +317,7 @@ impl FilingCache {
         table.set_position(waiting.summary.position);
         self.shown.store(Some(table.shown()));
         self.changed.tell(waiting.newest.keys().copied());
-        let age = now.saturating_duration_since(waiting.verified_at);
-        self.mark_synced(held, &waiting.summary, now);
-        held.synced_at_ms = held.synced_at_ms.map(|ms| ms.saturating_sub(super::millis(age)));
-        self.set_synced(now, age);
+        self.mark_synced_at(held, &waiting.summary, now, waiting.verified_at);
         let entries: Vec<_> = waiting.newest.into_values().collect();
         held.remember(&entries);
     }

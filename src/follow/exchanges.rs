@@ -33,7 +33,14 @@ impl Follower {
         let shown =
             tokio::task::spawn_blocking(move || cache.supersede(table, |effect| bounds.permits(effect, now)));
         // A panic in there would be a bug; it is a failed snapshot here.
-        let effect = shown.await.map_err(|_| Failure::Ranges)??;
+        let effect = match shown.await.map_err(|_| Failure::Ranges)? {
+            Err(Refusal::Held(effect)) if self.cache.waiting().is_some() => {
+                self.stats.count_refused(super::Refused::Held);
+                self.tell_held(effect);
+                return Ok(());
+            }
+            shown => shown?,
+        };
         self.applied(effect, now);
         count(&self.stats.snapshots);
         self.saver.want(true);

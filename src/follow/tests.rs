@@ -354,6 +354,41 @@ async fn single_cancellations_do_not_wait_behind_what_is_held() {
     world.stop().await;
 }
 
+/// A whole state that would block very many waits, under its own key; a single cancellation after it does not.
+#[tokio::test]
+async fn single_cancellations_do_not_wait_behind_a_held_snapshot() {
+    let directory = tempfile::tempdir().unwrap();
+    let (names, table) = many();
+    let registry = FakeRegistry::start(Vec::new(), table).await;
+    let world = World::start(registry.url(), directory.path());
+    until("following", || world.stats.is_connected()).await;
+    let other = EpochKey::from_bytes([8; 32]);
+    let mut next = Table::new(other.clone());
+    names[..1_500].iter().for_each(|name| next.put(name, &connected()));
+    next.set_position(at(2, 0));
+    let under = |entry: Entry, name| Entry { fingerprint: other.fingerprint(name), ..entry };
+    registry.replace(next);
+    until("holding", || world.stats.held().is_some()).await;
+    let position = world.cache.position();
+    registry.change(vec![under(deleted("n7.cn"), "n7.cn"), under(filed("new.cn"), "new.cn")]);
+    until("the cancellation", || !world.has("n7.cn")).await;
+    assert!(world.has("n2000.cn") && !world.has("new.cn"), "all else waits");
+    registry.change(vec![under(filed("n7.cn"), "n7.cn")]);
+    until("its return", || world.has("n7.cn")).await;
+    registry.change(vec![under(deleted("n8.cn"), "n8.cn")]);
+    until("another", || !world.has("n8.cn")).await;
+    assert_eq!((world.cache.position(), world.stats.refused(Refused::Held)), (position, 1));
+    let held = world.stats.held().unwrap();
+    assert_eq!((held.effect.newly_blocked, held.effect.of, held.ahead), (1_500, 3_000, 2));
+    assert_eq!(held.position.map(|it| it.epoch), Some(2));
+    assert!(world.stats.say(Word::Apply));
+    until("the word", || world.cache.position().is_some_and(|it| it.epoch == 2)).await;
+    assert!(!world.has("n2000.cn") && !world.has("n8.cn") && world.has("new.cn") && world.has("n7.cn"));
+    until("agreement", || world.cache.status().age < Duration::from_secs(2)).await;
+    assert!(world.stats.held().is_none() && world.stats.is_connected());
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn what_an_operator_refuses_waits_until_the_registry_takes_it_back() {
     let directory = tempfile::tempdir().unwrap();
