@@ -293,7 +293,7 @@ async fn burst(world: &World, rate: u64) {
     // Its own requests are the only ones, and the second is longer than the followers need.
     let (following, ()) = load.window(tokio::time::sleep(Duration::from_secs(1))).await;
     following.print("gate in the second after the commit");
-    spread(world, "burst", committed).await;
+    assert!(committed.elapsed() > Duration::from_secs(1));
     quiet().await.print("gate after it");
 }
 
