@@ -420,6 +420,30 @@ mod tests {
         assert_eq!(reader.finish(), Err(FrameError::Truncated));
     }
 
+    /// As docs/feed.md has it, where it was computed by another program.
+    #[test]
+    fn the_example_of_the_docs_is_right() {
+        let key = EpochKey::from_bytes(std::array::from_fn(|at| u8::try_from(at).unwrap()));
+        let entry = |name: &str, record, odd: Option<&str>| Entry {
+            fingerprint: key.fingerprint(name),
+            record: PackedRecord(record),
+            odd: odd.map(Into::into),
+        };
+        let plain = entry("example.cn", 0x040c_78c2_4e81_0001, None);
+        let odd = entry("xn--fiqs8s.cn", 0x8800_0000_0000_0000, Some("京ICP证030173号-1"));
+        let shown = |entry: &Entry| format!("{:016x} {:032x}", entry.fingerprint.0, key.entry_element(entry));
+        let mut digest = Digest::default();
+        [&plain, &odd].iter().for_each(|it| digest.add(key.entry_element(it)));
+        let position = Position { epoch: 1, seq: 2 };
+        let summary = Summary { position, count: 2, digest, at_ms: 1_790_000_000_000 };
+        let octets = Frame::Heartbeat(summary).to_bytes();
+        let frame = octets.iter().fold(String::new(), |hex, octet| format!("{hex}{octet:02x}"));
+        let page = include_str!("../../docs/feed.md");
+        for computed in [shown(&plain), shown(&odd), digest.to_string(), frame] {
+            assert!(page.contains(&computed), "{computed}");
+        }
+    }
+
     #[test]
     fn fingerprints_are_those_of_the_entries() {
         let mut entries: Vec<_> = (1..900).map(|it| entry(it * 77, 1 << 58 | it)).collect();
