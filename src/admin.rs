@@ -126,6 +126,7 @@ impl Admin {
             .route("/v1/verdict", get(verdict))
             .route("/v1/upstreams", get(upstreams::list))
             .route("/v1/upstreams/{*upstream}", post(upstreams::say))
+            .route("/v1/footers", get(footers))
             .route("/v1/held/apply", post(apply_held))
             .route("/v1/held/refuse", post(refuse_held))
             .route("/v1/held/release", post(released))
@@ -139,7 +140,7 @@ impl Admin {
             .fallback(async || {
                 problem(
                     StatusCode::NOT_FOUND,
-                    "no such resource; there are /healthz, /readyz, /metrics, /v1/status, /v1/verdict, /v1/upstreams",
+                    "no such resource; there are /healthz, /readyz, /metrics, /v1/status, /v1/verdict, /v1/upstreams, /v1/footers",
                 )
             })
             .with_state(self);
@@ -233,6 +234,10 @@ async fn status(State(admin): State<Admin>) -> Json<serde_json::Value> {
         "admin": text(addresses.admin),
         "demo_upstream": text(addresses.demo_upstream),
     }))
+}
+
+async fn footers(State(admin): State<Admin>) -> Json<serde_json::Value> {
+    Json(json!({ "sites": admin.0.shared.footers.summaries() }))
 }
 
 #[derive(serde::Deserialize)]

@@ -289,6 +289,7 @@ fn share(
         life: Arc::default(),
         endpoints: Arc::clone(&reloader.endpoints),
         blocked: Blocked::default(),
+        footers: Arc::clone(&reloader.footers),
     }))
 }
 

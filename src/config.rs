@@ -8,12 +8,14 @@ pub mod certificates;
 pub mod check;
 mod enforcement;
 mod error;
+mod footer;
 mod listener;
 mod load;
 mod parse;
 mod raw;
 mod registry;
 mod site;
+mod treatment;
 mod upstream;
 mod value;
 mod words;
@@ -22,10 +24,12 @@ pub use block_page::BlockPage;
 pub use enforcement::{Enforcement, Mode, TlsBlocked, WhenNeverSynced, WhenStale};
 pub(crate) use error::text_width;
 pub use error::{ConfigError, Problem};
+pub use footer::{Footer, FooterMode, FooterRule, FooterRules, ShownNumber};
 pub use listener::{Listener, Protocol, ProxyProtocol};
 pub use load::{ConfigSource, DEFAULT_PATH};
 pub use registry::{Database, EmbeddedRegistry, Registry};
 pub use site::{HostRule, Site, SiteTarget, SiteTimeouts};
+pub use treatment::Treatment;
 pub use upstream::{
     Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, Server, Sticky, Upstream,
     UpstreamScheme, Way,
@@ -66,6 +70,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// What visitors read.
     pub block_page: BlockPage,
+    /// What the provinces want at the foot of a page.
+    pub footer_rules: FooterRules,
     /// Certificates and a demo upstream for trying things out, on loopback.
     pub development: Option<Development>,
     /// Whether the file is read again when it changes, and not at SIGHUP alone.

@@ -11,6 +11,7 @@ pub mod buffer;
 pub mod client;
 pub mod endpoint;
 pub mod exchange;
+pub mod footer;
 pub mod headers;
 pub mod health;
 pub mod hello;
@@ -33,6 +34,8 @@ pub mod splice;
 pub mod stream;
 pub mod tickets;
 pub mod tls;
+pub mod transform;
+pub mod treat;
 pub mod tunnel;
 pub mod watch;
 pub mod worker;
@@ -82,9 +85,12 @@ pub async fn handle(
     }
     let (head, watch) = (request.head, request.watch);
     let walked = match judge(worker, client, head, record) {
-        Ok(target) => {
-            worker.exchange(client, request, &target, record).await.map(|exchange| (exchange, target))
-        }
+        Ok(target) => worker.exchange(client, request, &target, record).await.map(|mut exchange| {
+            if let Some(treatment) = &target.treatment {
+                treatment.response(head, &mut exchange, record);
+            }
+            (exchange, target)
+        }),
         Err(reject) => Err(reject),
     };
     match walked {

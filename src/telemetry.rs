@@ -6,11 +6,13 @@
 mod access_log;
 mod blocked;
 mod counters;
+mod footers;
 mod life;
 mod tail;
 
 pub use access_log::{AccessLine, AccessLogSink, AccessLogWriter, LogBuffer, TlsLine};
 pub use blocked::{Blocked, BlockedDomain, BlockedNotes, HOURS, Turned};
 pub use counters::{Counters, DURATION_BOUNDS_MS, Totals, WorkerCounters};
+pub use footers::{FooterReport, FooterReports, FooterSighting, FooterSummary, LackingPage};
 pub use life::{Life, Reload};
 pub use tail::{Tail, TailWriter};

@@ -5,7 +5,7 @@ mod upstreams;
 use crate::follow::{FollowStats, Refused};
 use crate::gate::record::Outcome;
 use crate::gate::worker::Shared;
-use crate::telemetry::{Counters, DURATION_BOUNDS_MS, Totals};
+use crate::telemetry::{Counters, DURATION_BOUNDS_MS, FooterSighting, Totals};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
@@ -19,6 +19,7 @@ pub(super) fn render(shared: &Shared, counters: &Counters, stats: &FollowStats) 
     certificates(&mut text, shared);
     upstreams::render(&mut text, shared);
     life(&mut text, shared);
+    footers(&mut text, shared);
     text.0
 }
 
@@ -211,6 +212,32 @@ fn life(text: &mut Text, shared: &Shared) {
         "counter",
         "New processes that did not take over.",
         life.hand_overs_failed(),
+    );
+}
+
+fn footers(text: &mut Text, shared: &Shared) {
+    let sites = shared.footers.summaries();
+    text.family(
+        "footer_pages_total",
+        "counter",
+        "Pages by what they showed of their filing number, or by why that is not known.",
+    );
+    for sighting in FooterSighting::ALL {
+        let name = sighting.as_str();
+        let pages: u64 = sites.iter().filter_map(|site| site.pages.get(name)).sum();
+        text.sample("footer_pages_total", &format!("{{state=\"{name}\"}}"), pages);
+    }
+    text.one(
+        "footer_pages_without_public_security_total",
+        "counter",
+        "Pages that showed no public-security number.",
+        sites.iter().map(|site| site.without_public_security).sum::<u64>(),
+    );
+    text.one(
+        "footer_hosts_lacking",
+        "gauge",
+        "Hosts whose last page without its linked filing number was not seen put right.",
+        sites.iter().map(|site| site.lacking.len()).sum::<usize>(),
     );
 }
 

@@ -8,12 +8,15 @@ use crate::gate::rules::Rules;
 use crate::gate::tickets::Tickets;
 use crate::gate::tls::CertificateStore;
 use crate::gate::worker::Shared;
+use crate::telemetry::FooterReports;
 use anyhow::Result;
 use std::sync::Arc;
 
 /// Builds rules and certificates; what must survive a reload lives here.
 pub(super) struct Reloader {
     pub(super) endpoints: Arc<Endpoints>,
+    /// What was seen at the foot of pages.
+    pub(super) footers: Arc<FooterReports>,
     pub(super) tickets: Arc<Tickets>,
     upstream_tls: Arc<rustls::ClientConfig>,
 }
@@ -32,11 +35,12 @@ impl Reloader {
         roots.add_parsable_certificates(system.certs);
         let upstream_tls =
             rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { endpoints: Arc::default(), tickets, upstream_tls: Arc::new(upstream_tls) })
+        let (endpoints, footers) = Default::default();
+        Ok(Self { endpoints, footers, tickets, upstream_tls: Arc::new(upstream_tls) })
     }
 
     pub(super) fn build(&self, config: &Config) -> Result<(Rules, CertificateStore)> {
-        let rules = Rules::new(config, &self.endpoints, &self.upstream_tls)?;
+        let rules = Rules::new(config, &self.endpoints, &self.upstream_tls, &self.footers)?;
         Ok((rules, self.certificates(config)?))
     }
 

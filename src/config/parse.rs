@@ -5,9 +5,11 @@
 mod across;
 mod block_page;
 mod enforcement;
+mod footer;
 mod listener;
 mod registry;
 mod site;
+mod treatment;
 mod upstream;
 
 use super::error::ConfigError;
@@ -57,6 +59,7 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
         log: log(root.section("log")),
         admin: root.section("admin").and_then(admin),
         block_page: root.section("block_page").map(block_page::block_page).unwrap_or_default(),
+        footer_rules: footer::rules(root.section("footer")),
         development: root.section("development").map(development),
         listeners: listeners.iter().map(|placed| placed.listener.clone()).collect(),
         sites: sites.iter().map(|placed| placed.site.clone()).collect(),

@@ -1,6 +1,6 @@
 //! `[[site]]` and `[default_site]`: which hosts there are, and where their traffic goes.
 
-use super::{BlockPage, Choice, Mode, Server, Way};
+use super::{BlockPage, Choice, Mode, Server, Treatment, Way};
 use crate::domain::DomainName;
 use crate::verdict::{Region, Scenario};
 use std::net::IpAddr;
@@ -57,6 +57,8 @@ pub struct SiteTarget {
     pub timeouts: SiteTimeouts,
     /// Its own pages, where they differ from those of `[block_page]`.
     pub block_page: Option<BlockPage>,
+    /// What becomes of what passes.
+    pub treatment: Treatment,
 }
 
 /// `[site.timeouts]`

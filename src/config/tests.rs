@@ -168,7 +168,7 @@ fn keys_that_nobody_knows() {
         "[cash]\n[cache]\ncolour = 1\n",
         &[
             "f.toml:1:2: cash: unknown key; did you mean \"cache\"? known here: admin, block_page, cache, default_site, \
-             development, enforcement, limits, listener, log, provider, registry, scenario, site, tls, workers",
+             development, enforcement, footer, limits, listener, log, provider, registry, scenario, site, tls, workers",
             "f.toml:3:1: cache.colour: unknown key; known here: directory, hold_flips_above",
         ],
     );
@@ -375,10 +375,12 @@ fn open_doors_need_a_token() {
 fn what_this_version_lacks_is_refused() {
     let site = "[[site]]\nhosts = [\"a.example.com\"]\nupstreams = [\"http://a\"]\n";
     check(
-        &format!("{site}[site.footer]\nmode = \"inject\"\n"),
-        &["f.toml:5:8: site.footer.mode: not supported by this version; use \"off\" or leave it out"],
+        &format!("{site}[site.footer]\nmode = \"add\"\n"),
+        &["f.toml:5:8: site.footer.mode: \"add\" is not a footer mode; use \"off\", \"check\" or \"inject\""],
     );
-    good(&format!("{site}[site.footer]\nmode = \"off\"\n"));
+    for mode in ["off", "check", "inject"] {
+        good(&format!("{site}[site.footer]\nmode = \"{mode}\"\n"));
+    }
     check("[admin.tls]\n", &["f.toml:1:8: admin.tls: not supported by this version; leave it out"]);
 }
 

@@ -3,6 +3,7 @@
 //! Driven by polling from the client's own task: there is no task and no channel between the two
 //! connections. Both directions advance in every poll, so neither side can stall the other.
 
+mod changed;
 mod head_of_response;
 
 use crate::gate::body::BodySource;
@@ -17,6 +18,7 @@ use crate::gate::reject::Reject;
 use crate::gate::request::{BodyLength, RequestHead};
 use crate::gate::splice::{self, Splice};
 use crate::gate::stream::Channel;
+use crate::gate::transform::Transform;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -73,6 +75,8 @@ pub struct Exchange {
     pub room: usize,
     /// The upstream has switched protocols: what follows is a tunnel.
     pub is_switched: bool,
+    /// What the body is read through, where a site's pages are looked at or changed.
+    transform: Option<Box<Transform>>,
 }
 
 impl Exchange {
@@ -92,6 +96,7 @@ impl Exchange {
             found: 0,
             room: BUFFER_BYTES,
             is_switched: false,
+            transform: None,
         }
     }
 
@@ -110,6 +115,7 @@ impl Exchange {
         self.lease.begin();
         self.is_reused = true;
         (self.interim, self.scanned, self.body_octets, self.found) = (0, 0, 0, 0);
+        self.transform = None;
     }
 
     /// Whether the connection is silent, as it must be while nothing is asked on it.
@@ -263,13 +269,13 @@ impl Exchange {
     /// How the body will arrive; `Empty` where there is none whatever the fields say.
     #[must_use]
     pub fn body_framing(&self) -> Framing {
-        if self.decoder.is_done() && self.found == 0 { Framing::Empty } else { self.head.framing }
+        if self.is_done() { Framing::Empty } else { self.head.framing }
     }
 
     /// Whether the response is whole.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.decoder.is_done() && self.found == 0
+        self.decoder.is_done() && self.found == 0 && self.transform.as_ref().is_none_or(|it| it.is_done())
     }
 
     /// Waits for response body octets: `true` when `data` has some, `false` when the response is whole.
@@ -277,6 +283,10 @@ impl Exchange {
     /// # Errors
     /// It broke off or is malformed.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Reject>> {
+        if self.transform.is_some() { self.poll_changed(cx) } else { self.poll_own_data(cx) }
+    }
+
+    fn poll_own_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Reject>> {
         loop {
             if self.found > 0 {
                 return Poll::Ready(Ok(true));
@@ -306,8 +316,10 @@ impl Exchange {
     /// Octets of response body that may be moved unseen, from the socket itself: none are held here.
     #[must_use]
     pub fn unseen_octets(&self) -> u64 {
-        let is_bare =
-            self.found == 0 && self.channel.input.is_empty() && self.channel.stream.clear().is_some();
+        let is_bare = self.transform.is_none()
+            && self.found == 0
+            && self.channel.input.is_empty()
+            && self.channel.stream.clear().is_some();
         if is_bare { self.decoder.plain_octets() } else { 0 }
     }
 
@@ -333,18 +345,6 @@ impl Exchange {
         })
     }
 
-    /// Response body octets that are there.
-    #[must_use]
-    pub fn data(&self) -> &[u8] {
-        &self.channel.input.data()[..self.found]
-    }
-
-    /// Uses up response body octets.
-    pub fn consume(&mut self, octets: usize) {
-        self.channel.input.consume(octets);
-        self.found -= octets;
-    }
-
     /// Gives buffers back that hold nothing: the next octets may be wanted much later.
     pub fn release(&mut self) {
         self.channel.input.release();
@@ -363,6 +363,7 @@ impl Exchange {
             && !self.channel.is_input_closed;
         if is_clean && self.head.keep_alive && !self.is_switched {
             self.lease.end();
+            self.transform = None;
             self.channel.input.release();
             self.channel.output.release();
             pool.put(self, now);

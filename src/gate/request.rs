@@ -177,6 +177,12 @@ impl Fields {
         self.list.push(field);
     }
 
+    /// Takes out those that `keeps` does not hold of.
+    pub fn retain(&mut self, keeps: impl FnMut(&Field) -> bool) {
+        self.list.retain(keeps);
+        self.present = self.list.iter().fold(0, |present, field| present | 1 << field.known as u32);
+    }
+
     /// Whether one of them is `known`.
     #[must_use]
     pub fn has(&self, known: Known) -> bool {

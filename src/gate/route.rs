@@ -9,6 +9,7 @@ pub mod standing;
 use crate::block_page::BlockPages;
 use crate::config::{Choice, HostRule, Mode, SiteTimeouts};
 use crate::domain::{DomainName, HostForm};
+use crate::gate::treat::Treatment;
 use crate::verdict::{Region, Scenario};
 use choose::{Ask, Member};
 use standing::Wish;
@@ -30,6 +31,8 @@ pub struct Target {
     pub mode: Option<Mode>,
     /// How long to wait for its upstreams.
     pub timeouts: SiteTimeouts,
+    /// What becomes of what passes; `None`: nothing.
+    pub treatment: Option<Box<Treatment>>,
     /// For round robin.
     pub turn: AtomicUsize,
     /// What visitors of this site read, where it is not what all read.

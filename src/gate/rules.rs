@@ -6,6 +6,8 @@ use crate::domain::HostForm;
 use crate::gate::endpoint::{Endpoint, Endpoints, Link};
 use crate::gate::route::choose::Member;
 use crate::gate::route::{Route, Routes, Target};
+use crate::gate::treat::Treatment;
+use crate::telemetry::FooterReports;
 use crate::verdict::{Policy, Region, Scenario};
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -78,20 +80,32 @@ impl Rules {
         config: &Config,
         endpoints: &Endpoints,
         tls: &Arc<rustls::ClientConfig>,
+        reports: &FooterReports,
     ) -> Result<Self, RulesError> {
         endpoints.prune();
-        let mut resolver =
-            Resolver { endpoints, tls, known: HashMap::new(), all: &config.block_page, pages: Vec::new() };
+        let mut resolver = Resolver {
+            endpoints,
+            tls,
+            known: HashMap::new(),
+            all: &config.block_page,
+            pages: Vec::new(),
+            footer_rules: Arc::new(config.footer_rules.clone()),
+            reports,
+        };
         let mut routes = Routes::default();
         for site in &config.sites {
-            let target = resolver.target(&site.target)?;
+            let target = resolver.target(&site.target, || site_name(&site.hosts))?;
             let route = Arc::new(Route { scenario: site.scenario, region: site.region, target });
             for host in &site.hosts {
                 routes.add(host, &route);
             }
         }
         if let Some(target) = &config.default_site {
-            routes.set_default(Route { scenario: None, region: None, target: resolver.target(target)? });
+            routes.set_default(Route {
+                scenario: None,
+                region: None,
+                target: resolver.target(target, || "default_site".to_owned())?,
+            });
         }
         let mut passthrough = HashMap::new();
         let keys = config::Listener::keys(&config.listeners);
@@ -137,10 +151,24 @@ struct Resolver<'a> {
     all: &'a config::BlockPage,
     /// Those made so far: sites share them.
     pages: Vec<(config::BlockPage, Arc<BlockPages>)>,
+    footer_rules: Arc<config::FooterRules>,
+    reports: &'a FooterReports,
+}
+
+/// What a site is called: its first host.
+fn site_name(hosts: &[config::HostRule]) -> String {
+    hosts.first().map(ToString::to_string).unwrap_or_default()
 }
 
 impl Resolver<'_> {
-    fn target(&mut self, target: &config::SiteTarget) -> Result<Arc<Target>, RulesError> {
+    fn target(
+        &mut self,
+        target: &config::SiteTarget,
+        name: impl FnOnce() -> String,
+    ) -> Result<Arc<Target>, RulesError> {
+        let reports = self.reports;
+        let treatment =
+            Treatment::new(&target.treatment, &self.footer_rules, |mode| reports.of(&name(), mode));
         let mut member = |server: &Server| {
             let endpoint = self.endpoint(&server.upstream, &target.way)?;
             Ok::<_, RulesError>(Member::new(endpoint, server.weight, server.is_backup))
@@ -151,6 +179,7 @@ impl Resolver<'_> {
             origin_here: target.origin_here,
             mode: target.mode,
             timeouts: target.timeouts,
+            treatment,
             turn: AtomicUsize::new(0),
             pages: target.block_page.as_ref().map(|own| self.pages(own)).transpose()?,
         }))
@@ -175,6 +204,7 @@ impl Resolver<'_> {
             origin_here: false,
             mode: None,
             timeouts: LISTENER_TIMEOUTS,
+            treatment: None,
             turn: AtomicUsize::new(0),
             pages: None,
         }))

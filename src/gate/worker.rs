@@ -21,7 +21,9 @@ use crate::gate::rules::Rules;
 use crate::gate::sessions::cut;
 use crate::gate::tls::CertificateStore;
 use crate::gate::watch::{Clock, Expired, Serving, TICK, Watch};
-use crate::telemetry::{AccessLogSink, Blocked, BlockedNotes, Life, LogBuffer, WorkerCounters};
+use crate::telemetry::{
+    AccessLogSink, Blocked, BlockedNotes, FooterReports, Life, LogBuffer, WorkerCounters,
+};
 use crate::verdict;
 use arc_swap::ArcSwap;
 use jiff::civil::Date;
@@ -60,6 +62,8 @@ pub struct Shared {
     pub life: Arc<Life>,
     /// Which domains are turned away.
     pub blocked: Blocked,
+    /// What was seen at the foot of pages.
+    pub footers: Arc<FooterReports>,
 }
 
 /// A worker.

@@ -57,6 +57,7 @@ fn check_examples(name: &str) {
 fn config_examples_parse() {
     check_examples("README.md");
     check_examples("README.zh-CN.md");
+    check_examples("docs/configuration.md");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod commands;
 mod console;
 mod cut;
 mod docs;
+mod footers;
 mod hand_over;
 mod hostile;
 mod house;

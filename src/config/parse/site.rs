@@ -71,9 +71,7 @@ fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
     let mode = optional(section, "mode", |value| value.choice("a mode", &MODES));
     let timeouts = timeouts(section.section("timeouts"));
     let block_page = section.section("block_page").map(super::block_page::block_page);
-    if let Some(footer) = section.section("footer") {
-        refuse_footer(footer);
-    }
+    let treatment = super::treatment::treatment(section);
     let target = SiteTarget {
         upstreams,
         choice,
@@ -82,6 +80,7 @@ fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
         mode,
         timeouts,
         block_page,
+        treatment,
     };
     Some((target, written?))
 }
@@ -105,15 +104,4 @@ fn timeouts(section: Option<Section<'_>>) -> SiteTimeouts {
     }
     section.finish();
     timeouts
-}
-
-/// `[site.footer]` is understood so far as it is off.
-fn refuse_footer(mut section: Section<'_>) {
-    if let Some(mode) = section.value("mode") {
-        let is_on = mode.choice("a footer mode", &[("off", false), ("check", true), ("inject", true)]);
-        if is_on == Some(true) {
-            mode.refuse("not supported by this version; use \"off\" or leave it out");
-        }
-    }
-    section.finish();
 }

@@ -1,0 +1,49 @@
+//! What a site does to requests and responses on their way through, beyond forwarding them.
+
+use crate::config;
+use crate::gate::exchange::Exchange;
+use crate::gate::footer::{Footers, Plan};
+use crate::gate::record::Record;
+use crate::gate::request::RequestHead;
+use crate::gate::transform::{Transform, fields};
+use crate::telemetry::FooterReport;
+use std::sync::Arc;
+
+/// A site's treatment of what passes.
+#[derive(Debug)]
+pub struct Treatment {
+    footers: Option<Footers>,
+}
+
+impl Treatment {
+    /// `None` where everything passes as it is: then nothing is spent on it.
+    #[must_use]
+    pub fn new(
+        from: &config::Treatment,
+        rules: &Arc<config::FooterRules>,
+        report: impl FnOnce(&'static str) -> Arc<FooterReport>,
+    ) -> Option<Box<Self>> {
+        let footers = Footers::new(&from.footer, rules, report);
+        footers.is_some().then(|| Box::new(Self { footers }))
+    }
+
+    /// A response's head has come; its body will be read through what is set up here.
+    pub fn response(&self, request: &RequestHead, exchange: &mut Exchange, record: &Record) {
+        if exchange.is_switched {
+            return;
+        }
+        let plan = self.footers.as_ref().and_then(|footers| footers.plan(request, &exchange.head, record));
+        let Some(Plan { page, coding, may_change }) = plan else { return };
+        let Some(page) = page else { return fields::of_changed_body(&mut exchange.head) };
+        // A coding that can't be set up is a page that can't be looked at.
+        let transform = match may_change {
+            true => Transform::change(coding, Some(page), coding),
+            false => Transform::look(coding, page),
+        };
+        let Ok(transform) = transform else { return };
+        if may_change {
+            fields::of_changed_body(&mut exchange.head);
+        }
+        exchange.change_body(transform);
+    }
+}
