@@ -1,7 +1,8 @@
 //! SIGUSR2: a new process takes over the listening sockets; clients notice nothing.
 
+use crate::world::h2::{H2, Outcome};
 use crate::world::process::{self, Heir, Process};
-use crate::world::upstream::Upstream;
+use crate::world::upstream::{Then, Upstream};
 use crate::world::wire::{self, Wire};
 use crate::world::{DEADLINE, F, G, U, World, certs, setup::Setup, wait};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -279,4 +280,63 @@ fn a_service_manager_opens_the_socket_and_hears_how_it_goes() {
     assert_eq!(over_given(&world), 451, "the same socket, handed on");
     process::signal(heir.0, "TERM");
     notified.told("STOPPING=1");
+}
+
+/// At SIGTERM an HTTP/2 client is told to go while its stream goes on, which then comes to its end.
+#[test]
+fn the_end_over_http2() {
+    let world = World::start();
+    let goes_on = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&goes_on);
+    world.upstream.on("/slow", move |exchange| {
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha");
+        while !told.load(Ordering::Relaxed) {
+            std::thread::park_timeout(Duration::from_millis(3));
+        }
+        exchange.send("lf");
+        Then::Keep
+    });
+    let mut h2 = H2::start(world.tls(Some(F), &["h2"]).unwrap());
+    let fields = [(":method", "GET"), (":scheme", "https"), (":authority", F), (":path", "/slow")];
+    h2.request(1, &fields.map(|(name, value)| (name.into(), value.into())));
+    assert_eq!(h2.outcome(1), Outcome::Status(200));
+    world.process.terminate();
+    h2.told_to_go();
+    world.process.assert_running();
+    goes_on.store(true, Ordering::Relaxed);
+    assert_eq!(h2.end(1), Outcome::Status(200), "whole");
+    assert_eq!(world.process.ended().code(), Some(0));
+}
+
+/// A WebSocket goes on while the gate drains, and no longer than it may.
+#[test]
+fn the_end_of_a_web_socket() {
+    let world = World::with(|setup| setup.toml("[limits]\ndrain_timeout = \"1s\""));
+    world.upstream.echoes("/ws");
+    let mut wire = world.connect();
+    let upgrade = format!(
+        "GET /ws HTTP/1.1\r\nHost: {G}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    );
+    assert_eq!(wire.send(upgrade).response().unwrap().status, 101);
+    world.process.terminate();
+    wait("the drain", || world.process.output().contains("draining").then_some(()));
+    assert_eq!(wire.send("ping!").exactly(5).unwrap(), b"ping!", "it goes on");
+    assert_eq!(world.process.ended().code(), Some(0));
+    assert_eq!(wire.rest().0, b"");
+}
+
+/// Over one connection: the answer to what was sent while draining, and that it is the last.
+#[test]
+fn the_end_over_http1_answers_a_request_on_its_way() {
+    let world = World::start();
+    let mut wire = world.connect();
+    let request = format!("GET / HTTP/1.1\r\nHost: {F}\r\n\r\n");
+    assert_eq!(wire.send(&request).response().unwrap().status, 200);
+    world.process.signal("USR2");
+    let _heir = heir(&world, world.process.pid);
+    // The old process drains, and this connection is its.
+    world.process.assert_running();
+    let last = wire.send(&request).response().unwrap();
+    assert_eq!((last.status, last.header("connection")), (200, Some("close")), "{last:?}");
+    assert_eq!(world.process.ended().code(), Some(0));
 }

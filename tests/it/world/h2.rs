@@ -25,6 +25,8 @@ pub struct H2 {
     data: BTreeMap<u32, usize>,
     /// The connection's end, once it was seen.
     ended: Option<Outcome>,
+    /// It was told, without an error, to go when its streams are done.
+    is_told_to_go: bool,
 }
 
 /// What became of a stream.
@@ -45,6 +47,7 @@ impl H2 {
             ends: BTreeMap::new(),
             data: BTreeMap::new(),
             ended: None,
+            is_told_to_go: false,
         };
         h2.wire.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         h2.frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]);
@@ -91,6 +94,13 @@ impl H2 {
         next == Outcome::Status(200) && !self.ends.contains_key(&stream)
     }
 
+    /// Reads on until the other side says that it takes no more streams.
+    #[track_caller]
+    pub fn told_to_go(&mut self) {
+        let told = self.until(|h2| h2.is_told_to_go.then_some(Outcome::GoAway(0)));
+        assert_eq!(told, Outcome::GoAway(0));
+    }
+
     fn until(&mut self, found: impl Fn(&Self) -> Option<Outcome>) -> Outcome {
         loop {
             if let Some(outcome) = found(self) {
@@ -126,7 +136,8 @@ impl H2 {
                 self.outcomes.entry(stream).or_insert_with(|| reset.clone());
                 self.ends.entry(stream).or_insert(reset);
             }
-            GOAWAY if number(4) != 0 => self.ended = Some(Outcome::GoAway(number(4))),
+            GOAWAY if number(4) == 0 => self.is_told_to_go = true,
+            GOAWAY => self.ended = Some(Outcome::GoAway(number(4))),
             _ => {}
         }
         if matches!(head[3], DATA | HEADERS)
