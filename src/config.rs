@@ -31,8 +31,8 @@ pub use registry::{Database, EmbeddedRegistry, Registry};
 pub use site::{HostRule, Site, SiteTarget, SiteTimeouts};
 pub use treatment::Treatment;
 pub use upstream::{
-    Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, Server, Sticky, Upstream,
-    UpstreamScheme, Way,
+    Alpn, Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, Server, Sticky, Upstream,
+    UpstreamScheme, UpstreamTls, Way,
 };
 
 use std::net::SocketAddr;

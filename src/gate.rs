@@ -8,10 +8,12 @@ pub mod accept;
 pub mod affinity;
 pub mod body;
 pub mod buffer;
+pub mod call;
 pub mod client;
 pub mod endpoint;
 pub mod exchange;
 pub mod footer;
+pub mod forward;
 pub mod headers;
 pub mod health;
 pub mod hello;
@@ -34,15 +36,17 @@ pub mod splice;
 pub mod stream;
 pub mod tickets;
 pub mod tls;
+pub mod trailers;
 pub mod transform;
 pub mod treat;
+pub mod trunk;
 pub mod tunnel;
 pub mod watch;
 pub mod worker;
 
 use body::BodySource;
 use client::Client;
-use exchange::Exchange;
+use forward::Forward;
 use record::Record;
 use reject::Reject;
 use request::RequestHead;
@@ -66,7 +70,7 @@ pub struct Incoming<'a, B> {
 #[derive(Debug)]
 pub enum Answer {
     /// The upstream's response: its head is read, its body under way.
-    Forward(Box<Exchange>, Arc<Target>),
+    Forward(Forward, Arc<Target>),
     /// The gate answers itself.
     Own(Reject),
     /// The listener's health path.

@@ -7,6 +7,7 @@ use crate::gate::endpoint::Endpoints;
 use crate::gate::rules::Rules;
 use crate::gate::tickets::Tickets;
 use crate::gate::tls::CertificateStore;
+use crate::gate::tls::upstream::UpstreamTlsConfigs;
 use crate::gate::worker::Shared;
 use crate::telemetry::FooterReports;
 use anyhow::Result;
@@ -18,7 +19,7 @@ pub(super) struct Reloader {
     /// What was seen at the foot of pages.
     pub(super) footers: Arc<FooterReports>,
     pub(super) tickets: Arc<Tickets>,
-    upstream_tls: Arc<rustls::ClientConfig>,
+    upstream_tls: UpstreamTlsConfigs,
 }
 
 /// A config that has come into force, and where it listens.
@@ -30,16 +31,12 @@ pub(super) struct Reloaded {
 impl Reloader {
     pub(super) fn new() -> Result<Self> {
         let tickets = Arc::new(Tickets::new()?);
-        let mut roots = rustls::RootCertStore::empty();
-        let system = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(system.certs);
-        let upstream_tls =
-            rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let (endpoints, footers) = Default::default();
-        Ok(Self { endpoints, footers, tickets, upstream_tls: Arc::new(upstream_tls) })
+        Ok(Self { endpoints, footers, tickets, upstream_tls: UpstreamTlsConfigs::default() })
     }
 
     pub(super) fn build(&self, config: &Config) -> Result<(Rules, CertificateStore)> {
+        self.upstream_tls.forget();
         let rules = Rules::new(config, &self.endpoints, &self.upstream_tls, &self.footers)?;
         Ok((rules, self.certificates(config)?))
     }

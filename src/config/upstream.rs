@@ -1,6 +1,7 @@
 //! What a site's traffic goes to: servers, how one is chosen, and when one is left out.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The most servers of one site.
@@ -129,11 +130,48 @@ pub struct Way {
     pub ejection: Ejection,
     /// How long a server that comes back takes to get its whole share; zero: none.
     pub slow_start: Duration,
+    /// `[site.tls]`
+    pub tls: UpstreamTls,
+}
+
+/// A protocol that is offered in a TLS handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Alpn {
+    /// HTTP/2
+    Http2,
+    /// HTTP/1.1
+    Http1,
+}
+
+/// `[site.tls]`: TLS towards https upstreams.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UpstreamTls {
+    /// The authorities that are believed; else the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The name that is asked for and that the certificate must hold; else the upstream's own.
+    pub server_name: Option<String>,
+    /// Whether the certificate is looked at.
+    pub verify: bool,
+    /// The gate's own certificate and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// What is offered, the best first; never empty.
+    pub alpn: Vec<Alpn>,
+}
+
+impl Default for UpstreamTls {
+    fn default() -> Self {
+        Self { ca_file: None, server_name: None, verify: true, client: None, alpn: vec![Alpn::Http1] }
+    }
 }
 
 impl Default for Way {
     fn default() -> Self {
-        Self { health: None, ejection: Ejection::default(), slow_start: Duration::ZERO }
+        Self {
+            health: None,
+            ejection: Ejection::default(),
+            slow_start: Duration::ZERO,
+            tls: UpstreamTls::default(),
+        }
     }
 }
 

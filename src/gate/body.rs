@@ -19,6 +19,11 @@ pub trait BodySource {
     /// Uses up octets from the front of `data`.
     fn consume(&mut self, octets: usize);
 
+    /// What followed the body and may be passed on, once it is whole; taken once.
+    fn take_trailers(&mut self) -> Option<http::HeaderMap> {
+        None
+    }
+
     /// Whether the sender has said that it sends nothing more, ever: it may be gone, or wait for its answer.
     fn has_hung_up(&self) -> bool {
         false

@@ -1,6 +1,6 @@
 //! An upstream as the whole process knows it: where it is, how it is reached, how it stands. Survives reloads.
 
-use crate::config::{Upstream, UpstreamScheme, Way};
+use crate::config::{Alpn, Upstream, UpstreamScheme, Way};
 use crate::gate::reject::Reject;
 use crate::gate::route::standing::{self, Standing, Wish};
 use crate::gate::stream::{Channel, Stream};
@@ -173,6 +173,25 @@ impl Endpoint {
         self.upstream.scheme == UpstreamScheme::Tcp
     }
 
+    /// Whether it could be HTTP/2 that it speaks.
+    #[must_use]
+    pub fn may_speak_http2(&self) -> bool {
+        match self.upstream.scheme {
+            UpstreamScheme::H2c => true,
+            UpstreamScheme::Https => self.way.tls.alpn.contains(&Alpn::Http2),
+            UpstreamScheme::Http | UpstreamScheme::Tcp => false,
+        }
+    }
+
+    /// Whether it is, on this connection.
+    #[must_use]
+    pub fn speaks_http2(&self, stream: &Stream) -> bool {
+        match stream {
+            Stream::TlsClient(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+            _ => self.upstream.scheme == UpstreamScheme::H2c,
+        }
+    }
+
     /// `connect`, as long as `limit` allows.
     ///
     /// # Errors
@@ -180,7 +199,6 @@ impl Endpoint {
     pub async fn connect_within(&self, limit: Duration, watch: &Watch) -> Result<Channel, Reject> {
         watch.within(limit);
         let mut connecting = pin!(self.connect());
-        let late = |expired| if expired == Expired::Cut { Reject::Cut } else { Reject::UpstreamTimeout };
         watch.bound(|cx| connecting.as_mut().poll(cx)).await.map_err(late)?
     }
 
@@ -202,6 +220,12 @@ impl Endpoint {
         }
         Err(failure)
     }
+}
+
+/// What a wait for an upstream that lasted too long comes to.
+#[must_use]
+pub fn late(expired: Expired) -> Reject {
+    if expired == Expired::Cut { Reject::Cut } else { Reject::UpstreamTimeout }
 }
 
 impl Link {

@@ -3,8 +3,8 @@
 //! Driven by polling from the client's own task: there is no task and no channel between the two
 //! connections. Both directions advance in every poll, so neither side can stall the other.
 
-mod changed;
 mod head_of_response;
+mod unseen;
 
 use crate::gate::body::BodySource;
 use crate::gate::buffer::BUFFER_BYTES;
@@ -16,13 +16,12 @@ use crate::gate::http1::head::{self, HeadLimits, ResponseHead};
 use crate::gate::pool::Pool;
 use crate::gate::reject::Reject;
 use crate::gate::request::{BodyLength, RequestHead};
-use crate::gate::splice::{self, Splice};
 use crate::gate::stream::Channel;
-use crate::gate::transform::Transform;
+use crate::gate::trailers;
+use http::HeaderMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
-use tokio::net::TcpStream;
 
 /// Limits of an upstream's response head.
 const RESPONSE_LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: head::MAX_FIELDS };
@@ -71,12 +70,12 @@ pub struct Exchange {
     body_octets: u64,
     /// Octets at the front of the input that the decoder has found to be body.
     found: usize,
+    /// The trailer section so far, which the decoder bounds.
+    trailers: Vec<u8>,
     /// Octets of the response that one read may bring.
     pub room: usize,
     /// The upstream has switched protocols: what follows is a tunnel.
     pub is_switched: bool,
-    /// What the body is read through, where a site's pages are looked at or changed.
-    transform: Option<Box<Transform>>,
 }
 
 impl Exchange {
@@ -94,9 +93,9 @@ impl Exchange {
             decoder: BodyDecoder::default(),
             body_octets: 0,
             found: 0,
+            trailers: Vec::new(),
             room: BUFFER_BYTES,
             is_switched: false,
-            transform: None,
         }
     }
 
@@ -115,7 +114,7 @@ impl Exchange {
         self.lease.begin();
         self.is_reused = true;
         (self.interim, self.scanned, self.body_octets, self.found) = (0, 0, 0, 0);
-        self.transform = None;
+        self.trailers.clear();
     }
 
     /// Whether the connection is silent, as it must be while nothing is asked on it.
@@ -269,13 +268,13 @@ impl Exchange {
     /// How the body will arrive; `Empty` where there is none whatever the fields say.
     #[must_use]
     pub fn body_framing(&self) -> Framing {
-        if self.is_done() { Framing::Empty } else { self.head.framing }
+        if self.decoder.is_done() && self.found == 0 { Framing::Empty } else { self.head.framing }
     }
 
     /// Whether the response is whole.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.decoder.is_done() && self.found == 0 && self.transform.as_ref().is_none_or(|it| it.is_done())
+        self.decoder.is_done() && self.found == 0
     }
 
     /// Waits for response body octets: `true` when `data` has some, `false` when the response is whole.
@@ -283,14 +282,11 @@ impl Exchange {
     /// # Errors
     /// It broke off or is malformed.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Reject>> {
-        if self.transform.is_some() { self.poll_changed(cx) } else { self.poll_own_data(cx) }
-    }
-
-    fn poll_own_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Reject>> {
         loop {
             if self.found > 0 {
                 return Poll::Ready(Ok(true));
             }
+            let in_trailers = self.decoder.is_in_trailers();
             match self
                 .decoder
                 .step(self.channel.input.data())
@@ -298,7 +294,12 @@ impl Exchange {
             {
                 Step::Done => return Poll::Ready(Ok(false)),
                 Step::Data(octets) => self.found = octets,
-                Step::Skip(octets) => self.channel.input.consume(octets),
+                Step::Skip(octets) => {
+                    if in_trailers {
+                        self.trailers.extend_from_slice(&self.channel.input.data()[..octets]);
+                    }
+                    self.channel.input.consume(octets);
+                }
                 Step::NeedInput => {
                     match ready!(self.channel.poll_fill_some(cx, RESPONSE_LIMITS.bytes, self.room)) {
                         Ok(octets) if octets > 0 => {}
@@ -313,36 +314,25 @@ impl Exchange {
         }
     }
 
-    /// Octets of response body that may be moved unseen, from the socket itself: none are held here.
-    #[must_use]
-    pub fn unseen_octets(&self) -> u64 {
-        let is_bare = self.transform.is_none()
-            && self.found == 0
-            && self.channel.input.is_empty()
-            && self.channel.stream.clear().is_some();
-        if is_bare { self.decoder.plain_octets() } else { 0 }
+    /// What followed the body, as far as it may be passed on; taken once.
+    pub fn take_trailers(&mut self) -> Option<HeaderMap> {
+        // The empty line alone is what mostly stands there.
+        if self.trailers.len() <= 2 {
+            return None;
+        }
+        trailers::of_section(&std::mem::take(&mut self.trailers))
     }
 
-    /// Moves response body octets to `to` unseen. Ready when all `unseen_octets` have arrived.
-    ///
-    /// # Errors
-    /// It broke off, or the client is gone.
-    pub fn poll_splice(
-        &mut self,
-        cx: &mut Context<'_>,
-        splice: &mut Splice,
-        to: &TcpStream,
-    ) -> Poll<Result<(), Reject>> {
-        let Some(from) = self.channel.stream.clear() else { return Poll::Ready(Ok(())) };
-        let before = self.decoder.plain_octets();
-        let mut left = before;
-        let polled = splice.poll(cx, (from, to), &mut left);
-        self.decoder.skip(before - left);
-        polled.map(|result| match result {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(splice::Failure::From(_)) => Err(Reject::UpstreamError("its response broke off")),
-            Err(splice::Failure::To(_)) => Err(Reject::ClientGone),
-        })
+    /// Response body octets that are there.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.channel.input.data()[..self.found]
+    }
+
+    /// Uses up response body octets.
+    pub fn consume(&mut self, octets: usize) {
+        self.channel.input.consume(octets);
+        self.found -= octets;
     }
 
     /// Gives buffers back that hold nothing: the next octets may be wanted much later.
@@ -363,7 +353,6 @@ impl Exchange {
             && !self.channel.is_input_closed;
         if is_clean && self.head.keep_alive && !self.is_switched {
             self.lease.end();
-            self.transform = None;
             self.channel.input.release();
             self.channel.output.release();
             pool.put(self, now);

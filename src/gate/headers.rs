@@ -273,6 +273,7 @@ fn fields_to_client(head: &ResponseHead) -> impl Iterator<Item = &Field> {
         let is_kept = !matches!(
             field.known,
             Known::Dropped
+                | Known::Te
                 | Known::Connection
                 | Known::TransferEncoding
                 | Known::ContentLength
@@ -287,7 +288,7 @@ fn fields_to_client(head: &ResponseHead) -> impl Iterator<Item = &Field> {
 /// The Via element of a response that an upstream sent.
 #[must_use]
 pub fn response_via(head: &ResponseHead, via: &str) -> String {
-    format!("{} {via}", if head.is_http11 { "1.1" } else { "1.0" })
+    format!("{} {via}", head.version.as_str())
 }
 
 /// The Content-Length of a response, which also describes bodies that are not sent (HEAD, 304).
@@ -326,9 +327,7 @@ pub fn write_response(
     if let Some(octets) = response_length(head).filter(|_| head.status >= 200 && head.status != 204) {
         put_number(out, b"content-length: ", octets);
     }
-    out.put(if head.is_http11 { b"via: 1.1 " } else { b"via: 1.0 " });
-    out.put(via.as_bytes());
-    out.put(b"\r\n");
+    put_all(out, &[b"via: ", head.version.as_str().as_bytes(), b" ", via.as_bytes(), b"\r\n"]);
     if delivery == Delivery::Chunked {
         out.put(b"transfer-encoding: chunked\r\n");
     }

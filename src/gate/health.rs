@@ -8,6 +8,7 @@ use crate::gate::http1::head::{self, HeadLimits, ResponseHead};
 use crate::gate::reject::Reject;
 use crate::gate::route::standing::Checked;
 use crate::gate::stream::Stream;
+use crate::gate::trunk;
 use crate::gate::worker::Shared;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Semaphore, watch};
 
+const USER_AGENT: &str = "beian-gate-check";
 /// How often the prober looks whose check is due.
 const TICK: Duration = Duration::from_millis(50);
 /// Checks under way at once.
@@ -93,20 +95,50 @@ async fn probe(endpoint: &Endpoint, health: &Health) -> Result<(), &'static str>
     })?;
     match health.kind {
         HealthKind::Tcp => Ok(()),
-        HealthKind::Http => ask(endpoint, health, channel.stream).await,
+        HealthKind::Http => {
+            let status = if endpoint.speaks_http2(&channel.stream) {
+                ask_http2(endpoint, health, channel.stream).await?
+            } else {
+                ask_http1(endpoint, health, channel.stream).await?
+            };
+            let is_good = health.statuses.iter().any(|good| good.contains(&status));
+            if is_good { Ok(()) } else { Err("a status that is not among the good ones") }
+        }
     }
 }
 
-async fn ask(endpoint: &Endpoint, health: &Health, mut stream: Stream) -> Result<(), &'static str> {
-    let broken = |_| "the connection broke";
-    let own = || match endpoint.upstream.host.contains(':') {
+/// The Host of a check.
+fn host(endpoint: &Endpoint, health: &Health) -> String {
+    health.host.clone().unwrap_or_else(|| match endpoint.upstream.host.contains(':') {
         true => format!("[{}]", endpoint.upstream.host),
         false => endpoint.upstream.host.clone(),
+    })
+}
+
+async fn ask_http2(endpoint: &Endpoint, health: &Health, stream: Stream) -> Result<u16, &'static str> {
+    let opened = trunk::builder().handshake::<_, bytes::Bytes>(stream).await;
+    let (mut sender, connection) = opened.map_err(|_| "the HTTP/2 handshake failed")?;
+    let scheme = if endpoint.link.load().tls.is_some() { "https" } else { "http" };
+    let request = http::Request::get(format!("{scheme}://{}{}", host(endpoint, health), health.path))
+        .header("user-agent", USER_AGENT)
+        .body(())
+        .map_err(|_| "HTTP/2 has no words for the check's path")?;
+    let asking = async {
+        let (response, _) = sender.send_request(request, true)?;
+        response.await
     };
-    let host = health.host.clone().unwrap_or_else(own);
+    tokio::select! {
+        answer = asking => answer.map(|answer| answer.status().as_u16()).map_err(|_| "it reset the stream"),
+        _ = connection => Err("the connection broke"),
+    }
+}
+
+async fn ask_http1(endpoint: &Endpoint, health: &Health, mut stream: Stream) -> Result<u16, &'static str> {
+    let broken = |_| "the connection broke";
     let request = format!(
-        "GET {} HTTP/1.1\r\nhost: {host}\r\nuser-agent: beian-gate-check\r\naccept: */*\r\nconnection: close\r\n\r\n",
-        health.path
+        "GET {} HTTP/1.1\r\nhost: {}\r\nuser-agent: {USER_AGENT}\r\naccept: */*\r\nconnection: close\r\n\r\n",
+        health.path,
+        host(endpoint, health)
     );
     stream.write_all(request.as_bytes()).await.map_err(broken)?;
     stream.flush().await.map_err(broken)?;
@@ -120,9 +152,5 @@ async fn ask(endpoint: &Endpoint, health: &Health, mut stream: Stream) -> Result
             return Err("closed before its answer was whole");
         }
     }
-    if health.statuses.iter().any(|good| good.contains(&response.status)) {
-        Ok(())
-    } else {
-        Err("a status that is not among the good ones")
-    }
+    Ok(response.status)
 }

@@ -172,10 +172,9 @@ impl Connection {
         let request = Incoming { head: &self.head, body: &mut self.side, watch };
         let answer = handle(worker, &self.client, request, &mut record).await;
         let next = match answer {
-            Answer::Forward(exchange, target) if exchange.is_switched => {
-                headers::write_switch(&exchange.head, &mut self.side.channel.output);
-                let (upstream, _lease) = exchange.into_tunnel();
-                let _ = target;
+            Answer::Forward(exchange, _) if exchange.is_switched() => {
+                headers::write_switch(exchange.head(), &mut self.side.channel.output);
+                let Some((upstream, _lease)) = exchange.into_tunnel() else { return Next::Close };
                 let running = Box::pin(tunnel::run(&mut self.side.channel, upstream, watch));
                 (record.bytes_in, record.bytes_out) = running.await;
                 Next::Close

@@ -69,6 +69,8 @@ pub enum Known {
     Expect,
     /// Via.
     Via,
+    /// TE: what the neighbour takes; never passed on as it is.
+    Te,
     /// X-Forwarded-For.
     ForwardedFor,
     /// Forwarded and every other `X-Forwarded-*`: the gate's to write.
@@ -91,15 +93,14 @@ impl Known {
     pub fn of(name: &[u8]) -> Self {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         match name.len() {
-            2 if is("te") => Self::Dropped,
+            2 if is("te") => Self::Te,
             3 if is("via") => Self::Via,
             4 if is("host") => Self::Host,
             6 if is("expect") => Self::Expect,
             6 if is("accept") => Self::Accept,
             7 if is("upgrade") => Self::Upgrade,
             7 if is("trailer") => Self::Dropped,
-            9 if is("forwarded") => Self::Forwarding,
-            9 if is("x-real-ip") => Self::Forwarding,
+            9 if is("forwarded") || is("x-real-ip") => Self::Forwarding,
             10 if is("connection") => Self::Connection,
             10 if is("keep-alive") => Self::Dropped,
             10 if is("user-agent") => Self::UserAgent,
@@ -178,9 +179,10 @@ impl Fields {
     }
 
     /// Takes out those that `keeps` does not hold of.
-    pub fn retain(&mut self, keeps: impl FnMut(&Field) -> bool) {
-        self.list.retain(keeps);
-        self.present = self.list.iter().fold(0, |present, field| present | 1 << field.known as u32);
+    pub fn retain(&mut self, mut keeps: impl FnMut(&Field) -> bool) {
+        let list = std::mem::take(&mut self.list);
+        (self.present, self.repeated) = (0, 0);
+        list.into_iter().filter(|field| keeps(field)).for_each(|field| self.push(field));
     }
 
     /// Whether one of them is `known`.

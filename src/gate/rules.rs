@@ -6,6 +6,7 @@ use crate::domain::HostForm;
 use crate::gate::endpoint::{Endpoint, Endpoints, Link};
 use crate::gate::route::choose::Member;
 use crate::gate::route::{Route, Routes, Target};
+use crate::gate::tls::upstream::{UpstreamTlsConfigs, UpstreamTlsError};
 use crate::gate::treat::Treatment;
 use crate::telemetry::FooterReports;
 use crate::verdict::{Policy, Region, Scenario};
@@ -61,11 +62,9 @@ pub enum RulesError {
         "upstream `{0}` does not resolve ({1}); give an address, or a name that this machine can look up"
     )]
     Unresolved(String, #[source] std::io::Error),
-    /// A scheme that is not built.
-    #[error(
-        "upstream `{0}`: cleartext HTTP/2 (h2c) to upstreams is not supported by this version; use http or https"
-    )]
-    H2c(String),
+    /// TLS towards an upstream can't be set up.
+    #[error(transparent)]
+    Tls(#[from] UpstreamTlsError),
     /// Templates.
     #[error("block page: {0}")]
     Pages(#[from] TemplateError),
@@ -79,7 +78,7 @@ impl Rules {
     pub fn new(
         config: &Config,
         endpoints: &Endpoints,
-        tls: &Arc<rustls::ClientConfig>,
+        tls: &UpstreamTlsConfigs,
         reports: &FooterReports,
     ) -> Result<Self, RulesError> {
         endpoints.prune();
@@ -145,7 +144,7 @@ impl Rules {
 
 struct Resolver<'a> {
     endpoints: &'a Endpoints,
-    tls: &'a Arc<rustls::ClientConfig>,
+    tls: &'a UpstreamTlsConfigs,
     known: HashMap<(Upstream, Way), Arc<Endpoint>>,
     /// What sites' own pages are filled up with.
     all: &'a config::BlockPage,
@@ -216,17 +215,14 @@ impl Resolver<'_> {
             return Ok(Arc::clone(endpoint));
         }
         let written = format!("{}:{}", upstream.host, upstream.port);
-        if upstream.scheme == UpstreamScheme::H2c {
-            return Err(RulesError::H2c(written));
-        }
         let addresses: Vec<SocketAddr> = (upstream.host.trim_matches(['[', ']']), upstream.port)
             .to_socket_addrs()
             .map_err(|error| RulesError::Unresolved(written, error))?
             .collect();
-        let tls = (upstream.scheme == UpstreamScheme::Https)
-            .then(|| rustls::pki_types::ServerName::try_from(upstream.host.clone()).ok())
-            .flatten()
-            .map(|name| (Arc::clone(self.tls), name));
+        let tls = match upstream.scheme {
+            UpstreamScheme::Https => Some(self.tls.link(&upstream.host, &way.tls)?),
+            _ => None,
+        };
         let endpoint = self.endpoints.endpoint(upstream, way, Link { addresses, tls });
         self.known.insert(key, Arc::clone(&endpoint));
         Ok(endpoint)

@@ -3,6 +3,8 @@
 //! Each certificate has a server config of its own, chosen by our own reading of the hello: by the name, and where a
 //! name has one with an ECDSA and one with an RSA key, by what the client takes. Early data is off.
 
+pub mod upstream;
+
 use crate::config::certificates::{self, CertificateError, Loaded, Pair};
 use crate::config::{self, TlsVersion};
 use crate::domain::DomainName;

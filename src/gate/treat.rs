@@ -1,8 +1,8 @@
 //! What a site does to requests and responses on their way through, beyond forwarding them.
 
 use crate::config;
-use crate::gate::exchange::Exchange;
 use crate::gate::footer::{Footers, Plan};
+use crate::gate::forward::Forward;
 use crate::gate::record::Record;
 use crate::gate::request::RequestHead;
 use crate::gate::transform::{Transform, fields};
@@ -28,13 +28,13 @@ impl Treatment {
     }
 
     /// A response's head has come; its body will be read through what is set up here.
-    pub fn response(&self, request: &RequestHead, exchange: &mut Exchange, record: &Record) {
-        if exchange.is_switched {
+    pub fn response(&self, request: &RequestHead, exchange: &mut Forward, record: &Record) {
+        if exchange.is_switched() {
             return;
         }
-        let plan = self.footers.as_ref().and_then(|footers| footers.plan(request, &exchange.head, record));
+        let plan = self.footers.as_ref().and_then(|footers| footers.plan(request, exchange.head(), record));
         let Some(Plan { page, coding, may_change }) = plan else { return };
-        let Some(page) = page else { return fields::of_changed_body(&mut exchange.head) };
+        let Some(page) = page else { return fields::of_changed_body(exchange.head_mut()) };
         // A coding that can't be set up is a page that can't be looked at.
         let transform = match may_change {
             true => Transform::change(coding, Some(page), coding),
@@ -42,7 +42,7 @@ impl Treatment {
         };
         let Ok(transform) = transform else { return };
         if may_change {
-            fields::of_changed_body(&mut exchange.head);
+            fields::of_changed_body(exchange.head_mut());
         }
         exchange.change_body(transform);
     }

@@ -5,6 +5,7 @@
 pub mod browser;
 pub mod certs;
 pub mod h2;
+pub mod h2_upstream;
 pub mod hello;
 pub mod process;
 pub mod setup;

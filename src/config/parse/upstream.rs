@@ -3,8 +3,8 @@
 use super::optional;
 use crate::config::raw::{Section, Value};
 use crate::config::{
-    Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, Server, Sticky, Upstream,
-    UpstreamScheme, Way, value,
+    Alpn, Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, Server, Sticky, Upstream,
+    UpstreamScheme, UpstreamTls, Way, value,
 };
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -131,6 +131,14 @@ pub(super) fn way(section: &mut Section<'_>, servers: &[Server]) -> Way {
     if let Some(time) = optional(section, "slow_start", Value::duration_or_zero) {
         way.slow_start = time;
     }
+    if let Some(value) = section.value("tls") {
+        if !servers.iter().any(|server| server.upstream.scheme == UpstreamScheme::Https) {
+            value.refuse_key("none of the upstreams is https; write one like \"https://10.0.0.1\"");
+        }
+        if let Some(section) = value.section() {
+            way.tls = tls(section);
+        }
+    }
     way
 }
 
@@ -219,6 +227,36 @@ fn status_range(item: &Value<'_>) -> Option<RangeInclusive<u16>> {
             _ => Err(format!("{text:?} is no status; write 200 or \"200-399\"")),
         }
     })
+}
+
+fn tls(mut section: Section<'_>) -> UpstreamTls {
+    let ca_file = optional(&mut section, "ca_file", Value::path);
+    let mut tls = UpstreamTls { ca_file, ..UpstreamTls::default() };
+    tls.server_name = optional(&mut section, "server_name", |value| {
+        value.parse(|text| match rustls::pki_types::ServerName::try_from(text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(_) => Err(format!("{text:?} is no name of a server; write one like \"app.internal\"")),
+        })
+    });
+    if let Some(verify) = optional(&mut section, "verify", Value::boolean) {
+        tls.verify = verify;
+    }
+    let certificate = section.value("client_cert");
+    let key = section.value("client_key");
+    if let (Some(alone), None) | (None, Some(alone)) = (&certificate, &key) {
+        alone.refuse_key("client_cert and client_key go together");
+    }
+    let path = |value: Option<Value<'_>>| value.and_then(|value| value.path());
+    tls.client = path(certificate).zip(path(key));
+    if let Some(offered) = section.value("alpn") {
+        let names = [("h2", Alpn::Http2), ("http/1.1", Alpn::Http1)];
+        tls.alpn = offered.items().iter().filter_map(|item| item.choice("a protocol", &names)).collect();
+        if offered.is_empty_list() {
+            offered.refuse("nothing would be offered; write [\"h2\", \"http/1.1\"]");
+        }
+    }
+    section.finish();
+    tls
 }
 
 fn ejection(mut section: Section<'_>) -> Ejection {

@@ -6,7 +6,7 @@ use crate::gate::http1::body::BodyDecoder;
 use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head;
 use crate::gate::reject::Reject;
-use crate::gate::request::{Known, RequestHead};
+use crate::gate::request::{Known, RequestHead, Version};
 
 impl Exchange {
     /// Takes heads from the input until a final one; `false` while more input is needed.
@@ -51,7 +51,7 @@ impl Exchange {
         self.decoder = BodyDecoder::for_response(if has_none { Framing::Empty } else { self.head.framing });
         if has_none && self.head.framing == Framing::UntilClose {
             // Without a body there is nothing that only the end of the connection could end.
-            self.head.keep_alive = self.head.is_http11 && !headers::says_close(&self.head);
+            self.head.keep_alive = self.head.version != Version::Http10 && !headers::says_close(&self.head);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The body decoder: which octets of a stream are body, and where it ends (RFC 9112, 7.1).
 //!
 //! Pure and strict: chunk sizes are plain hex of bounded length, extensions are looked at for what could
-//! hide in them and dropped, trailers are read and dropped.
+//! hide in them and dropped, trailers are read; what may be passed on of them is for others to say.
 
 use super::framing::Framing;
 use crate::gate::request::BodyLength;
@@ -103,6 +103,18 @@ impl BodyDecoder {
         self.state == State::Done
     }
 
+    /// Whether what comes next belongs to the trailer section: a step skips it by itself.
+    #[must_use]
+    pub fn is_in_trailers(&self) -> bool {
+        matches!(
+            self.state,
+            State::Trailer { .. }
+                | State::TrailerName { .. }
+                | State::TrailerValue { .. }
+                | State::TrailerLf { .. }
+        )
+    }
+
     /// Whether the stream may end here (a body that ends with its connection).
     #[must_use]
     pub fn may_end(&self) -> bool {
@@ -151,8 +163,11 @@ impl BodyDecoder {
             }
             _ => {}
         }
-        let mut used = 0;
-        while used < input.len() && !matches!(self.state, State::Done | State::Data(_)) {
+        let (mut used, in_trailers) = (0, self.is_in_trailers());
+        while used < input.len()
+            && !matches!(self.state, State::Done | State::Data(_))
+            && in_trailers == self.is_in_trailers()
+        {
             self.state = self.framing_octet(input[used])?;
             used += 1;
         }

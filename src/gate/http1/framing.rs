@@ -188,6 +188,7 @@ fn one_authority(
 
 /// Fills in what a response head's fields decide.
 pub(super) fn settle_response(head: &mut ResponseHead) -> Result<(), &'static str> {
+    let is_http11 = head.version != Version::Http10;
     let values = |known: Known| {
         let text = &head.text;
         head.fields.of(known).map(move |field| field.value.of(text))
@@ -200,7 +201,7 @@ pub(super) fn settle_response(head: &mut ResponseHead) -> Result<(), &'static st
         (None, None) => Framing::UntilClose,
         (Some(_), Some(_)) => return Err("the body is framed twice"),
         (Some(coding), None)
-            if coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none() && head.is_http11 =>
+            if coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none() && is_http11 =>
         {
             Framing::Chunked
         }
@@ -209,7 +210,7 @@ pub(super) fn settle_response(head: &mut ResponseHead) -> Result<(), &'static st
     let has = |token: &str| {
         values(Known::Connection).flat_map(list_elements).any(|t| t.eq_ignore_ascii_case(token.as_bytes()))
     };
-    let keep_alive = if head.is_http11 { !has("close") } else { has("keep-alive") && !has("close") };
+    let keep_alive = if is_http11 { !has("close") } else { has("keep-alive") && !has("close") };
     head.framing = framing;
     head.keep_alive = keep_alive && framing != Framing::UntilClose;
     Ok(())

@@ -30,8 +30,8 @@ pub struct ResponseHead {
     pub text: Vec<u8>,
     /// Status code, 100 to 999.
     pub status: u16,
-    /// Whether the upstream speaks HTTP/1.1.
-    pub is_http11: bool,
+    /// What the upstream speaks.
+    pub version: Version,
     /// The fields in order.
     pub fields: Fields,
     /// How its body is framed, the request's method aside.
@@ -172,7 +172,8 @@ fn read_response(raw: &[u8], limits: HeadLimits, head: &mut ResponseHead) -> Res
     let (is_http11, status, line) = lines::status_line(raw)?;
     let end = lines::fields(raw, line, limits.fields.min(MAX_FIELDS), &mut head.fields)?;
     debug_assert_eq!(explain(&raw[..end]), Ok(()), "what is read holds nothing that is refused");
-    (head.status, head.is_http11) = (status, is_http11);
+    head.status = status;
+    head.version = if is_http11 { Version::Http11 } else { Version::Http10 };
     head.text.clear();
     head.text.shrink_to(KEPT_BYTES);
     head.text.extend_from_slice(&raw[..end]);

@@ -6,7 +6,7 @@
 use super::Next;
 use super::framing::Framing;
 use super::side::ClientSide;
-use crate::gate::exchange::Exchange;
+use crate::gate::forward::Forward;
 use crate::gate::headers::{self, Delivery};
 use crate::gate::pace::Pace;
 use crate::gate::record::Record;
@@ -14,6 +14,7 @@ use crate::gate::reject::Reject;
 use crate::gate::request::{RequestHead, Version};
 use crate::gate::route::Target;
 use crate::gate::splice::{self, Splice};
+use crate::gate::trailers;
 use crate::gate::watch::{Clock, Expired, Watch};
 use crate::gate::worker::Worker;
 use std::future::poll_fn;
@@ -63,7 +64,7 @@ pub(super) enum Broken {
 /// `Broken`.
 pub(super) async fn run(
     side: &mut ClientSide,
-    exchange: &mut Exchange,
+    exchange: &mut Forward,
     mut context: Context<'_>,
     record: &mut Record,
 ) -> Result<Next, Broken> {
@@ -76,14 +77,20 @@ pub(super) async fn run(
         _ => Delivery::Chunked,
     };
     // The end of an early answer ends the request: after a refusal nobody waits for the rest of its body.
-    let is_early = !exchange.is_body_read() && (exchange.is_done() || exchange.head.status >= 400);
+    let is_early = !exchange.is_body_read() && (exchange.is_done() || exchange.head().status >= 400);
     let keeps = context.may_keep_alive && delivery != Delivery::UntilClose && !is_early;
     // The final head goes out: an interim one would stand within the response.
     side.no_continue();
     let to = (context.head.version, context.via);
-    headers::write_response(&exchange.head, delivery, keeps, to, &mut side.channel.output);
+    headers::write_response(exchange.head(), delivery, keeps, to, &mut side.channel.output);
     context.watch.within(context.idle_timeout);
-    let mut relay = Relay { delivery, has_ended: false, moved: 0, splice: Splice::default() };
+    let mut relay = Relay {
+        delivery,
+        takes_trailers: delivery == Delivery::Chunked && trailers::are_taken(context.head),
+        has_ended: false,
+        moved: 0,
+        splice: Splice::default(),
+    };
     let result = poll_fn(|cx| {
         if let Err(expired) = context.watch.check(cx) {
             if expired == Expired::Cut {
@@ -95,7 +102,7 @@ pub(super) async fn run(
                 Reject::ClientGone
             }));
         }
-        let progress = |relay: &Relay, exchange: &Exchange, side: &ClientSide| {
+        let progress = |relay: &Relay, exchange: &Forward, side: &ClientSide| {
             (relay.octets(), exchange.body_octets(), side.channel.output.len())
         };
         let before = progress(&relay, exchange, side);
@@ -125,6 +132,7 @@ pub(super) async fn run(
 
 struct Relay {
     delivery: Delivery,
+    takes_trailers: bool,
     has_ended: bool,
     /// Octets of body passed on through this process.
     moved: u64,
@@ -141,7 +149,7 @@ impl Relay {
         &mut self,
         cx: &mut task::Context<'_>,
         side: &mut ClientSide,
-        exchange: &mut Exchange,
+        exchange: &mut Forward,
     ) -> Poll<Result<(), Reject>> {
         let is_worth_it = self.splice.holds_octets() || exchange.unseen_octets() >= splice::FROM_BYTES;
         if !is_worth_it || self.delivery != Delivery::AsFramed || !exchange.is_sent() {
@@ -158,7 +166,7 @@ impl Relay {
         &mut self,
         cx: &mut task::Context<'_>,
         side: &mut ClientSide,
-        exchange: &mut Exchange,
+        exchange: &mut Forward,
     ) -> Poll<Result<(), Reject>> {
         loop {
             if !exchange.is_sent() && !self.has_ended {
@@ -182,7 +190,11 @@ impl Relay {
                 Poll::Ready(Ok(true)) => ready!(self.pass_on(cx, side, exchange))?,
                 Poll::Ready(Ok(false)) => {
                     if self.delivery == Delivery::Chunked {
-                        side.channel.output.put(b"0\r\n\r\n");
+                        side.channel.output.put(b"0\r\n");
+                        if let Some(trailers) = exchange.take_trailers().filter(|_| self.takes_trailers) {
+                            trailers::write(&trailers, &mut side.channel.output);
+                        }
+                        side.channel.output.put(b"\r\n");
                     }
                     self.has_ended = true;
                 }
@@ -203,7 +215,7 @@ impl Relay {
         &mut self,
         cx: &mut task::Context<'_>,
         side: &mut ClientSide,
-        exchange: &mut Exchange,
+        exchange: &mut Forward,
     ) -> Poll<Result<(), Reject>> {
         let octets = exchange.data().len();
         let passed = if self.delivery == Delivery::Chunked {

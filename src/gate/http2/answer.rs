@@ -3,7 +3,7 @@
 use super::held::Piece;
 use super::upload::Upload;
 use super::{Told, status};
-use crate::gate::exchange::Exchange;
+use crate::gate::forward::Forward;
 use crate::gate::headers;
 use crate::gate::own::OwnResponse;
 use crate::gate::pace::Pace;
@@ -33,7 +33,7 @@ pub(super) struct BrokenOff;
 /// A response on its way back, while the request body may still be on its way out.
 pub(super) struct Download {
     /// `None` once it is over.
-    pub(super) exchange: Option<Box<Exchange>>,
+    pub(super) exchange: Option<Forward>,
     pub(super) upload: Upload,
     pub(super) watch: WatchGuard,
     pub(super) idle_timeout: Duration,
@@ -48,18 +48,19 @@ impl Download {
         let Some(exchange) = &mut self.exchange else { return response };
         // The client may want the first octets much later.
         exchange.release();
-        *response.status_mut() = status(exchange.head.status);
-        for (name, value) in headers::response_fields(&exchange.head) {
+        *response.status_mut() = status(exchange.head().status);
+        for (name, value) in headers::response_fields(exchange.head()) {
             // Both were held against RFC 9110's characters when the head was parsed.
             if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
                 response.headers_mut().append(name, value);
             }
         }
-        let via = headers::response_via(&exchange.head, &self.told.stream.worker.shared.via);
+        let via = headers::response_via(exchange.head(), &self.told.stream.worker.shared.via);
         if let Ok(via) = HeaderValue::try_from(via) {
             response.headers_mut().append(http::header::VIA, via);
         }
-        if let Some(octets) = headers::response_length(&exchange.head).filter(|_| exchange.head.status != 204)
+        if let Some(octets) =
+            headers::response_length(exchange.head()).filter(|_| exchange.head().status != 204)
         {
             response.headers_mut().insert(http::header::CONTENT_LENGTH, octets.into());
         }
@@ -74,7 +75,7 @@ impl Download {
         response
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Reject>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, Reject>>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         if let Err(expired) = self.watch.check(cx) {
             let reject = if expired == Expired::Cut { Reject::Cut } else { Reject::UpstreamTimeout };
@@ -95,13 +96,18 @@ impl Download {
             self.watch.within(self.idle_timeout);
         }
         let held = &self.told.stream.held;
-        exchange.room = held.room();
+        let room = held.room();
+        exchange.set_room(room);
         match exchange.poll_data(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(reject)) => Poll::Ready(Some(Err(reject))),
-            Poll::Ready(Ok(false)) => Poll::Ready(None),
+            Poll::Ready(Ok(false)) => {
+                let trailers = exchange.take_trailers();
+                self.finish();
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
             Poll::Ready(Ok(true)) => {
-                let octets = exchange.data().len().min(exchange.room);
+                let octets = exchange.data().len().min(room);
                 let data = held.hold(&exchange.data()[..octets]);
                 exchange.consume(octets);
                 // The client may take this piece much later.
@@ -113,7 +119,7 @@ impl Download {
                 if exchange.is_done() && exchange.is_sent() {
                     self.finish();
                 }
-                Poll::Ready(Some(Ok(data)))
+                Poll::Ready(Some(Ok(Frame::data(data))))
             }
         }
     }
@@ -157,11 +163,8 @@ impl Body for AnswerBody {
             Self::Download(download) => download,
         };
         download.poll(cx).map(|polled| match polled {
-            None => {
-                download.finish();
-                None
-            }
-            Some(Ok(data)) => Some(Ok(Frame::data(data))),
+            None => None,
+            Some(Ok(frame)) => Some(Ok(frame)),
             Some(Err(reject)) => {
                 download.told.record.reject(&reject);
                 Some(Err(BrokenOff))

@@ -4,7 +4,9 @@ use super::held::Held;
 use crate::gate::body::BodySource;
 use crate::gate::reject::Reject;
 use crate::gate::request::BodyLength;
+use crate::gate::trailers;
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use http_body::Body;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,12 +21,13 @@ pub(super) struct Upload {
     left: Option<u64>,
     /// The last of them, while the stream has not ended: with them an upstream would take the request for whole.
     withheld: Bytes,
+    trailers: Option<HeaderMap>,
     held: Rc<Held>,
 }
 
 impl Upload {
     pub(super) fn new(body: hyper::body::Incoming, held: Rc<Held>) -> Self {
-        Self { body, current: Bytes::new(), left: None, withheld: Bytes::new(), held }
+        Self { body, current: Bytes::new(), left: None, withheld: Bytes::new(), trailers: None, held }
     }
 
     /// What the head says of the body's length.
@@ -57,14 +60,14 @@ impl BodySource for Upload {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Reject>> {
         while self.current.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                // Trailers are dropped: they may name anything (attacks, section 3).
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data()
-                        && !data.is_empty()
-                    {
-                        self.take(data);
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => self.take(data),
+                    // They may name anything (attacks, section 3).
+                    Err(frame) => {
+                        self.trailers = frame.trailers_ref().and_then(trailers::passed_on);
                     }
-                }
+                },
                 // Also a length that is not the one that was promised: h2 holds them against each other.
                 Some(Err(_)) => return Poll::Ready(Err(Reject::ClientGone)),
                 None if self.withheld.is_empty() => return Poll::Ready(Ok(false)),
@@ -80,6 +83,10 @@ impl BodySource for Upload {
 
     fn consume(&mut self, octets: usize) {
         self.current.advance(octets);
+    }
+
+    fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
     }
 
     fn room(&self) -> usize {

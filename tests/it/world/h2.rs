@@ -150,7 +150,7 @@ impl H2 {
     }
 }
 
-fn octets(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn octets(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }

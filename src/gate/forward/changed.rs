@@ -1,11 +1,11 @@
 //! A response body that reaches its reader changed, or looked at: the same questions, answered through a `Transform`.
 
-use super::Exchange;
+use super::Forward;
 use crate::gate::reject::Reject;
 use crate::gate::transform::Transform;
 use std::task::{Context, Poll};
 
-impl Exchange {
+impl Forward {
     /// From here on the body is read through `transform`; nothing of it may have been read yet.
     pub fn change_body(&mut self, transform: Transform) {
         if !self.is_done() {
@@ -19,21 +19,12 @@ impl Exchange {
         self.transform.as_ref().map_or_else(|| self.own_data(), |transform| transform.data())
     }
 
-    fn own_data(&self) -> &[u8] {
-        &self.channel.input.data()[..self.found]
-    }
-
     /// Uses up response body octets.
     pub fn consume(&mut self, octets: usize) {
         match &mut self.transform {
             Some(transform) => transform.consume(octets),
             None => self.consume_own(octets),
         }
-    }
-
-    fn consume_own(&mut self, octets: usize) {
-        self.channel.input.consume(octets);
-        self.found -= octets;
     }
 
     /// As `poll_data`, through the transform.

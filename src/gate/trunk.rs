@@ -1,0 +1,185 @@
+//! HTTP/2 connections to upstreams: each worker's own, each shared by many requests.
+//!
+//! A new one is opened only when all that there are have no room, and by one request at a time: the others wait for
+//! it. One that the upstream is about to close takes no more; one that is idle for long is given up.
+
+use crate::gate::endpoint::Endpoint;
+use crate::gate::reject::Reject;
+use crate::gate::stream::{Channel, Stream};
+use bytes::Bytes;
+use h2::SendStream;
+use h2::client::{ResponseFuture, SendRequest};
+use http::Request;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+/// Streams that one connection carries at most, whatever the upstream allows.
+const MAX_STREAMS: usize = 100;
+/// Connections to one endpoint from one worker.
+const MAX_TRUNKS: usize = 64;
+/// Octets that an upstream may send on a stream before they are passed on.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same for all streams of a connection.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Octets of a request that wait for the connection.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Of a response's head, and of its trailers.
+const MAX_HEAD_BYTES: u32 = 64 * 1024;
+/// How long a connection without streams is kept.
+const MAX_IDLE_AGE: Duration = Duration::from_secs(50);
+
+/// A connection.
+#[derive(Debug)]
+struct Trunk {
+    sender: SendRequest<Bytes>,
+    streams: Cell<usize>,
+    /// Its task has ended.
+    is_over: Rc<Cell<bool>>,
+    idle_since: Cell<Instant>,
+}
+
+impl Trunk {
+    fn has_room(&self) -> bool {
+        let most = self.sender.current_max_send_streams().min(MAX_STREAMS);
+        !self.is_over.get() && self.streams.get() < most
+    }
+}
+
+/// A place for one stream on a connection, until it is dropped.
+#[derive(Debug)]
+pub struct Ticket(Rc<Trunk>);
+
+impl Ticket {
+    fn new(trunk: &Rc<Trunk>) -> Self {
+        trunk.streams.set(trunk.streams.get() + 1);
+        Self(Rc::clone(trunk))
+    }
+
+    /// Opens the stream.
+    ///
+    /// # Errors
+    /// The connection takes no more: it is over for whoever comes next as well.
+    pub fn send(
+        &self,
+        head: Request<()>,
+        is_whole: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        // A handle of its own: one that has a stream waiting for its turn takes no other.
+        let sent = self.0.sender.clone().send_request(head, is_whole);
+        if sent.is_err() {
+            self.0.is_over.set(true);
+        }
+        sent
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get().saturating_sub(1));
+        self.0.idle_since.set(Instant::now());
+    }
+}
+
+/// One worker's connections to one endpoint.
+#[derive(Debug, Default)]
+struct Lines {
+    trunks: RefCell<Vec<Rc<Trunk>>>,
+    /// Held while one is being opened.
+    opening: Mutex<()>,
+}
+
+impl Lines {
+    /// The one with the fewest streams that has room.
+    fn take(&self) -> Option<Ticket> {
+        let mut trunks = self.trunks.borrow_mut();
+        trunks.retain(|trunk| !trunk.is_over.get());
+        let free = trunks.iter().filter(|trunk| trunk.has_room());
+        free.min_by_key(|trunk| trunk.streams.get()).map(Ticket::new)
+    }
+}
+
+/// What an endpoint turned out to speak.
+#[derive(Debug)]
+pub enum Reached {
+    /// HTTP/2.
+    Trunk(Ticket),
+    /// HTTP/1.1, although HTTP/2 was offered.
+    Channel(Box<Channel>),
+}
+
+/// One worker's HTTP/2 connections.
+#[derive(Debug, Default)]
+pub struct Trunks(RefCell<HashMap<usize, Rc<Lines>>>);
+
+impl Trunks {
+    /// A place on a connection that is open already.
+    #[must_use]
+    pub fn take(&self, endpoint: &Endpoint) -> Option<Ticket> {
+        self.0.borrow().get(&endpoint.slot)?.take()
+    }
+
+    /// The same, opening a connection where none has room. For the caller to bound in time.
+    ///
+    /// # Errors
+    /// Those of connecting, or `Overloaded`.
+    pub async fn reach(&self, endpoint: &Endpoint) -> Result<Reached, Reject> {
+        let lines = Rc::clone(self.0.borrow_mut().entry(endpoint.slot).or_default());
+        let _opening = lines.opening.lock().await;
+        // Somebody else may have opened one meanwhile.
+        if let Some(ticket) = lines.take() {
+            return Ok(Reached::Trunk(ticket));
+        }
+        if lines.trunks.borrow().len() >= MAX_TRUNKS {
+            return Err(Reject::Overloaded);
+        }
+        let channel = endpoint.connect().await?;
+        if !endpoint.speaks_http2(&channel.stream) {
+            return Ok(Reached::Channel(Box::new(channel)));
+        }
+        let trunk = open(channel.stream).await?;
+        lines.trunks.borrow_mut().push(Rc::clone(&trunk));
+        Ok(Reached::Trunk(Ticket::new(&trunk)))
+    }
+
+    /// Gives up what has been idle for too long or is over.
+    pub fn sweep(&self, now: Instant) {
+        self.0.borrow_mut().retain(|_, lines| {
+            let mut trunks = lines.trunks.borrow_mut();
+            trunks.retain(|trunk| {
+                let idle = now.saturating_duration_since(trunk.idle_since.get());
+                !trunk.is_over.get() && (trunk.streams.get() > 0 || idle < MAX_IDLE_AGE)
+            });
+            !trunks.is_empty() || Rc::strong_count(lines) > 1
+        });
+    }
+}
+
+/// How every connection to an upstream is set up.
+#[must_use]
+pub fn builder() -> h2::client::Builder {
+    let mut builder = h2::client::Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEAD_BYTES)
+        .max_send_buffer_size(SEND_BUFFER)
+        .initial_max_send_streams(MAX_STREAMS);
+    builder
+}
+
+async fn open(stream: Stream) -> Result<Rc<Trunk>, Reject> {
+    let opened = builder().handshake::<_, Bytes>(stream).await;
+    let (sender, connection) = opened.map_err(|_| Reject::UpstreamError("the HTTP/2 handshake failed"))?;
+    let is_over = Rc::new(Cell::new(false));
+    let ended = Rc::clone(&is_over);
+    tokio::task::spawn_local(async move {
+        // However it ends, its streams learn of it.
+        let _ = connection.await;
+        ended.set(true);
+    });
+    Ok(Rc::new(Trunk { sender, streams: Cell::new(0), is_over, idle_since: Cell::new(Instant::now()) }))
+}
