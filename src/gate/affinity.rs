@@ -3,8 +3,11 @@
 use crate::config::{Balance, Choice, HashOn};
 use crate::gate::client::Client;
 use crate::gate::request::{Known, RequestHead};
-use crate::gate::route::choose::hash;
+use crate::gate::route::choose::{Member, hash};
 use std::net::IpAddr;
+
+/// Hex digits of a server's id in a sticky cookie.
+const COOKIE_DIGITS: usize = 16;
 
 /// The hash that a request is placed by; 0 where the site does not place by hash.
 #[must_use]
@@ -23,6 +26,32 @@ pub fn key(choice: &Choice, client: &Client, head: Option<&RequestHead>) -> u64 
         (None, IpAddr::V4(ip)) => hash(&ip.octets()),
         (None, IpAddr::V6(ip)) => hash(&ip.octets()),
     }
+}
+
+/// The server that a request's sticky cookie names.
+#[must_use]
+pub fn bound_to(choice: &Choice, head: Option<&RequestHead>) -> Option<u64> {
+    let value = cookie(head?, &choice.sticky.as_ref()?.cookie)?;
+    let is_plain = value.len() == COOKIE_DIGITS && value.iter().all(u8::is_ascii_hexdigit);
+    let text = std::str::from_utf8(value).ok().filter(|_| is_plain)?;
+    u64::from_str_radix(text, 16).ok()
+}
+
+/// The `Set-Cookie` that binds a client to a server; `None` where it is bound to that one already, or nobody is.
+#[must_use]
+pub fn binding(choice: &Choice, member: &Member, client: &Client, head: &RequestHead) -> Option<String> {
+    let sticky = choice.sticky.as_ref()?;
+    if bound_to(choice, Some(head)) == Some(member.id) {
+        return None;
+    }
+    let mut text = format!("{}={:016x}; Path=/; HttpOnly; SameSite=Lax", sticky.cookie, member.id);
+    if let Some(max_age) = sticky.max_age {
+        text.push_str(&format!("; Max-Age={}", max_age.as_secs()));
+    }
+    if client.tls.is_some() {
+        text.push_str("; Secure");
+    }
+    Some(text)
 }
 
 fn header<'h>(head: &'h RequestHead, name: &str) -> Option<&'h [u8]> {

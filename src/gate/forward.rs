@@ -11,7 +11,7 @@ use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head::ResponseHead;
 use crate::gate::pool::Pool;
 use crate::gate::reject::Reject;
-use crate::gate::request::RequestHead;
+use crate::gate::request::{Field, RequestHead, Span};
 use crate::gate::splice::Splice;
 use crate::gate::stream::Channel;
 use crate::gate::transform::Transform;
@@ -76,6 +76,21 @@ impl Forward {
     #[must_use]
     pub fn head(&self) -> &ResponseHead {
         each!(&self.over, it => &it.head)
+    }
+
+    /// Adds a field to the response's head.
+    pub fn add_field(&mut self, name: &[u8], value: &[u8]) {
+        let head = each!(&mut self.over, it => &mut it.head);
+        let mut append = |octets: &[u8]| {
+            let start = head.text.len();
+            head.text.extend_from_slice(octets);
+            Span::new(start, octets.len()).unwrap_or_default()
+        };
+        let name = append(name);
+        append(b": ");
+        let value = append(value);
+        append(b"\r\n");
+        head.fields.push(Field::new(&head.text, name, value));
     }
 
     /// Whether the upstream has switched protocols.

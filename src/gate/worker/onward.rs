@@ -13,6 +13,7 @@ use crate::gate::reject::Reject;
 use crate::gate::request::{BodyLength, RequestHead};
 use crate::gate::route::Target;
 use crate::gate::route::choose::{Ask, MAX_TRIES};
+use crate::gate::route::standing;
 use crate::gate::trunk::Reached;
 use crate::gate::watch::{Expired, Serving, Watch};
 use crate::gate::{Incoming, affinity, judge};
@@ -48,7 +49,7 @@ impl Worker {
         let index = only.or_else(|| {
             target.pick(&Ask {
                 key: affinity::key(&target.choice, client, head),
-                sticky: None,
+                sticky: affinity::bound_to(&target.choice, head),
                 random: self.next_number(),
                 now_ms: self.now_ms(),
                 tried: tries.tried(),
@@ -74,7 +75,11 @@ impl Worker {
         }
         endpoint.standing.failed(&endpoint.way, self.now_ms());
         tries.add(index);
-        if tries.len < MAX_CONNECT_TRIES { Ok(()) } else { Err(reject) }
+        if tries.len >= MAX_CONNECT_TRIES {
+            return Err(reject);
+        }
+        standing::count(&endpoint.standing.counts().retries);
+        Ok(())
     }
 
     /// Sends the request to one of the target's endpoints and waits for the response head.
@@ -129,6 +134,10 @@ impl Worker {
                 Ok(()) => {
                     self.blame(endpoint, Ok(exchange.head().status));
                     record.answered(exchange.head().status);
+                    let member = &target.members[index];
+                    if let Some(cookie) = affinity::binding(&target.choice, member, client, request.head) {
+                        exchange.add_field(b"set-cookie", cookie.as_bytes());
+                    }
                     return Ok(exchange);
                 }
                 // Nothing of a response was seen on a connection that had been kept: it may have been closed

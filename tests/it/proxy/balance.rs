@@ -177,6 +177,42 @@ fn hashes_stay() {
     assert_eq!(users, 8);
 }
 
+/// A cookie of the gate's brings a client back, also to a server that is being drained; the server never sees
+/// another client's.
+#[test]
+fn cookies_bind() {
+    let upstreams: Vec<Upstream> = (0..3).map(|_| Upstream::start()).collect();
+    let servers: Vec<String> = upstreams.iter().map(|one| url(one.address)).collect();
+    let world = world(&servers, "[site.sticky]\ncookie = \"route\"\nmax_age = \"1h\"");
+    let first = world.get(HOST, "/");
+    let set = first.header("set-cookie").unwrap().to_owned();
+    assert!(
+        set.starts_with("route=") && set.ends_with("; Path=/; HttpOnly; SameSite=Lax; Max-Age=3600"),
+        "{set}"
+    );
+    let bound = upstreams.iter().position(|upstream| served(upstream) == 1).unwrap();
+    let cookie = set.split(';').next().unwrap();
+    let again = |cookie: &str| {
+        world.send(&format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nCookie: a=b; {cookie}\r\n\r\n"))
+    };
+    for _ in 0..9 {
+        assert_eq!(again(cookie).header("set-cookie"), None, "it is bound already");
+    }
+    let label = format!("http://{}", upstreams[bound].address);
+    assert_eq!(say(&world, &label, "drain"), 200);
+    again(cookie);
+    assert_eq!(served(&upstreams[bound]), 11, "who is bound stays");
+    get(&world, 9);
+    assert_eq!(served(&upstreams[bound]), 11, "nobody else comes");
+    assert_eq!(say(&world, &label, "down"), 200);
+    let moved = again(cookie);
+    assert!(
+        moved.status == 200 && moved.header("set-cookie").is_some_and(|set| !set.starts_with(cookie)),
+        "{moved:?}"
+    );
+    assert!(again("route=nonsense").header("set-cookie").is_some(), "a forged one binds nobody");
+}
+
 /// The operator's word: at once, over reloads, and nothing that is under way ends.
 #[test]
 fn drained_by_hand() {

@@ -284,6 +284,28 @@ async fn by_alpn() {
     }
 }
 
+/// Whom the gate believes: its own authorities alone, under the name that was asked for.
+#[tokio::test]
+async fn own_authorities() {
+    let upstream = H2Upstream::start_tls();
+    let rows = [
+        ("", 502),
+        ("[site.tls]\nca_file = \"upstream.pem\"", 200),
+        ("[site.tls]\nca_file = \"upstream.pem\"\nserver_name = \"other.internal\"", 502),
+    ];
+    for (lines, expected) in rows {
+        let site = format!(
+            "[[site]]\nhosts = [\"{HOST}\"]\nupstreams = [\"https://{}\"]\n{lines}",
+            upstream.address
+        );
+        let world = World::with(|setup| {
+            std::fs::write(setup.directory().join("upstream.pem"), &upstream.pem).unwrap();
+            setup.toml(&site)
+        });
+        assert_eq!(world.get(HOST, "/only-head").status, expected, "{lines}");
+    }
+}
+
 /// A server of hand-made frames: the script gets each stream's number and writes what it likes.
 fn frames(script: impl Fn(u32, &mut std::net::TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

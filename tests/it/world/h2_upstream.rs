@@ -17,6 +17,8 @@ type Body = BoxBody<Bytes, hyper::Error>;
 
 pub struct H2Upstream {
     pub address: SocketAddr,
+    /// Its certificate; empty in clear.
+    pub pem: String,
     shared: Arc<Shared>,
 }
 
@@ -54,7 +56,7 @@ impl Drop for Open {
 impl H2Upstream {
     /// Cleartext, prior knowledge.
     pub fn start() -> Self {
-        Self::of(None)
+        Self::of(None, String::new())
     }
 
     /// TLS with a certificate of its own making; HTTP/2 or HTTP/1.1 as ALPN says.
@@ -71,10 +73,10 @@ impl H2Upstream {
             )
             .unwrap();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Self::of(Some(tokio_rustls::TlsAcceptor::from(Arc::new(config))))
+        Self::of(Some(tokio_rustls::TlsAcceptor::from(Arc::new(config))), key.cert.pem())
     }
 
-    fn of(tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
+    fn of(tls: Option<tokio_rustls::TlsAcceptor>, pem: String) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let (address, shared) = (listener.local_addr().unwrap(), Arc::new(Shared::default()));
@@ -96,7 +98,7 @@ impl H2Upstream {
                 }
             });
         });
-        Self { address, shared }
+        Self { address, pem, shared }
     }
 
     pub fn seen(&self) -> Vec<Seen> {
