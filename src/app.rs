@@ -250,7 +250,7 @@ fn follow(
         when_stale: config.enforcement.when_stale,
     }));
     let follower = Follower::new(FollowOptions {
-        url: source.url.clone(),
+        urls: source.urls.clone(),
         token: source.token.clone(),
         ca_file: source.ca_file.clone(),
         provider: config.provider.clone(),

@@ -39,8 +39,8 @@ const MAX_FAILED_REPAIRS: u32 = 2;
 
 /// Whom to follow, and for whom.
 pub struct FollowOptions {
-    /// The registry, `http://` or `https://`.
-    pub url: String,
+    /// Registries of one database, `http://` or `https://`, of which one at a time is followed.
+    pub urls: Vec<String>,
     /// Its bearer token.
     pub token: Option<String>,
     /// The only authorities that are believed, where given (PEM).
@@ -234,6 +234,9 @@ impl Follower {
             self.tell_held(*effect);
             self.wait(self.pace.held_retry).await;
             return;
+        }
+        if failure.is_of_one_registry() {
+            self.registry.turn_to_next();
         }
         self.next = self.after(failure);
         if self.next == Next::Snapshot {

@@ -20,6 +20,7 @@ mod problem;
 mod routes;
 mod rules;
 mod store;
+mod tail;
 mod view;
 
 pub use import::{
@@ -33,7 +34,6 @@ pub use store::StoreError;
 use crate::config::Database;
 use crate::domain::DomainName;
 use crate::filing::{Covering, Filing};
-use base::Directory;
 use changes::Feed;
 use ledger::Ledger;
 use std::collections::HashMap;
@@ -41,7 +41,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use store::{Author, Committed, Reach, Store, now_ms};
-use tokio::sync::{mpsc, watch};
+use tail::Tail;
+use tokio::sync::{Mutex, mpsc, watch};
 
 /// A bulk write of more changes than this begins a new epoch instead of flooding the log; a file of more rows is
 /// imported by way of tables aside.
@@ -54,6 +55,8 @@ const KEY_TRIES: usize = 3;
 pub struct Registry {
     store: Arc<Store>,
     feed: Arc<Feed>,
+    /// How far the log was followed, where other processes write to it too.
+    tail: Arc<Mutex<Tail>>,
     /// `MAX_FED_CHANGES`, but for tests.
     most_fed: usize,
 }
@@ -91,12 +94,9 @@ impl Registry {
     /// # Errors
     /// Names the file and the remedy.
     pub async fn open(database: &Database, serving_at: Option<SocketAddr>) -> Result<Self, StoreError> {
-        let Database::Sqlite(path) = database;
-        let store = Store::open(path, serving_at).await?;
-        let epoch = store::read_meta(&mut *store.writer().await?).await?.epoch;
-        let directory = Directory::beside(path, epoch)?;
+        let (store, directory) = Store::open(database, serving_at).await?;
         let feed = Arc::new(Feed::new(Some(directory)));
-        Ok(Self { store: Arc::new(store), feed, most_fed: MAX_FED_CHANGES })
+        Ok(Self::of(store, feed))
     }
 
     /// Opens the database to read it, whether or not a registry is running for it.
@@ -104,9 +104,12 @@ impl Registry {
     /// # Errors
     /// Names the file and the remedy; a missing file is not made.
     pub async fn open_read_only(database: &Database) -> Result<Self, StoreError> {
-        let Database::Sqlite(path) = database;
-        let store = Store::open_read_only(path).await?;
-        Ok(Self { store: Arc::new(store), feed: Arc::new(Feed::new(None)), most_fed: MAX_FED_CHANGES })
+        let store = Store::open_read_only(database).await?;
+        Ok(Self::of(store, Arc::new(Feed::new(None))))
+    }
+
+    fn of(store: Store, feed: Arc<Feed>) -> Self {
+        Self { store: Arc::new(store), feed, tail: Arc::default(), most_fed: MAX_FED_CHANGES }
     }
 
     /// Whether nothing is filed.
@@ -165,7 +168,12 @@ impl Registry {
         options: Options,
         shutdown: watch::Receiver<bool>,
     ) -> std::io::Result<()> {
-        routes::serve(self.clone(), listener, options, shutdown).await
+        let (served, followed) = tokio::join!(
+            routes::serve(self.clone(), listener, options, shutdown.clone()),
+            self.follow_log(shutdown)
+        );
+        let () = followed;
+        served
     }
 
     /// The only way to change filings: runs `work`, commits what differs, tells the feed.
@@ -187,19 +195,24 @@ impl Registry {
         let task = tokio::spawn(async move {
             let mut writer = registry.store.writer().await?;
             let author = Author { who: &who, at_ms: now_ms() };
-            let committed = match store::write(&mut writer, author, reach, work).await {
+            let most_fed = if size == Size::Bulk { registry.most_fed } else { usize::MAX };
+            let written = store::write(&mut writer.session(), author, (reach, most_fed), work).await;
+            let committed = match written {
                 Ok(Ok(committed)) => committed,
                 Ok(Err(refused)) => return Ok(Err(refused)),
                 Err(error) => {
+                    drop(writer);
                     // Whether a commit that failed was one is for the database to say.
-                    registry.feed.reset();
+                    registry.doubt().await;
                     return Err(error);
                 }
             };
-            let Committed { value, changes, meta, at_ms } = committed;
-            let is_flood = size == Size::Bulk && changes.len() > registry.most_fed;
-            if is_flood {
-                registry.begin_epoch(&mut writer).await?;
+            let Committed { value, changes, meta, at_ms, is_new_epoch } = committed;
+            if registry.store.is_shared() {
+                drop(writer);
+                registry.hear_log().await;
+            } else if is_new_epoch {
+                registry.forget_views();
             } else {
                 registry.publish(&mut writer, &changes, &meta, at_ms).await?;
             }

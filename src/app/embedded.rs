@@ -31,7 +31,7 @@ impl Beside {
 
 /// A registry that can be followed.
 pub(super) struct Source {
-    pub(super) url: String,
+    pub(super) urls: Vec<String>,
     pub(super) token: Option<String>,
     pub(super) ca_file: Option<PathBuf>,
     embedded: Option<Embedded>,
@@ -53,14 +53,15 @@ impl Source {
             .as_ref()
             .context("the config has no [registry]: give `url`, or [registry.embedded]")?
         {
-            Registry::Remote { url, token, ca_file } => {
-                Ok(Self { url: url.clone(), token: token.clone(), ca_file: ca_file.clone(), embedded: None })
+            Registry::Remote { urls, token, ca_file } => {
+                let (urls, token) = (urls.clone(), token.clone());
+                Ok(Self { urls, token, ca_file: ca_file.clone(), embedded: None })
             }
             Registry::Embedded(config) => {
                 let (name, key) = (format!("registry {}", config.address), "registry.embedded.address");
                 let group = inherited.take_or_bind(name, config.address, (1, key))?;
                 Ok(Self {
-                    url: format!("http://{}", group.address),
+                    urls: vec![format!("http://{}", group.address)],
                     token: config.token.clone(),
                     ca_file: None,
                     embedded: Some(Embedded { config: config.clone(), group, beside, running: None }),

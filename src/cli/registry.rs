@@ -57,8 +57,12 @@ async fn write(
     replace: bool,
     events: mpsc::Sender<Event>,
 ) -> Result<Imported, ImportError> {
-    let Database::Sqlite(path) = &embedded.database;
-    if let Some(address) = registry::running_at(path) {
+    // Registries that share a database learn of it from that.
+    let running = match &embedded.database {
+        Database::Sqlite(path) => registry::running_at(path),
+        Database::Postgres { .. } => None,
+    };
+    if let Some(address) = running {
         let token = embedded.token.as_deref();
         return registry::import_via(reachable(address), token, source, replace, events).await;
     }

@@ -146,8 +146,8 @@ fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
 
 fn registry(config: &Config) -> Vec<Finding> {
     match &config.registry {
-        Some(Registry::Remote { url, ca_file, .. }) => {
-            let mut findings = vec![remote(url)];
+        Some(Registry::Remote { urls, ca_file, .. }) => {
+            let mut findings: Vec<_> = urls.iter().map(|url| remote(url)).collect();
             findings.extend(ca_file.as_deref().map(authorities));
             findings
         }
@@ -193,8 +193,12 @@ fn authorities(path: &Path) -> Finding {
 fn directories(config: &Config) -> Vec<Finding> {
     let mut wanted: Vec<(&'static str, PathBuf)> = vec![("cache.directory", config.cache.directory.clone())];
     if let Some(Registry::Embedded(embedded)) = &config.registry {
-        let Database::Sqlite(path) = &embedded.database;
-        wanted.push(("registry.embedded.database", parent(path)));
+        match &embedded.database {
+            Database::Sqlite(path) => wanted.push(("registry.embedded.database", parent(path))),
+            Database::Postgres { directory, .. } => {
+                wanted.push(("registry.embedded.directory", parent(directory)));
+            }
+        }
     }
     if let AccessLog::File(path) = &config.log.access {
         wanted.push(("log.access", parent(path)));

@@ -310,16 +310,16 @@ impl<'t> Value<'t> {
         })
     }
 
+    pub(super) fn is_list(&self) -> bool {
+        self.inner.as_array().is_some()
+    }
+
     pub(super) fn is_empty_list(&self) -> bool {
         self.inner.as_array().is_some_and(|items| items.is_empty())
     }
 
     pub(super) fn is_table(&self) -> bool {
         self.inner.is_table()
-    }
-
-    pub(super) fn is_list(&self) -> bool {
-        self.inner.is_array()
     }
 
     pub(super) fn is_integer(&self) -> bool {

@@ -1,5 +1,6 @@
 //! `[registry]`: where filings come from, and where they are kept.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -8,8 +9,8 @@ use std::path::PathBuf;
 pub enum Registry {
     /// Runs elsewhere and is followed.
     Remote {
-        /// `http` or `https`, without a slash at its end.
-        url: String,
+        /// Registries of one database, `http` or `https`, without a slash at the end.
+        urls: Vec<String>,
         /// Bearer token.
         token: Option<String>,
         /// PEM file with the authorities to trust instead of the system's.
@@ -39,4 +40,42 @@ pub struct EmbeddedRegistry {
 pub enum Database {
     /// This file.
     Sqlite(PathBuf),
+    /// A database of a PostgreSQL server, which several registries may share.
+    Postgres {
+        /// Where.
+        url: PostgresUrl,
+        /// What followers are served from: a directory of this process.
+        directory: PathBuf,
+    },
+}
+
+/// `postgres://user:password@host:port/database`, or with `?host=/directory/of/a/socket`. Shown without the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresUrl(pub(in crate::config) String);
+
+impl PostgresUrl {
+    /// All of it, the password too.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PostgresUrl {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or(("postgres", ""));
+        // Parameters may hold one as well.
+        let rest = rest.split('?').next().unwrap_or_default();
+        let shown = rest.rsplit_once('@').map_or_else(
+            || rest.to_owned(),
+            |(user, host)| format!("{}@{host}", user.split(':').next().unwrap_or_default()),
+        );
+        write!(to, "{scheme}://{shown}")
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, to)
+    }
 }

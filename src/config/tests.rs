@@ -94,8 +94,8 @@ fn every_key_of_the_contract_is_understood() {
     assert!(site.target.origin_here);
     assert_eq!(site.target.mode, Some(Mode::Monitor));
     assert_eq!(site.target.timeouts.connect, Duration::from_secs(1));
-    let Some(Registry::Remote { url, token, .. }) = &config.registry else { panic!("remote") };
-    assert_eq!((url.as_str(), token.as_deref()), ("https://registry.example:7443", Some("s3cret")));
+    let Some(Registry::Remote { urls, token, .. }) = &config.registry else { panic!("remote") };
+    assert_eq!((urls[0].as_str(), token.as_deref()), ("https://registry.example:7443", Some("s3cret")));
     assert_eq!(config.gate, None);
     let enforcement = &config.enforcement;
     assert_eq!(enforcement.blocked_by, "https://example.com/filing");
@@ -336,15 +336,15 @@ fn registries_that_can_not_be() {
         ],
     );
     check(
-        "[registry.embedded]\ndatabase = \"postgres://localhost/x\"\n",
+        "[registry.embedded]\ndatabase = \"postgres://user:secret@localhost\"\n",
         &[
-            "f.toml:2:12: registry.embedded.database: PostgreSQL is not supported by this version; use \"sqlite:data/registry.db\"",
+            "f.toml:2:12: registry.embedded.database: not the URL of a PostgreSQL database (it names no database); write one like \"postgres://beian@db.example/beian\", or \"postgres:///beian?host=/run/postgresql\" for a Unix socket",
         ],
     );
     check(
         "[registry.embedded]\ndatabase = \"registry.db\"\n",
         &[
-            "f.toml:2:12: registry.embedded.database: \"registry.db\" is not a database; write one like \"sqlite:data/registry.db\"",
+            "f.toml:2:12: registry.embedded.database: \"registry.db\" is not a database; write one like \"sqlite:data/registry.db\" or \"postgres://beian@db.example/beian\"",
         ],
     );
 }

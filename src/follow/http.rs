@@ -7,13 +7,16 @@ use crate::feed::MEDIA_TYPE;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use reqwest::{Certificate, Client, Method, Response, Url, header, redirect};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Where the feed is, and how to ask.
 #[derive(Debug)]
 pub(super) struct HttpRegistry {
     client: Client,
-    /// Up to and with `/v1/feed/`.
-    pub(super) base: Url,
+    /// Each up to and with `/v1/feed/`.
+    pub(super) bases: Vec<Url>,
+    /// Which of them is asked: counted on, whoever they are.
+    turn: AtomicUsize,
     /// Never logged: marked as sensitive.
     authorization: Option<header::HeaderValue>,
     provider: Box<str>,
@@ -21,14 +24,10 @@ pub(super) struct HttpRegistry {
 
 impl HttpRegistry {
     pub(super) fn new(options: &FollowOptions, pace: &Pace) -> Result<Self, FollowError> {
-        let unusable = || FollowError::Url(options.url.clone());
-        let mut base = Url::parse(&options.url).map_err(|_| unusable())?;
-        if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
-            return Err(unusable());
+        let bases = options.urls.iter().map(|url| base_of(url)).collect::<Result<Vec<_>, _>>()?;
+        if bases.is_empty() {
+            return Err(FollowError::Url(String::new()));
         }
-        base.set_path(&format!("{}/v1/feed/", base.path().trim_end_matches('/')));
-        base.set_query(None);
-        base.set_fragment(None);
         let authorization = match &options.token {
             None => None,
             Some(token) => {
@@ -52,18 +51,23 @@ impl HttpRegistry {
             client = client.tls_certs_only(certificates);
         }
         let client = client.build().map_err(FollowError::Client)?;
-        Ok(Self { client, base, authorization, provider: options.provider.as_str().into() })
+        let provider = options.provider.as_str().into();
+        Ok(Self { client, bases, turn: AtomicUsize::new(0), authorization, provider })
+    }
+
+    fn base(&self) -> &Url {
+        &self.bases[self.turn.load(Ordering::Relaxed) % self.bases.len()]
     }
 
     fn request(&self, ask: Ask) -> reqwest::RequestBuilder {
-        let mut url = self.base.clone();
+        let mut url = self.base().clone();
         let (method, what) = match &ask {
             Ask::Snapshot(_) => (Method::GET, "snapshot"),
             Ask::Changes(_) => (Method::GET, "changes"),
             Ask::Repair(_) => (Method::POST, "repair"),
             Ask::Acknowledge(_) => (Method::POST, "acknowledgements"),
         };
-        url.set_path(&format!("{}{what}", self.base.path()));
+        url.set_path(&format!("{}{what}", url.path()));
         if !matches!(ask, Ask::Acknowledge(_)) {
             url.query_pairs_mut().append_pair("provider", &self.provider);
         }
@@ -94,6 +98,26 @@ impl Registry for HttpRegistry {
         let request = self.request(ask);
         Box::pin(async move { request.send().await.map(reply).map_err(|error| unreachable(&error)) })
     }
+
+    fn turn_to_next(&self) {
+        if self.bases.len() > 1 {
+            self.turn.fetch_add(1, Ordering::Relaxed);
+            let base = self.base();
+            tracing::info!(host = base.host_str(), port = base.port(), "turning to another registry");
+        }
+    }
+}
+
+fn base_of(url: &str) -> Result<Url, FollowError> {
+    let unusable = || FollowError::Url(url.to_owned());
+    let mut base = Url::parse(url).map_err(|_| unusable())?;
+    if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
+        return Err(unusable());
+    }
+    base.set_path(&format!("{}/v1/feed/", base.path().trim_end_matches('/')));
+    base.set_query(None);
+    base.set_fragment(None);
+    Ok(base)
 }
 
 fn reply(response: Response) -> Reply {

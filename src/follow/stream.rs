@@ -80,6 +80,14 @@ impl Failure {
         }
     }
 
+    /// Whether another registry of the same database may do better.
+    pub(super) fn is_of_one_registry(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::Status(_) | Self::Silent(_) | Self::Ended | Self::Truncated
+        )
+    }
+
     /// Whether what had arrived before is as good as ever.
     pub(super) fn is_cut(&self) -> bool {
         matches!(
@@ -126,6 +134,9 @@ pub(super) struct Reply {
 /// Whoever answers for the registry.
 pub(super) trait Registry: Send + Sync {
     fn ask(&self, ask: Ask) -> BoxFuture<'static, Result<Reply, Failure>>;
+
+    /// Asks another one from now on, where there is one.
+    fn turn_to_next(&self) {}
 }
 
 /// Asks, and gives a good answer's frames.

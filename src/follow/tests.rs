@@ -109,7 +109,7 @@ impl World {
         let cache = Arc::new(FilingCache::new(staleness));
         let stats = Arc::new(FollowStats::default());
         let mut follower = Follower::new(FollowOptions {
-            url,
+            urls: vec![url],
             token: Some("s3cret".into()),
             ca_file: None,
             provider: PROVIDER.into(),
@@ -549,7 +549,7 @@ async fn what_can_t_be_followed_is_refused_at_the_start() {
     let make = |url: &str, ca_file: Option<&str>| {
         let staleness = Staleness { stale_after: Duration::from_secs(60), when_stale: WhenStale::Serve };
         let options = FollowOptions {
-            url: url.into(),
+            urls: vec![url.into()],
             token: None,
             ca_file: ca_file.map(Into::into),
             provider: PROVIDER.into(),

@@ -307,16 +307,14 @@ impl Frames<'_> {
     }
 }
 
-/// The directory beside the database that bases are in. Only the owner may enter: they hold the key.
+/// The directory that bases are in. Only the owner may enter: they hold the key.
 #[derive(Debug, Clone)]
 pub(super) struct Directory(PathBuf);
 
 impl Directory {
-    /// The one of this database; made where it is missing, and freed of what is not whole or of another epoch.
-    pub(super) fn beside(database: &Path, epoch: u64) -> Result<Self, BaseError> {
-        let mut name = database.as_os_str().to_owned();
-        name.push(".feed");
-        let directory = Self(name.into());
+    /// The one at this path; made where it is missing, and freed of what is not whole or of another epoch.
+    pub(super) fn open(path: &Path, epoch: u64) -> Result<Self, BaseError> {
+        let directory = Self(path.to_owned());
         match DirBuilder::new().mode(0o700).create(&directory.0) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(directory.io(error)),
             _ => {}
@@ -324,12 +322,18 @@ impl Directory {
         for name in directory.names(|it| it.ends_with(&format!(".{NEW_ENDING}")))? {
             directory.remove(&name)?;
         }
-        for name in directory.names(is_base)? {
-            if directory.epoch_of(&name)? != Some(epoch) {
-                directory.remove(&name)?;
+        directory.keep_epoch(epoch)?;
+        Ok(directory)
+    }
+
+    /// Removes bases of other epochs.
+    pub(super) fn keep_epoch(&self, epoch: u64) -> Result<(), BaseError> {
+        for name in self.names(is_base)? {
+            if self.epoch_of(&name)? != Some(epoch) {
+                self.remove(&name)?;
             }
         }
-        Ok(directory)
+        Ok(())
     }
 
     fn io(&self, source: std::io::Error) -> BaseError {

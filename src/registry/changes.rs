@@ -11,12 +11,16 @@ use super::view::{Collision, Layers, NotKept, Repair, Step, TooDifferent, View};
 use crate::feed::{Digest, Fingerprint, Position, Summary};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 
 /// The most providers whose views are held at once.
 pub(super) const MAX_VIEWS: usize = 16;
 /// The most open streams of changes.
 pub(super) const MAX_STREAMS: usize = 4096;
+
+/// How long a look at a shared database is good for: without one no follower is told that it is current.
+const VOUCHED_FOR: Duration = Duration::from_secs(3);
 
 /// All views, and the bell that wakes streams.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub(super) struct Feed {
     pub(super) streams: Arc<Semaphore>,
     /// Bases are written one at a time.
     pub(super) building: Arc<tokio::sync::Mutex<()>>,
+    /// When the database was last asked how far it is, where others write to it too; else that is always known.
+    vouched: Mutex<Option<Instant>>,
     gates: Mutex<Gates>,
 }
 
@@ -51,6 +57,7 @@ impl Feed {
             bell: watch::Sender::new(()),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             building: Arc::default(),
+            vouched: Mutex::default(),
             gates: Mutex::default(),
         }
     }
@@ -64,6 +71,17 @@ impl Feed {
     pub(super) fn gates(&self) -> MutexGuard<'_, Gates> {
         // Whole after every call: nothing in there panics half-way.
         self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Views are as far as the database was a moment ago.
+    pub(super) fn vouch(&self) {
+        *self.vouched.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether views can be said to be current.
+    pub(super) fn is_vouched(&self) -> bool {
+        let vouched = *self.vouched.lock().unwrap_or_else(PoisonError::into_inner);
+        vouched.is_none_or(|at| at.elapsed() < VOUCHED_FOR)
     }
 
     /// Whether the provider's view is held.
@@ -128,6 +146,11 @@ impl Feed {
         }
         views.insert(provider.into(), Held { view, users: Arc::new(()), used_at_ms: at_ms });
         Ok(())
+    }
+
+    /// Whether no view is held.
+    pub(super) fn is_idle(&self) -> bool {
+        self.views().is_empty()
     }
 
     /// Whose views are held.
@@ -246,6 +269,11 @@ impl Follower {
         })?;
         self.position = summary.position;
         Ok(summary)
+    }
+
+    /// Whether what the view holds can be said to be current.
+    pub(super) fn is_vouched(&self) -> bool {
+        self.feed.is_vouched()
     }
 
     /// Waits until there may be something to send.

@@ -195,10 +195,18 @@ pub(super) async fn changes(
     params: Result<Query<ChangesQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let ChangesQuery { provider, epoch, after } = query(params)?;
+    if !api.registry.feed.is_vouched() {
+        return Err(database_away());
+    }
     hold(&api, &provider).await?;
     let permit = api.registry.feed.streams.clone().try_acquire_owned().map_err(|_| too_many())?;
     let position = Position { epoch, seq: after };
-    let opened = api.registry.feed.follow(&provider, position, now_ms()).ok_or_else(retry)?;
+    let mut opened = api.registry.feed.follow(&provider, position, now_ms()).ok_or_else(retry)?;
+    if opened.is_err() {
+        api.registry.hear_log().await;
+        // Another registry of this database may have told the follower of what was not heard here yet.
+        opened = api.registry.feed.follow(&provider, position, now_ms()).ok_or_else(retry)?;
+    }
     let Ok((follower, summary)) = opened else {
         return Err(Problem::new(
             StatusCode::GONE,
@@ -240,6 +248,9 @@ async fn next(mut open: Open) -> Option<(Result<Bytes, Infallible>, Open)> {
             () = open.follower.rung() => {}
             () = ended(open.shutdown.clone()) => return None,
             _ = open.ticks.tick() => {
+                if !open.follower.is_vouched() {
+                    return None;
+                }
                 let summary = open.follower.heartbeat(now_ms()).ok()?;
                 return Some((Ok(Frame::Heartbeat(summary).to_bytes()), open));
             }
@@ -275,6 +286,15 @@ fn being_made() -> Problem {
         "snapshot_being_made",
         "the snapshot is being made: ask again",
         "快照正在生成，请稍后重试",
+    )
+}
+
+fn database_away() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "database_away",
+        "this registry's database can't be reached, so it does not know whether it is current: ask another",
+        "注册库的数据库无法访问，无法确认数据是否最新；请改用其他注册库",
     )
 }
 

@@ -6,11 +6,10 @@
 use super::base::{Base, BaseError, BaseWriter, Directory, Head, Sorter};
 use super::changes::{MAX_VIEWS, TooMany};
 use super::model::Change;
-use super::store::{self, Meta, Run, StoreError, now_ms};
+use super::store::{self, Meta, Run, Session, StoreError, Stretch, Writer, now_ms};
 use super::view::{Collision, MAX_KEPT_CHANGES, View, seen};
 use super::{KEY_TRIES, Registry};
 use crate::feed::{MAX_BATCH_ENTRIES, Position, RANGES, Summary};
-use sqlx::SqliteConnection;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +35,8 @@ pub(super) enum Hold {
 enum Unfit {
     /// Another epoch, or a change log that does not reach back to it.
     Base,
-    /// The epoch's key must go.
-    Collision,
+    /// The key of this epoch must go.
+    Collision(u64),
     Store(StoreError),
 }
 
@@ -92,9 +91,9 @@ impl Registry {
                     return Ok(hold);
                 }
                 Err(Unfit::Base) => {}
-                Err(Unfit::Collision) => {
+                Err(Unfit::Collision(epoch)) => {
                     let mut writer = self.store.writer().await?;
-                    self.begin_epoch(&mut writer).await?;
+                    self.begin_epoch(&mut writer, epoch).await?;
                 }
                 Err(Unfit::Store(error)) => return Err(error),
             }
@@ -113,73 +112,99 @@ impl Registry {
         };
         let mut view = View::new(Arc::new(base));
         let mut reader = self.store.reading().await?;
-        let meta = store::read_meta(&mut reader).await?;
+        let meta = store::read_meta(&mut reader.session()).await?;
         if !is_same(&meta) {
             return Err(Unfit::Base);
         }
-        view = catch_up(&mut reader, view, &meta).await?;
+        view = catch_up(&mut reader.session(), view, &meta).await?;
         drop(reader);
+        if self.store.is_shared() {
+            // Whoever holds the tail decides how far views are.
+            let mut tail = self.tail.lock().await;
+            let meta = self.hear(&mut tail).await?;
+            if !is_same(&meta) {
+                return Err(Unfit::Base);
+            }
+            view = catch_up(&mut self.store.reader().await?.session(), view, &meta).await?;
+            return Ok(self.held(&provider, view));
+        }
         let mut writer = self.store.writer().await?;
-        let meta = store::read_meta(&mut writer).await?;
+        let meta = store::read_meta(&mut writer.session()).await?;
         if !is_same(&meta) {
             return Err(Unfit::Base);
         }
-        view = catch_up(&mut writer, view, &meta).await?;
-        match self.feed.hold(&provider, view, now_ms()) {
-            Ok(()) => Ok(Hold::Held),
-            Err(TooMany) => Ok(Hold::TooMany),
+        view = catch_up(&mut writer.session(), view, &meta).await?;
+        Ok(self.held(&provider, view))
+    }
+
+    /// Holds a view that is as far as the others, and whose caller keeps them from going further meanwhile.
+    fn held(&self, provider: &str, view: View) -> Hold {
+        match self.feed.hold(provider, view, now_ms()) {
+            Ok(()) => Hold::Held,
+            Err(TooMany) => Hold::TooMany,
         }
     }
 
     /// Writes a base of what is stored, from one consistent read.
     async fn make_base(&self, directory: &Directory, provider: &str) -> Result<Base, Unfit> {
         let mut reader = self.store.reading().await?;
-        let Meta { epoch, key, seq } = store::read_meta(&mut reader).await?;
+        let Meta { epoch, key, seq } = store::read_meta(&mut reader.session()).await?;
         let summary = Summary { position: Position { epoch, seq }, at_ms: now_ms(), ..Summary::default() };
         let head = Head { provider: provider.into(), key, summary };
         let (send, runs) = mpsc::channel(QUEUED_RUNS);
         let directory = directory.clone();
         let written = tokio::task::spawn_blocking(move || write_sorted(&directory, head, runs));
-        let scanned = store::scan_runs(&mut reader, send).await;
+        let scanned = store::scan_runs(reader.session(), send).await;
         let written = written.await.map_err(|error| StoreError::Feed(error.to_string()))?;
         scanned?;
-        written.map_err(Unfit::of)
+        written.map_err(|error| Unfit::of(error, epoch))
     }
 
     /// Tells the feed of a commit; a collision begins a new epoch.
     pub(super) async fn publish(
         &self,
-        writer: &mut SqliteConnection,
+        writer: &mut Writer<'_>,
         changes: &[Change],
         meta: &Meta,
         at_ms: i64,
     ) -> Result<(), StoreError> {
+        match self.show(changes, meta, at_ms).await {
+            Ok(()) => Ok(()),
+            Err(Collision) => self.begin_epoch(writer, meta.epoch).await,
+        }
+    }
+
+    /// Shows a commit to every view. On a collision the epoch's key must go.
+    pub(super) async fn show(&self, changes: &[Change], meta: &Meta, at_ms: i64) -> Result<(), Collision> {
         let taken = match self.feed.new_names(changes) {
             Some((base, names)) if !names.is_empty() => blocking(move || base.has_any(names)).await,
             _ => Ok(false),
         };
         match taken {
-            Ok(is_taken) if is_taken || self.feed.publish(changes, meta, at_ms).is_err() => {
-                return self.begin_epoch(writer).await;
-            }
-            Ok(_) => {}
+            Ok(true) => return Err(Collision),
+            Ok(false) => self.feed.publish(changes, meta, at_ms)?,
             Err(error) => {
                 // A view that may miss a collision is not to be had.
                 tracing::error!(%error, "the feed begins anew from the database");
-                self.feed.reset();
-                self.forget_bases();
+                self.forget_views();
             }
         }
         self.renew_bases();
         Ok(())
     }
 
-    /// Begins an epoch: every view, and what it was made of, goes.
-    pub(super) async fn begin_epoch(&self, writer: &mut SqliteConnection) -> Result<(), StoreError> {
+    /// Ends epoch `from`, where it has not ended yet: every view, and what it was made of, goes.
+    pub(super) async fn begin_epoch(&self, writer: &mut Writer<'_>, from: u64) -> Result<(), StoreError> {
         self.feed.reset();
-        store::new_epoch(writer).await?;
+        store::new_epoch(&mut writer.session(), Some(from)).await?;
         self.forget_bases();
         Ok(())
+    }
+
+    /// Drops every view, and what it was made of.
+    pub(super) fn forget_views(&self) {
+        self.feed.reset();
+        self.forget_bases();
     }
 
     fn forget_bases(&self) {
@@ -215,9 +240,9 @@ impl Registry {
 }
 
 impl Unfit {
-    fn of(error: BaseError) -> Self {
+    fn of(error: BaseError, epoch: u64) -> Self {
         match error {
-            BaseError::Collision => Self::Collision,
+            BaseError::Collision => Self::Collision(epoch),
             other => Self::Store(other.into()),
         }
     }
@@ -267,31 +292,48 @@ pub(super) fn write_sorted(
 }
 
 /// Applies what the log has after the view's position, up to `meta`.
-async fn catch_up(log: &mut SqliteConnection, mut view: View, meta: &Meta) -> Result<View, Unfit> {
+async fn catch_up(log: &mut Session<'_>, mut view: View, meta: &Meta) -> Result<View, Unfit> {
     while view.position().seq < meta.seq {
-        let rows = store::changes_after(log, view.position().seq, LOG_ROWS).await?;
-        let is_whole = rows.iter().zip(view.position().seq + 1..).all(|((_, it), seq)| it.seq == seq);
-        if rows.is_empty() || !is_whole {
-            return Err(Unfit::Base);
-        }
+        let rows = log_after(log, view.position().seq, meta.seq).await?.ok_or(Unfit::Base)?;
         let applied = tokio::task::spawn_blocking(move || apply(view, rows)).await;
-        view = applied.map_err(|error| StoreError::Feed(error.to_string()))?.map_err(Unfit::of)?;
+        let applied = applied.map_err(|error| StoreError::Feed(error.to_string()))?;
+        view = applied.map_err(|error| Unfit::of(error, meta.epoch))?;
     }
     Ok(view)
 }
 
-fn apply(mut view: View, rows: Vec<(i64, Change)>) -> Result<View, BaseError> {
+/// The next rows of the log, at most up to `to`; `None` where one is missing.
+pub(super) async fn log_after(
+    log: &mut Session<'_>,
+    after: u64,
+    to: u64,
+) -> Result<Option<Vec<(i64, Change)>>, StoreError> {
+    let rows = store::changes_in(log, Stretch { after, to, most: LOG_ROWS }).await?;
+    let is_whole = rows.iter().zip(after + 1..).all(|((_, it), seq)| it.seq == seq);
+    Ok(Some(rows).filter(|rows| !rows.is_empty() && is_whole))
+}
+
+/// Rows of the log by commit, each with its time.
+///
+/// A commit's changes have one time, and a name but once. Two commits that look like one are no harm.
+pub(super) fn commits(rows: Vec<(i64, Change)>) -> impl Iterator<Item = (i64, Vec<Change>)> {
     let mut rows = rows.into_iter().peekable();
-    while let Some((at_ms, first)) = rows.next() {
+    std::iter::from_fn(move || {
+        let (at_ms, first) = rows.next()?;
         let mut names = HashSet::from([first.domain.clone()]);
         let mut changes = vec![first];
-        // A commit's changes have one time, and a name but once. Two commits that look like one are no harm.
         while let Some((_, change)) = rows.next_if(|(at, it)| {
             *at == at_ms && changes.len() < MAX_BATCH_ENTRIES && !names.contains(&it.domain)
         }) {
             names.insert(change.domain.clone());
             changes.push(change);
         }
+        Some((at_ms, changes))
+    })
+}
+
+fn apply(mut view: View, rows: Vec<(i64, Change)>) -> Result<View, BaseError> {
+    for (at_ms, changes) in commits(rows) {
         let (base, new) = view.new_names(&changes);
         if base.has_any(new)? {
             return Err(BaseError::Collision);

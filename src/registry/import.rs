@@ -138,9 +138,24 @@ pub(super) async fn import_as(
     if first.len() > registry.most_fed {
         return bulk::import(registry, who, first, rows, is_whole, events).await;
     }
+    at_once(registry, who, first, rows, is_whole, &events).await
+}
+
+/// Imports rows as one batch, in memory.
+async fn at_once(
+    registry: &Registry,
+    who: &str,
+    mut first: Vec<Read>,
+    mut rows: Rows,
+    is_whole: bool,
+    events: &Events,
+) -> Result<Imported, ImportError> {
+    while let Some(run) = rows.next().await {
+        first.extend(run);
+    }
     rows.end().await?;
     match rows::checked(first) {
-        Ok(rows) => apply(registry, who, rows, is_whole, &events).await,
+        Ok(rows) => apply(registry, who, rows, is_whole, events).await,
         Err(refused) => events.refuse(refused).await,
     }
 }

@@ -1,7 +1,6 @@
-//! Filings on disk: the only code that knows SQL. SQLite in WAL mode, one writer, a few readers.
+//! Filings in a database: the only code that knows SQL. SQLite, or PostgreSQL behind the same words.
 //!
-//! Refuses to know rules, feeds and HTTP. A commit's durability is SQLite's (`synchronous = FULL`): what
-//! was answered is on disk.
+//! Refuses to know rules, feeds and HTTP. What was answered is on the database's disk.
 
 /// The columns of a document in tables aside.
 macro_rules! document_columns {
@@ -11,24 +10,26 @@ macro_rules! document_columns {
     };
 }
 
+mod history;
 mod log;
+mod postgres;
+mod read;
 mod rows;
 mod scan;
 mod schema;
+mod session;
+mod sqlite;
 mod stage;
 mod swap;
 mod write;
 
+use super::base::{BaseError, Directory};
 use super::lock::{Lock, LockError};
-use super::model::Stored;
-use crate::feed::EpochKey;
-use futures_util::TryStreamExt;
-use rows::{COLUMNS, Decoder};
-use schema::SchemaError;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{AssertSqlSafe, ConnectOptions, Sqlite, SqliteConnection, Transaction};
+use crate::config::{Database, PostgresUrl};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgListener, PgPool};
+use sqlx::sqlite::SqlitePool;
+use sqlx::{ConnectOptions, Postgres, SqliteConnection};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,27 +37,29 @@ use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
-/// How long a statement waits for another process's lock.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections that read.
-const READERS: u32 = 4;
-/// Bounds the log file that a bulk import leaves behind, in octets.
-const JOURNAL_SIZE_LIMIT: &str = "67108864";
-/// The most page cache of a connection that reads, in KiB (negative: SQLite's way to say KiB, not pages).
-const READER_CACHE: &str = "-16384";
-/// The same of the one that writes.
-const WRITER_CACHE: &str = "-65536";
+pub(super) use history::{Meta, new_epoch, now_ms, read_meta};
+pub(super) use log::{Stretch, changes_in};
+pub(super) use read::PageFilter;
+pub(super) use scan::{Run, scan_runs};
+pub(super) use session::Session;
+use session::{Held, Tx};
+pub(super) use stage::{ROWS as STAGED_ROWS, RefusedRow, Stage};
+pub(super) use swap::{Differences, Swapped, Terms};
+pub(super) use write::{Author, Committed, Reach, write};
+
 /// How long a write waits for those before it: an import's last step may take minutes.
 const WRITER_WAIT: Duration = Duration::from_secs(10);
+/// Registries on one machine whose followers are served from files in one place.
+const MAX_DIRECTORIES: usize = 32;
 
-/// Why the database can't be used. The message names the file and what to do.
+/// Why the database can't be used. The message names it and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// It can't be opened as our database.
-    #[error("can't open the registry database {}: {problem}; {remedy}", path.display())]
+    #[error("can't open the registry database {database}: {problem}; {remedy}")]
     Open {
-        /** The file. */
-        path: PathBuf,
+        /** Which, without a password. */
+        database: String,
         /** What is wrong. */
         problem: String,
         /** What to do. */
@@ -84,7 +87,7 @@ pub enum StoreError {
     Corrupt(String),
     /// A statement failed.
     #[error("the registry database failed")]
-    Sql(#[from] sqlx::Error),
+    Sql(#[source] sqlx::Error),
     /// The files that followers are served from can't be made or read.
     #[error("the feed failed: {0}")]
     Feed(String),
@@ -93,248 +96,227 @@ pub enum StoreError {
     Randomness(#[from] getrandom::Error),
 }
 
-/// Which history the database is in, and how far.
-#[derive(Debug, Clone)]
-pub(super) struct Meta {
-    pub(super) epoch: u64,
-    pub(super) key: EpochKey,
-    pub(super) seq: u64,
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if postgres::is_busy(&error) { Self::Busy("another registry's write") } else { Self::Sql(error) }
+    }
 }
 
 /// The database.
 #[derive(Debug)]
 pub(super) struct Store {
-    readers: SqlitePool,
-    writer: Option<Mutex<SqliteConnection>>,
-    path: PathBuf,
+    backend: Backend,
     /// Whose turn it is to have rows aside.
     import: Arc<Mutex<()>>,
+    /// Of the database's file, or of the directory that followers are served from.
     _lock: Option<Lock>,
 }
 
-/// What a page of the listing is of; each given part narrows it.
-#[derive(Debug, Default)]
-pub(super) struct PageFilter<'a> {
-    /// Names after this one.
-    pub(super) cursor: &'a str,
-    pub(super) prefix: &'a str,
-    /// The subject's name or number.
-    pub(super) subject: Option<&'a str>,
-    pub(super) state: Option<&'a str>,
-    pub(super) limit: u32,
+#[derive(Debug)]
+enum Backend {
+    Sqlite {
+        readers: SqlitePool,
+        writer: Option<Mutex<SqliteConnection>>,
+        path: PathBuf,
+    },
+    /// One write at a time waits for the other processes'; those behind it wait here.
+    Postgres {
+        pool: PgPool,
+        turn: Option<Mutex<()>>,
+    },
+}
+
+/// The connection that writes; who holds it decides what this process commits next.
+#[derive(Debug)]
+pub(super) enum Writer<'s> {
+    Sqlite(MutexGuard<'s, SqliteConnection>),
+    Postgres { connection: PoolConnection<Postgres>, _turn: MutexGuard<'s, ()> },
+}
+
+impl Writer<'_> {
+    /// The connection.
+    pub(super) fn session(&mut self) -> Session<'_> {
+        match self {
+            Self::Sqlite(connection) => Session::Sqlite(connection),
+            Self::Postgres { connection, .. } => Session::Postgres(connection),
+        }
+    }
 }
 
 impl Store {
-    /// Opens for reading and writing, made where it is missing; the lock says `serving_at`.
-    pub(super) async fn open(path: &Path, serving_at: Option<SocketAddr>) -> Result<Self, StoreError> {
-        if let Some(parent) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
-            std::fs::create_dir_all(parent).map_err(|error| open_error(path, &error))?;
+    /// Opens for reading and writing, made where it is missing, with the directory that followers are served from;
+    /// the lock says `serving_at`.
+    pub(super) async fn open(
+        database: &Database,
+        serving_at: Option<SocketAddr>,
+    ) -> Result<(Self, Directory), StoreError> {
+        match database {
+            Database::Sqlite(path) => Self::open_sqlite(path, serving_at).await,
+            Database::Postgres { url, directory } => Self::open_postgres(url, directory).await,
         }
+    }
+
+    async fn open_sqlite(
+        path: &Path,
+        serving_at: Option<SocketAddr>,
+    ) -> Result<(Self, Directory), StoreError> {
+        make_parent(path)?;
         let lock = Lock::take(path, serving_at).map_err(|error| match error {
             LockError::Held(at) => StoreError::InUse { path: path.to_owned(), at },
-            LockError::Io(error) => open_error(path, &error),
+            LockError::Io(error) => sqlite::open_error(path, &error),
         })?;
         stage::clean(path);
-        let options = options(path).create_if_missing(true);
+        let options = sqlite::options(path).create_if_missing(true);
         let mut writer = options
             .clone()
-            .pragma("cache_size", WRITER_CACHE)
+            .pragma("cache_size", sqlite::WRITER_CACHE)
             .connect()
             .await
-            .map_err(|error| sql_open_error(path, &error))?;
-        schema::migrate(&mut writer).await.map_err(|error| schema_open_error(path, &error))?;
-        write::ensure_meta(&mut writer).await?;
-        let readers = readers(options.create_if_missing(false));
+            .map_err(|error| sqlite::sql_open_error(path, &error))?;
+        schema::migrate(&mut writer).await.map_err(|error| sqlite::schema_open_error(path, &error))?;
+        history::ensure_meta(&mut Session::Sqlite(&mut writer)).await?;
+        let epoch = read_meta(&mut Session::Sqlite(&mut writer)).await?.epoch;
+        let mut files = path.as_os_str().to_owned();
+        files.push(".feed");
+        let directory = Directory::open(Path::new(&files), epoch)?;
+        let readers = sqlite::readers(options.create_if_missing(false));
         let writer = Some(Mutex::new(writer));
-        Ok(Self { readers, writer, path: path.to_owned(), import: Arc::default(), _lock: Some(lock) })
+        let backend = Backend::Sqlite { readers, writer, path: path.to_owned() };
+        Ok((Self { backend, import: Arc::default(), _lock: Some(lock) }, directory))
+    }
+
+    async fn open_postgres(url: &PostgresUrl, directory: &Path) -> Result<(Self, Directory), StoreError> {
+        let pool = postgres::pool(url).await?;
+        let mut connection = pool.acquire().await?;
+        schema::migrate_postgres(&mut connection)
+            .await
+            .map_err(|error| postgres::schema_open_error(url, &error))?;
+        let mut session = Session::Postgres(&mut connection);
+        history::ensure_meta(&mut session).await?;
+        let epoch = read_meta(&mut session).await?.epoch;
+        drop(connection);
+        let (directory, lock) = free_directory(directory, epoch)?;
+        let backend = Backend::Postgres { pool, turn: Some(Mutex::default()) };
+        Ok((Self { backend, import: Arc::default(), _lock: Some(lock) }, directory))
     }
 
     /// Opens for reading, beside whoever writes.
-    pub(super) async fn open_read_only(path: &Path) -> Result<Self, StoreError> {
-        let options = options(path).read_only(true).optimize_on_close(false, None);
-        let mut first = options.connect().await.map_err(|error| sql_open_error(path, &error))?;
-        let is_current = schema::is_current(&mut first).await;
-        if !is_current.map_err(|error| schema_open_error(path, &error))? {
-            return Err(StoreError::Open {
-                path: path.to_owned(),
-                problem: "it was written by an earlier version, or never filled".to_owned(),
-                remedy: "start the registry once, which brings it up to date",
-            });
+    pub(super) async fn open_read_only(database: &Database) -> Result<Self, StoreError> {
+        let outdated = |database: String| StoreError::Open {
+            database,
+            problem: "it was written by an earlier version, or never filled".to_owned(),
+            remedy: "start the registry once, which brings it up to date",
+        };
+        let backend = match database {
+            Database::Sqlite(path) => {
+                let options = sqlite::options(path).read_only(true).optimize_on_close(false, None);
+                let mut first =
+                    options.connect().await.map_err(|error| sqlite::sql_open_error(path, &error))?;
+                let is_current = schema::is_current(&mut first).await;
+                if !is_current.map_err(|error| sqlite::schema_open_error(path, &error))? {
+                    return Err(outdated(path.display().to_string()));
+                }
+                Backend::Sqlite { readers: sqlite::readers(options), writer: None, path: path.clone() }
+            }
+            Database::Postgres { url, .. } => {
+                let pool = postgres::pool(url).await?;
+                let is_current = schema::is_current_postgres(&mut *pool.acquire().await?).await;
+                if !is_current.map_err(|error| postgres::schema_open_error(url, &error))? {
+                    return Err(outdated(url.to_string()));
+                }
+                Backend::Postgres { pool, turn: None }
+            }
+        };
+        Ok(Self { backend, import: Arc::default(), _lock: None })
+    }
+
+    /// Whether other processes may write to it too.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.backend, Backend::Postgres { .. })
+    }
+
+    /// Hears commits of every process; `None` where there is no other.
+    pub(super) async fn listener(&self) -> Result<Option<PgListener>, StoreError> {
+        match &self.backend {
+            Backend::Sqlite { .. } => Ok(None),
+            Backend::Postgres { pool, .. } => Ok(Some(postgres::listener(pool).await?)),
         }
-        let readers = readers(options);
-        Ok(Self { readers, writer: None, path: path.to_owned(), import: Arc::default(), _lock: None })
     }
 
     /// The one connection that writes; who holds it decides what is committed next.
-    pub(super) async fn writer(&self) -> Result<MutexGuard<'_, SqliteConnection>, StoreError> {
-        let writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?;
-        timeout(WRITER_WAIT, writer.lock()).await.map_err(|_| StoreError::Busy("other writes"))
+    pub(super) async fn writer(&self) -> Result<Writer<'_>, StoreError> {
+        timeout(WRITER_WAIT, self.writer_at_last()).await.map_err(|_| StoreError::Busy("other writes"))?
     }
 
     /// The same, however long those before it take.
-    pub(super) async fn writer_at_last(&self) -> Result<MutexGuard<'_, SqliteConnection>, StoreError> {
-        Ok(self.writer.as_ref().ok_or(StoreError::ReadOnly)?.lock().await)
+    pub(super) async fn writer_at_last(&self) -> Result<Writer<'_>, StoreError> {
+        match &self.backend {
+            Backend::Sqlite { writer, .. } => {
+                Ok(Writer::Sqlite(writer.as_ref().ok_or(StoreError::ReadOnly)?.lock().await))
+            }
+            Backend::Postgres { pool, turn } => {
+                let turn = turn.as_ref().ok_or(StoreError::ReadOnly)?.lock().await;
+                Ok(Writer::Postgres { connection: pool.acquire().await?, _turn: turn })
+            }
+        }
     }
 
-    /// A place for an import's rows; one import has it at a time.
-    pub(super) async fn stage(&self) -> Result<Stage, StoreError> {
-        if self.writer.is_none() {
+    /// A place for an import's rows; one import has it at a time. `None` where the database has none.
+    pub(super) async fn stage(&self) -> Result<Option<Stage>, StoreError> {
+        let Backend::Sqlite { writer, path, .. } = &self.backend else { return Ok(None) };
+        if writer.is_none() {
             return Err(StoreError::ReadOnly);
         }
         let turn = self.import.clone().try_lock_owned();
-        Stage::open(&self.path, turn.map_err(|_| StoreError::Busy("another import"))?).await
+        Stage::open(path, turn.map_err(|_| StoreError::Busy("another import"))?).await.map(Some)
     }
 
-    /// The history that the database is in.
-    pub(super) async fn meta(&self) -> Result<Meta, StoreError> {
-        read_meta(&mut *self.readers.acquire().await?).await
-    }
-
-    /// The documents of exactly these names.
-    pub(super) async fn documents(&self, domains: &[&str]) -> Result<Vec<(Arc<str>, Stored)>, StoreError> {
-        let names = serde_json::Value::from(domains).to_string();
-        let sql = format!("{COLUMNS} WHERE d.domain IN (SELECT value FROM json_each(?1))");
-        let rows = sqlx::query(AssertSqlSafe(sql)).bind(names).fetch_all(&self.readers).await?;
-        let mut decoder = Decoder::default();
-        rows.iter().map(|row| decoder.decode(row)).collect()
-    }
-
-    /// A page of documents, by name.
-    pub(super) async fn page(&self, filter: &PageFilter<'_>) -> Result<Vec<(Arc<str>, Stored)>, StoreError> {
-        let sql = format!(
-            "{COLUMNS} WHERE d.domain > ?1 AND d.domain >= ?2 AND (?2 = '' OR d.domain < ?3) \
-             AND (?4 IS NULL OR d.state = ?4) \
-             AND (?5 IS NULL OR d.subject = ?5 OR (d.site >= ?6 AND d.site < ?7) \
-                  OR (d.former_number >= ?6 AND d.former_number < ?7)) ORDER BY d.domain LIMIT ?8"
-        );
-        // Names are ASCII below `~`; a site's number is its subject's, then `-` (and `.` is what follows `-`).
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(filter.cursor)
-            .bind(filter.prefix)
-            .bind(format!("{}~", filter.prefix))
-            .bind(filter.state)
-            .bind(filter.subject)
-            .bind(filter.subject.map(|it| format!("{it}-")))
-            .bind(filter.subject.map(|it| format!("{it}.")))
-            .bind(filter.limit)
-            .fetch_all(&self.readers)
-            .await?;
-        let mut decoder = Decoder::default();
-        rows.iter().map(|row| decoder.decode(row)).collect()
-    }
-
-    /// Whether nothing is filed.
-    pub(super) async fn is_empty(&self) -> Result<bool, StoreError> {
-        let found: i64 =
-            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM domains)").fetch_one(&self.readers).await?;
-        Ok(found == 0)
+    /// A connection that reads.
+    pub(super) async fn reader(&self) -> Result<Held, StoreError> {
+        Ok(match &self.backend {
+            Backend::Sqlite { readers, .. } => Held::Sqlite(readers.acquire().await?),
+            Backend::Postgres { pool, .. } => Held::Postgres(pool.acquire().await?),
+        })
     }
 
     /// A connection whose reads are all of one state, while others write.
-    pub(super) async fn reading(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.readers.begin().await?)
+    pub(super) async fn reading(&self) -> Result<Tx<'static>, StoreError> {
+        Ok(match &self.backend {
+            Backend::Sqlite { readers, .. } => Tx::Sqlite(readers.begin().await?),
+            Backend::Postgres { pool, .. } => {
+                Tx::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+            }
+        })
     }
+}
 
-    /// Gives every document to `take`, by name, as one consistent state.
-    pub(super) async fn scan(
-        &self,
-        mut take: impl FnMut(Arc<str>, Stored) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let mut connection = self.readers.acquire().await?;
-        scan(&mut connection, &mut take).await
+fn make_parent(path: &Path) -> Result<(), StoreError> {
+    match path.parent().filter(|it| !it.as_os_str().is_empty()) {
+        Some(parent) => std::fs::create_dir_all(parent).map_err(|error| sqlite::open_error(path, &error)),
+        None => Ok(()),
     }
+}
+
+/// The first of `path`, `path-2` … that no other process has: registries of one database may share a machine.
+fn free_directory(path: &Path, epoch: u64) -> Result<(Directory, Lock), StoreError> {
+    make_parent(path)?;
+    for number in 1..=MAX_DIRECTORIES {
+        let mut name = path.as_os_str().to_owned();
+        if number > 1 {
+            name.push(format!("-{number}"));
+        }
+        let path = PathBuf::from(name);
+        match Lock::take(&path, None) {
+            Ok(lock) => return Ok((Directory::open(&path, epoch)?, lock)),
+            Err(LockError::Held(_)) => {}
+            Err(LockError::Io(error)) => {
+                let feed = BaseError::Io { path, source: error };
+                return Err(feed.into());
+            }
+        }
+    }
+    Err(StoreError::Feed(format!("{MAX_DIRECTORIES} registries have their files at {}", path.display())))
 }
 
 #[cfg(test)]
-impl Store {
-    /// Rows in the change log.
-    pub(super) async fn change_count(&self) -> i64 {
-        let count = sqlx::query_scalar("SELECT count(*) FROM changes").fetch_one(&self.readers).await;
-        count.expect("the table is there")
-    }
-
-    /// Everything that the database holds, as text; positions and times aside.
-    pub(super) async fn content(&self) -> Vec<String> {
-        let sql = "SELECT 'domain' || json_array(domain, site, state, former_number, own_access, subject, \
-                subject_type, site_name, public_security_number) AS it FROM domains \
-            UNION ALL SELECT 'site ' || number FROM sites \
-            UNION ALL SELECT 'access ' || json_array(site, provider, state) FROM accesses \
-            UNION ALL SELECT 'change ' || json_array(who, domain, before, after) FROM changes \
-            UNION ALL SELECT 'seq ' || (seq = (SELECT max(seq) FROM changes)) FROM meta WHERE seq > 0 \
-            UNION ALL SELECT 'stale ' || d.domain FROM domains d LEFT JOIN changes c USING (seq) \
-                WHERE c.domain IS NOT d.domain \
-            UNION ALL SELECT 'indexes ' || count(*) FROM sqlite_schema WHERE type = 'index' \
-            ORDER BY it";
-        sqlx::query_scalar(sql).fetch_all(&self.readers).await.expect("the tables are there")
-    }
-}
-
-/// Gives every document to `take`, by name.
-pub(super) async fn scan(
-    connection: &mut SqliteConnection,
-    take: &mut impl FnMut(Arc<str>, Stored) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let sql = format!("{COLUMNS} ORDER BY d.domain");
-    let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(connection);
-    let mut decoder = Decoder::default();
-    while let Some(row) = rows.try_next().await? {
-        let (domain, stored) = decoder.decode(&row)?;
-        take(domain, stored)?;
-    }
-    Ok(())
-}
-
-pub(super) use log::changes_after;
-pub(super) use scan::{Run, scan_runs};
-pub(super) use stage::{ROWS as STAGED_ROWS, RefusedRow, Stage};
-pub(super) use swap::{Differences, Swapped, Terms};
-pub(super) use write::{Author, Committed, Reach, new_epoch, now_ms, read_meta, write};
-
-fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT)
-        .pragma("cache_size", READER_CACHE)
-        .disable_statement_logging()
-}
-
-fn readers(options: SqliteConnectOptions) -> SqlitePool {
-    SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options)
-}
-
-fn open_error(path: &Path, error: &std::io::Error) -> StoreError {
-    StoreError::Open {
-        path: path.to_owned(),
-        problem: error.to_string(),
-        remedy: "make the directory writable to this user, or name another file in `database`",
-    }
-}
-
-fn schema_open_error(path: &Path, error: &SchemaError) -> StoreError {
-    let remedy = match error {
-        SchemaError::Sql(error) => return sql_open_error(path, error),
-        SchemaError::Foreign => "name another file in `database`",
-        SchemaError::Newer { .. } => "run the later version, or restore a copy made by this one",
-    };
-    StoreError::Open { path: path.to_owned(), problem: error.to_string(), remedy }
-}
-
-fn sql_open_error(path: &Path, error: &sqlx::Error) -> StoreError {
-    let code = error.as_database_error().and_then(|it| it.code()).and_then(|it| it.parse::<u32>().ok());
-    // The low octet of an extended code is SQLite's primary result code.
-    let remedy = match code.map(|it| it & 0xff) {
-        Some(5 | 6) => "another program holds it: stop that one, then try again",
-        Some(8 | 14) if !path.exists() => "the file is missing: start the registry once, or check `database`",
-        Some(8 | 14 | 23) => "make the file and its directory writable to this user",
-        Some(11 | 26) => {
-            "the file is damaged or no database: restore a copy, or name another file in `database`"
-        }
-        Some(13) => "the disk is full: make room",
-        _ => "check `database` and the disk",
-    };
-    StoreError::Open { path: path.to_owned(), problem: error.to_string(), remedy }
-}
+mod content;

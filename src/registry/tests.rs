@@ -1,11 +1,12 @@
 //! The registry as its callers meet it: a real database, real HTTP over loopback.
 
-mod api;
-mod batch;
-mod bulk;
-mod feed;
-mod files;
-mod repair;
+#![allow(clippy::duplicate_mod, reason = "the same tests run on every database")]
+
+mod on_postgres;
+mod on_sqlite;
+#[path = "../../tests/it/world/postgres.rs"]
+#[allow(unreachable_pub, dead_code, reason = "the same server as for tests of the whole product")]
+mod server;
 
 use super::{
     Event, Format, ImportError, Imported, Options, RefusedRow, Registry, Source, import, running_at,
@@ -13,13 +14,62 @@ use super::{
 use crate::config::Database;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use tokio::sync::{mpsc, watch};
 
-/// A registry that serves, and a client of it.
-struct World {
+/// Which database a test runs on.
+trait Kind: Sized {
+    /// A place for a new one.
+    fn home() -> Home;
+}
+
+/// A database, and a directory for files.
+struct Home {
     directory: tempfile::TempDir,
+    database: Database,
+}
+
+impl Home {
+    fn files(&self) -> PathBuf {
+        self.directory.path().join("new")
+    }
+}
+
+struct Sqlite;
+
+impl Kind for Sqlite {
+    fn home() -> Home {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::Sqlite(directory.path().join("new/registry.db"));
+        Home { directory, database }
+    }
+}
+
+struct Postgres;
+
+impl Kind for Postgres {
+    /// In a server that all tests share; where there is none, one of SQLite.
+    fn home() -> Home {
+        static SERVER: LazyLock<Option<server::Postgres>> = LazyLock::new(server::Postgres::start);
+        let Some(server) = &*SERVER else { return Sqlite::home() };
+        let directory = tempfile::tempdir().unwrap();
+        let files = directory.path().join("new/registry.db.feed");
+        let text = format!(
+            "[registry.embedded]\naddress = \"127.0.0.1:0\"\ndatabase = {:?}\ndirectory = {files:?}\n",
+            server.database()
+        );
+        let config = crate::config::Config::parse(&text, "test").unwrap();
+        Home { directory, database: config.require_embedded_registry().unwrap().database.clone() }
+    }
+}
+
+/// A registry that serves, and a client of it.
+struct World<K> {
+    home: Home,
+    kind: PhantomData<K>,
     registry: Registry,
     address: SocketAddr,
     shutdown: watch::Sender<bool>,
@@ -31,16 +81,19 @@ struct World {
 const HERE: &str = "example-cloud";
 const ELSEWHERE: &str = "other-cloud";
 
-impl World {
-    async fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), None).await
+impl<K: Kind> World<K> {
+    fn home() -> Home {
+        K::home()
     }
 
-    async fn start_in(directory: tempfile::TempDir, token: Option<&'static str>) -> Self {
+    async fn start() -> Self {
+        Self::start_in(Self::home(), None).await
+    }
+
+    async fn start_in(home: Home, token: Option<&'static str>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let database = Database::Sqlite(directory.path().join("new/registry.db"));
-        let registry = Registry::open(&database, Some(address)).await.unwrap();
+        let registry = Registry::open(&home.database, Some(address)).await.unwrap();
         let (shutdown, stopped) = watch::channel(false);
         let options = Options { token: token.map(Into::into) };
         let server = tokio::spawn({
@@ -48,20 +101,16 @@ impl World {
             async move { registry.serve(listener, options, stopped).await }
         });
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { directory, registry, address, shutdown, server, client, token }
-    }
-
-    fn database(&self) -> PathBuf {
-        self.directory.path().join("new/registry.db")
+        Self { home, kind: PhantomData, registry, address, shutdown, server, client, token }
     }
 
     async fn restart(self) -> Self {
-        let Self { directory, registry, shutdown, server, client, token, .. } = self;
+        let Self { home, registry, shutdown, server, client, token, .. } = self;
         drop(client);
         shutdown.send_replace(true);
         server.await.unwrap().unwrap();
         drop(registry);
-        Self::start_in(directory, token).await
+        Self::start_in(home, token).await
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

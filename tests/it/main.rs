@@ -11,6 +11,7 @@ mod block;
 mod commands;
 mod console;
 mod cut;
+mod distribution;
 mod docs;
 mod footers;
 mod hand_over;

@@ -7,6 +7,7 @@ pub mod certs;
 pub mod h2;
 pub mod h2_upstream;
 pub mod hello;
+pub mod postgres;
 pub mod process;
 pub mod setup;
 pub mod upstream;

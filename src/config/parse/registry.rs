@@ -2,6 +2,7 @@
 
 use super::{listen_address, optional, refuse_open, token};
 use crate::config::raw::{Section, Value};
+use crate::config::registry::PostgresUrl;
 use crate::config::{Database, EmbeddedRegistry, Registry};
 use std::path::PathBuf;
 
@@ -13,8 +14,8 @@ pub(super) fn registry(mut section: Section<'_>) -> (Option<Registry>, Option<St
     let ca_file = optional(&mut section, "ca_file", Value::path);
     let embedded = section.section("embedded");
     let registry = match (&url, embedded) {
-        (Some(url), None) => url.parse(base_url).map(|url| Registry::Remote {
-            url,
+        (Some(url), None) => base_urls(url).map(|urls| Registry::Remote {
+            urls,
             token: token_file.as_ref().and_then(token),
             ca_file,
         }),
@@ -55,6 +56,8 @@ fn embedded_registry(mut section: Section<'_>, outer_token: Option<Value<'_>>) -
         Some(value) => value.parse(database),
         None => Some(Database::Sqlite(PathBuf::from("data/registry.db"))),
     };
+    let directory = section.value("directory");
+    let database = with_directory(database, directory.as_ref());
     let sample = optional(&mut section, "sample", Value::path);
     let listen = listen_address(address.as_ref(), "127.0.0.1:7070");
     if let (Some(value), Some(listen), None) = (&address, listen, &token_file) {
@@ -63,6 +66,18 @@ fn embedded_registry(mut section: Section<'_>, outer_token: Option<Value<'_>>) -
     let token = token_file.as_ref().and_then(token);
     section.finish();
     Some(EmbeddedRegistry { address: listen?, database: database?, sample, sample_text: None, token })
+}
+
+/// One URL, or a list of those that are for one database.
+fn base_urls(value: &Value<'_>) -> Option<Vec<String>> {
+    if !value.is_list() {
+        return Some(vec![value.parse(base_url)?]);
+    }
+    let urls: Vec<_> = value.items().iter().filter_map(|it| it.parse(base_url)).collect();
+    if value.items().is_empty() {
+        value.refuse("the list is empty; write one like [\"https://registry-1.example:7443\", \"https://registry-2.example:7443\"]");
+    }
+    Some(urls)
 }
 
 /// `https://registry.example:7443`, kept without a slash at its end.
@@ -78,16 +93,53 @@ fn base_url(text: &str) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// `sqlite:data/registry.db`
+/// Where the files are that followers are served from: beside a file, or as the config says.
+fn with_directory(database: Option<Database>, directory: Option<&Value<'_>>) -> Option<Database> {
+    match (database?, directory) {
+        (Database::Postgres { url, .. }, Some(value)) => {
+            Some(Database::Postgres { url, directory: value.path()? })
+        }
+        (sqlite @ Database::Sqlite(_), Some(value)) => {
+            value.refuse_key(
+                "it is for a postgres:// database; a sqlite: one has its files beside it, leave it out",
+            );
+            Some(sqlite)
+        }
+        (database, None) => Some(database),
+    }
+}
+
+/// `sqlite:data/registry.db`, `postgres://beian@db.example/beian`
 fn database(text: &str) -> Result<Database, String> {
     if text.starts_with("postgres:") || text.starts_with("postgresql:") {
-        return Err("PostgreSQL is not supported by this version; use \"sqlite:data/registry.db\"".to_owned());
+        return postgres(text);
     }
     let path = text.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
     match path {
         Some(path) if !path.is_empty() && !path.contains(['?', '#']) && path != ":memory:" => {
             Ok(Database::Sqlite(PathBuf::from(path)))
         }
-        _ => Err(format!("{text:?} is not a database; write one like \"sqlite:data/registry.db\"")),
+        _ => Err(format!(
+            "{text:?} is not a database; write one like \"sqlite:data/registry.db\" or \"postgres://beian@db.example/beian\""
+        )),
+    }
+}
+
+fn postgres(text: &str) -> Result<Database, String> {
+    let parsed: Result<sqlx::postgres::PgConnectOptions, _> = text.parse();
+    // The text is not repeated: it may hold a password.
+    let wrong = |why: &str| {
+        format!(
+            "not the URL of a PostgreSQL database ({why}); write one like \"postgres://beian@db.example/beian\", or \
+             \"postgres:///beian?host=/run/postgresql\" for a Unix socket"
+        )
+    };
+    match parsed {
+        Ok(options) if options.get_database().is_none_or(str::is_empty) => Err(wrong("it names no database")),
+        Ok(_) => {
+            let directory = PathBuf::from("data/registry.feed");
+            Ok(Database::Postgres { url: PostgresUrl(text.to_owned()), directory })
+        }
+        Err(error) => Err(wrong(&error.to_string())),
     }
 }

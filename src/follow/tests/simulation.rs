@@ -80,7 +80,7 @@ impl Gate {
         let network = Arc::new(network);
         let mut follower = loop {
             let options = FollowOptions {
-                url: String::new(),
+                urls: Vec::new(),
                 token: None,
                 ca_file: None,
                 provider: PROVIDER.into(),

@@ -25,7 +25,9 @@ pub(super) async fn import(
     is_whole: bool,
     events: Events,
 ) -> Result<Imported, ImportError> {
-    let mut stage = registry.store.stage().await?;
+    let Some(mut stage) = registry.store.stage().await? else {
+        return super::at_once(registry, who, first, rows, is_whole, &events).await;
+    };
     stage.push(first).await?;
     while let Some(run) = rows.next().await {
         stage.push(run).await?;
@@ -85,7 +87,8 @@ async fn swap(
             Ok(None) => found = stage.differences(is_whole).await?,
             Err(error) => {
                 // Whether a commit that failed was one is for the database to say.
-                registry.feed.reset();
+                drop(writer);
+                registry.doubt().await;
                 return Err(error);
             }
         }
@@ -95,7 +98,7 @@ async fn swap(
     };
     match &swapped.fed {
         Some(changes) => registry.publish(&mut writer, changes, &swapped.meta, at_ms).await?,
-        None => registry.feed.reset(),
+        None => registry.forget_views(),
     }
     drop(writer);
     events.phase(Phase::Settling).await;

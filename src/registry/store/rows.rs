@@ -1,19 +1,33 @@
 //! Rows of the database as documents.
 
 use super::StoreError;
+use super::session::{Dialect, Row};
 use crate::filing::FilingState;
 use crate::registry::model::{About, Access, Document, Stored};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// What decides of a document.
+fn deciding(dialect: Dialect) -> String {
+    let access = dialect.object_of("a.provider", "a.state");
+    format!(
+        "SELECT d.domain, d.state, COALESCE(d.site, d.former_number), \
+         COALESCE(d.own_access, (SELECT {access} FROM accesses a WHERE a.site = d.site))"
+    )
+}
+
+/// Selects what `Decoder::decode_deciding` reads, in its order.
+pub(super) fn deciding_columns(dialect: Dialect) -> String {
+    format!("{} FROM domains d", deciding(dialect))
+}
+
 /// Selects what `Decoder` reads, in its order.
-pub(super) const COLUMNS: &str = "SELECT d.domain, d.state, COALESCE(d.site, d.former_number), \
-    COALESCE(d.own_access, \
-        (SELECT json_group_object(a.provider, a.state) FROM accesses a WHERE a.site = d.site)), \
-    d.subject, d.subject_type, d.site_name, d.public_security_number, d.updated_at_ms, d.seq \
-    FROM domains d";
+pub(super) fn columns(dialect: Dialect) -> String {
+    format!(
+        "{}, d.subject, d.subject_type, d.site_name, d.public_security_number, d.updated_at_ms, d.seq FROM domains d",
+        deciding(dialect)
+    )
+}
 /// Most sites have one of a few sets of accesses: those are shared in memory, up to this many.
 const MAX_SHARED: usize = 4096;
 
@@ -25,30 +39,26 @@ pub(super) struct Decoder {
 
 impl Decoder {
     /// The document in a row.
-    pub(super) fn decode(&mut self, row: &SqliteRow) -> Result<(Arc<str>, Stored), StoreError> {
+    pub(super) fn decode(&mut self, row: &Row) -> Result<(Arc<str>, Stored), StoreError> {
         let (domain, mut document) = self.decode_deciding(row)?;
-        let text = |at: usize| -> Result<Option<Box<str>>, sqlx::Error> {
-            Ok(row.try_get::<Option<&str>, _>(at)?.map(Into::into))
-        };
+        let text = |at: usize| -> Result<Option<Box<str>>, sqlx::Error> { Ok(row.text(at)?.map(Into::into)) };
         document.about = About {
             subject: text(4)?,
             subject_type: text(5)?,
             site_name: text(6)?,
             public_security_number: text(7)?,
         };
-        let seq = row.try_get::<i64, _>(9)?.cast_unsigned();
-        Ok((domain, Stored { document, updated_at_ms: row.try_get(8)?, seq }))
+        let seq = row.integer(9)?.cast_unsigned();
+        Ok((domain, Stored { document, updated_at_ms: row.integer(8)?, seq }))
     }
 
     /// What decides of the document in a row: its first four columns.
-    pub(super) fn decode_deciding(&mut self, row: &SqliteRow) -> Result<(Arc<str>, Document), StoreError> {
-        let number: Option<&str> = row.try_get(2)?;
-        let access: Option<&str> = row.try_get(3)?;
+    pub(super) fn decode_deciding(&mut self, row: &Row) -> Result<(Arc<str>, Document), StoreError> {
         self.decode_fields([
-            row.try_get(0)?,
-            row.try_get(1)?,
-            number.unwrap_or_default(),
-            access.unwrap_or_default(),
+            row.some_text(0)?,
+            row.some_text(1)?,
+            row.text(2)?.unwrap_or_default(),
+            row.text(3)?.unwrap_or_default(),
         ])
     }
 

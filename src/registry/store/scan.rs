@@ -1,11 +1,14 @@
 //! All filings for the feed, without what no gate needs, many to an answer.
 //!
 //! An answer's row costs a turn of two threads, so a row carries thousands of filings as one text. Those with a site
-//! come by site, in the order in which accesses lie, so that neither tree is read at random.
+//! come by site, in the order in which accesses lie, so that neither tree is read at random. All that is SQLite's;
+//! PostgreSQL sends rows as they come.
 
 use super::StoreError;
-use super::rows::Decoder;
+use super::rows::{Decoder, deciding_columns};
+use super::session::Session;
 use crate::registry::model::Document;
+use futures_util::TryStreamExt;
 use sqlx::SqliteConnection;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -36,9 +39,37 @@ pub(in crate::registry) enum Run {
 
 /// Sends every document, by runs, then the end; ends early where nobody listens any more.
 pub(in crate::registry) async fn scan_runs(
-    connection: &mut SqliteConnection,
+    session: Session<'_>,
     to: mpsc::Sender<Run>,
 ) -> Result<(), StoreError> {
+    match session {
+        Session::Sqlite(connection) => scan_texts(connection, to).await,
+        Session::Postgres(_) => scan_rows(session, to).await,
+    }
+}
+
+async fn scan_rows(session: Session<'_>, to: mpsc::Sender<Run>) -> Result<(), StoreError> {
+    let sql = deciding_columns(session.dialect());
+    let mut rows = session.stream(sql, &[]);
+    let most = usize::try_from(RUN).unwrap_or_default();
+    let (mut decoder, mut run) = (Decoder::default(), Vec::with_capacity(most));
+    while let Some(row) = rows.try_next().await? {
+        run.push(decoder.decode_deciding(&row)?);
+        if run.len() < most {
+            continue;
+        }
+        let run = std::mem::replace(&mut run, Vec::with_capacity(most));
+        if to.send(Run::Documents(run)).await.is_err() {
+            // Whoever stopped listening says why.
+            return Ok(());
+        }
+    }
+    let _ = to.send(Run::Documents(run)).await;
+    let _ = to.send(Run::End).await;
+    Ok(())
+}
+
+async fn scan_texts(connection: &mut SqliteConnection, to: mpsc::Sender<Run>) -> Result<(), StoreError> {
     let mut decoder = Decoder::default();
     for sql in [WITH_SITE, WITHOUT_SITE] {
         let mut last = [const { String::new() }; 3];

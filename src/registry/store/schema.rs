@@ -1,12 +1,18 @@
-//! The schema of the SQLite file, as a list of migrations; `user_version` counts those that were run.
+//! The schema of both databases, as a list of migrations that each database counts.
 
-use sqlx::{Connection, SqliteConnection};
+use super::session::Session;
+use sqlx::{Connection, PgConnection, SqliteConnection};
 
 /// Marks a file as ours (`file`'s and SQLite's `application_id`): "BEIA".
 const APPLICATION_ID: i64 = 0x4245_4941;
+/// The schema (namespace) that our tables are in, in PostgreSQL.
+pub(super) const NAMESPACE: &str = "beian_gate";
+/// PostgreSQL's advisory lock under which migrations run: "BEIA".
+const MIGRATION_LOCK: i64 = APPLICATION_ID;
 
-/// Never edit one that was released: append.
-const MIGRATIONS: &[&str] = &[
+/// Never edit one that was released: append. Written for SQLite, in the part of its language that `for_postgres`
+/// makes PostgreSQL's of: TEXT, INTEGER and BLOB columns, keys, references, checks and (partial) indexes.
+pub(super) const MIGRATIONS: &[&str] = &[
     "
 CREATE TABLE meta (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -66,28 +72,36 @@ pub(super) enum SchemaError {
     /// From a later version.
     #[error("it was written by a later version (schema {found}, this one knows {known})")]
     Newer { found: i64, known: usize },
-    /// SQLite's own.
+    /// The database's own.
     #[error(transparent)]
     Sql(#[from] sqlx::Error),
 }
 
-/// Brings the schema up to date.
+/// How many migrations are done, of a count that the database keeps.
+fn done(found: i64) -> Result<usize, SchemaError> {
+    match usize::try_from(found) {
+        Ok(done) if done <= MIGRATIONS.len() => Ok(done),
+        _ => Err(SchemaError::Newer { found, known: MIGRATIONS.len() }),
+    }
+}
+
+/// Brings a file's schema up to date.
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), SchemaError> {
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     let done = check(&mut tx).await?;
     for migration in MIGRATIONS.iter().skip(done) {
-        sqlx::raw_sql(*migration).execute(&mut *tx).await?;
+        Session::Sqlite(&mut tx).script(*migration).await?;
     }
     if done < MIGRATIONS.len() {
         let marks =
             format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}", MIGRATIONS.len());
-        sqlx::raw_sql(sqlx::AssertSqlSafe(marks)).execute(&mut *tx).await?;
+        Session::Sqlite(&mut tx).script(marks).await?;
     }
     tx.commit().await?;
     Ok(())
 }
 
-/// How many migrations were run.
+/// How many migrations were run in a file.
 pub(super) async fn check(connection: &mut SqliteConnection) -> Result<usize, SchemaError> {
     let application: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *connection).await?;
     let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await?;
@@ -96,13 +110,63 @@ pub(super) async fn check(connection: &mut SqliteConnection) -> Result<usize, Sc
     if application != APPLICATION_ID && (tables > 0 || found != 0) {
         return Err(SchemaError::Foreign);
     }
-    match usize::try_from(found) {
-        Ok(done) if done <= MIGRATIONS.len() => Ok(done),
-        _ => Err(SchemaError::Newer { found, known: MIGRATIONS.len() }),
-    }
+    done(found)
 }
 
 /// Whether the schema is the one that this version reads.
 pub(super) async fn is_current(connection: &mut SqliteConnection) -> Result<bool, SchemaError> {
     Ok(check(connection).await? == MIGRATIONS.len())
+}
+
+/// Brings a PostgreSQL database's schema up to date; of several processes that begin at once one does it.
+pub(super) async fn migrate_postgres(connection: &mut PgConnection) -> Result<(), SchemaError> {
+    let mut tx = connection.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *tx).await?;
+    let done = check_postgres(&mut tx).await?;
+    let mut session = Session::Postgres(&mut tx);
+    if done.is_none() {
+        session.script(format!("CREATE SCHEMA IF NOT EXISTS {NAMESPACE}")).await?;
+        session
+            .script(
+                "CREATE TABLE schema_version (version BIGINT NOT NULL); INSERT INTO schema_version VALUES (0)",
+            )
+            .await?;
+    }
+    for migration in MIGRATIONS.iter().skip(done.unwrap_or_default()) {
+        session.script(for_postgres(migration)).await?;
+    }
+    let count = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    session.run("UPDATE schema_version SET version = $1 WHERE version <> $1", &[count.into()]).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// How many migrations were run in a PostgreSQL database; `None` where it was never ours.
+async fn check_postgres(connection: &mut PgConnection) -> Result<Option<usize>, SchemaError> {
+    let table = format!("{NAMESPACE}.schema_version");
+    let is_there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(table)
+        .fetch_one(&mut *connection)
+        .await?;
+    if !is_there {
+        return Ok(None);
+    }
+    Ok(Some(done(sqlx::query_scalar("SELECT version FROM schema_version").fetch_one(connection).await?)?))
+}
+
+/// Whether the schema is the one that this version reads.
+pub(super) async fn is_current_postgres(connection: &mut PgConnection) -> Result<bool, SchemaError> {
+    Ok(check_postgres(connection).await? == Some(MIGRATIONS.len()))
+}
+
+/// A migration in PostgreSQL's words. Texts compare octet by octet, as SQLite's do.
+fn for_postgres(migration: &str) -> String {
+    let words = [
+        (" STRICT, WITHOUT ROWID", ""),
+        (" STRICT", ""),
+        (" INTEGER", " BIGINT"),
+        (" BLOB", " BYTEA"),
+        (" TEXT", " TEXT COLLATE \"C\""),
+    ];
+    words.iter().fold(migration.to_owned(), |text, (sqlite, postgres)| text.replace(sqlite, postgres))
 }

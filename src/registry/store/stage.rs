@@ -3,7 +3,8 @@
 //! Nothing here is worth keeping: it has no journal and is never synced, and goes with the import, or at the next
 //! start after a crash. Rows are held in memory `ROWS` at a time; what SQLite sorts with is not bounded well enough yet.
 
-use super::{StoreError, options};
+use super::StoreError;
+use super::sqlite::options;
 use crate::registry::batch::Read;
 use crate::registry::model::{Action, Document};
 use crate::registry::rules::{self, Refusal};

@@ -4,12 +4,14 @@
 
 mod sql;
 
+use super::history::{put_meta, read_meta, turn_epoch};
+use super::log::{Stretch, changes_in};
+use super::session::Session;
 use super::stage::Stage;
-use super::write::{Author, drop_indexes, new_epoch, put_meta, read_meta};
+use super::write::{Author, drop_indexes};
 use super::{Meta, StoreError};
-use crate::registry::model::{About, Change, Document, PutBody};
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
-use std::sync::Arc;
+use crate::registry::model::Change;
+use sqlx::AssertSqlSafe;
 
 /// What a swap did.
 #[derive(Debug)]
@@ -44,13 +46,17 @@ pub(in crate::registry) struct Terms<'a> {
 }
 
 impl Stage {
+    fn session(&mut self) -> Session<'_> {
+        Session::Sqlite(&mut self.connection)
+    }
+
     /// Finds what the rows change. Reads the database as of one commit, and holds nobody up.
     pub(in crate::registry) async fn differences(
         &mut self,
         is_whole: bool,
     ) -> Result<Differences, StoreError> {
         self.run("BEGIN").await?;
-        let Meta { epoch, seq, .. } = read_meta(&mut self.connection).await?;
+        let Meta { epoch, seq, .. } = read_meta(&mut self.session()).await?;
         let filed: i64 = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM main.domains)")
             .fetch_one(&mut self.connection)
             .await?;
@@ -88,7 +94,7 @@ impl Stage {
         found: &Differences,
         terms: Terms<'_>,
     ) -> Result<Option<Swapped>, StoreError> {
-        let mut meta = read_meta(&mut self.connection).await?;
+        let mut meta = read_meta(&mut self.session()).await?;
         if (meta.epoch, meta.seq) != (found.epoch, found.seq) {
             return Ok(None);
         }
@@ -100,13 +106,15 @@ impl Stage {
         }
         let after = meta.seq;
         meta.seq += changes;
-        put_meta(&mut self.connection, &meta).await?;
         if usize::try_from(changes).is_ok_and(|changes| changes <= terms.most_fed) {
-            swapped.fed = Some(changes_after(&mut self.connection, after).await?);
-            swapped.meta = meta;
+            put_meta(&mut self.session(), &meta).await?;
+            let stretch = Stretch { after, to: meta.seq, most: usize::MAX };
+            let fed = changes_in(&mut self.session(), stretch).await?;
+            swapped.fed = Some(fed.into_iter().map(|(_, change)| change).collect());
         } else {
-            swapped.meta = new_epoch(&mut self.connection).await?;
+            turn_epoch(&mut self.session(), &mut meta).await?;
         }
+        swapped.meta = meta;
         Ok(Some(swapped))
     }
 
@@ -143,7 +151,7 @@ impl Stage {
             self.run(statement).await?;
         }
         let count = usize::try_from(changes).unwrap_or(usize::MAX);
-        let indexes = drop_indexes(&mut self.connection, count).await?;
+        let indexes = drop_indexes(&mut self.session(), count).await?;
         sqlx::query(sql::DOMAINS)
             .persistent(false)
             .bind(seq.cast_signed())
@@ -164,44 +172,4 @@ impl Stage {
         }
         Ok(())
     }
-}
-
-/// What the log holds after a place in it.
-async fn changes_after(connection: &mut SqliteConnection, seq: u64) -> Result<Vec<Change>, StoreError> {
-    let rows = sqlx::query("SELECT seq, domain, before, after FROM changes WHERE seq > ?1 ORDER BY seq")
-        .bind(seq.cast_signed())
-        .fetch_all(connection)
-        .await?;
-    let mut changes = Vec::with_capacity(rows.len());
-    for row in rows {
-        let document = |at: usize| -> Result<Option<Document>, StoreError> {
-            row.try_get::<Option<&str>, _>(at)?.map(logged).transpose()
-        };
-        let (before, after) = (document(2)?, document(3)?);
-        let domain: &str = row.try_get(1)?;
-        changes.push(Change {
-            seq: row.try_get::<i64, _>(0)?.cast_unsigned(),
-            domain: domain.into(),
-            before,
-            after,
-        });
-    }
-    Ok(changes)
-}
-
-/// A document as the log holds it.
-fn logged(json: &str) -> Result<Document, StoreError> {
-    let body: PutBody = serde_json::from_str(json)
-        .map_err(|error| StoreError::Corrupt(format!("a document in the change log: {error}")))?;
-    Ok(Document {
-        number: body.number.map(Into::into),
-        state: body.state,
-        access: Arc::new(body.access),
-        about: About {
-            subject: body.subject.map(Into::into),
-            subject_type: body.subject_type.map(Into::into),
-            site_name: body.site_name.map(Into::into),
-            public_security_number: body.public_security_number.map(Into::into),
-        },
-    })
 }

@@ -1,12 +1,12 @@
 //! One write transaction: load what edits may reach, let the ledger do them, write what differs.
 
-use super::rows::{COLUMNS, Decoder};
+use super::history::{put_meta, read_meta, turn_epoch};
+use super::rows::{Decoder, columns};
+use super::session::{Dialect, Session, Value};
 use super::{Meta, StoreError};
-use crate::feed::EpochKey;
 use crate::filing::FilingState;
 use crate::registry::ledger::{Difference, Ledger, SiteDifference};
 use crate::registry::model::{Action, Change, Document, Edit};
-use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ pub(in crate::registry) struct Committed<T> {
     pub(in crate::registry) meta: Meta,
     /// When: Unix milliseconds.
     pub(in crate::registry) at_ms: i64,
+    /// The changes are not to be fed one by one.
+    pub(in crate::registry) is_new_epoch: bool,
 }
 
 /// Who writes, when, and whether what is there counts.
@@ -34,48 +36,6 @@ pub(in crate::registry) struct Author<'a> {
     pub(in crate::registry) who: &'a str,
     /// Unix milliseconds.
     pub(in crate::registry) at_ms: i64,
-}
-
-/// Makes the first epoch where there is none.
-pub(super) async fn ensure_meta(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let found: i64 = sqlx::query_scalar("SELECT count(*) FROM meta").fetch_one(&mut *connection).await?;
-    if found == 0 {
-        let epoch = now_ms().cast_unsigned();
-        put_meta(connection, &Meta { epoch, key: EpochKey::random()?, seq: 0 }).await?;
-    }
-    Ok(())
-}
-
-/// The history that the database is in.
-pub(in crate::registry) async fn read_meta(connection: &mut SqliteConnection) -> Result<Meta, StoreError> {
-    let row = sqlx::query("SELECT epoch, key, seq FROM meta").fetch_one(connection).await?;
-    let key: [u8; EpochKey::LEN] = row
-        .try_get::<&[u8], _>(1)?
-        .try_into()
-        .map_err(|_| StoreError::Corrupt("the epoch's key has a wrong length".to_owned()))?;
-    let epoch = row.try_get::<i64, _>(0)?.cast_unsigned();
-    let seq = row.try_get::<i64, _>(2)?.cast_unsigned();
-    Ok(Meta { epoch, key: EpochKey::from_bytes(key), seq })
-}
-
-pub(super) async fn put_meta(connection: &mut SqliteConnection, meta: &Meta) -> Result<(), StoreError> {
-    sqlx::query("INSERT OR REPLACE INTO meta (id, epoch, key, seq) VALUES (1, ?1, ?2, ?3)")
-        .bind(meta.epoch.cast_signed())
-        .bind(meta.key.to_bytes().to_vec())
-        .bind(meta.seq.cast_signed())
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// Begins a new epoch with a new key; changes are counted on.
-pub(in crate::registry) async fn new_epoch(connection: &mut SqliteConnection) -> Result<Meta, StoreError> {
-    let old = read_meta(connection).await?;
-    // From the clock, so that a database made anew is not in the epoch of the one before.
-    let epoch = now_ms().cast_unsigned().max(old.epoch + 1);
-    let meta = Meta { epoch, key: EpochKey::random()?, seq: old.seq };
-    put_meta(connection, &meta).await?;
-    Ok(meta)
 }
 
 /// What is to be loaded before edits can be done.
@@ -100,16 +60,18 @@ impl Reach {
     }
 }
 
-/// Runs `work` on what `reach` names and commits what differs then; `Err` of `work` commits nothing.
+/// Runs `work` on what `reach` names and commits what differs then; `Err` of `work` commits nothing. More changes
+/// than `most_fed` begin a new epoch.
 pub(in crate::registry) async fn write<T, E>(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     author: Author<'_>,
-    reach: Reach,
+    (reach, most_fed): (Reach, usize),
     work: impl FnOnce(&mut Ledger) -> Result<T, E>,
 ) -> Result<Result<Committed<T>, E>, StoreError> {
-    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let mut meta = read_meta(&mut tx).await?;
-    let mut ledger = load(&mut tx, reach).await?;
+    let mut tx = session.again().begin().await?;
+    let mut session = tx.session();
+    let mut meta = read_meta(&mut session).await?;
+    let mut ledger = load(&mut session, reach).await?;
     let value = match work(&mut ledger) {
         Ok(value) => value,
         Err(refused) => {
@@ -121,21 +83,26 @@ pub(in crate::registry) async fn write<T, E>(
     let at_ms = author.at_ms;
     if sites.is_empty() && names.is_empty() {
         tx.rollback().await?;
-        return Ok(Ok(Committed { value, changes: Vec::new(), meta, at_ms }));
+        return Ok(Ok(Committed { value, changes: Vec::new(), meta, at_ms, is_new_epoch: false }));
     }
     let changes = numbered(names, meta.seq);
     meta.seq += u64::try_from(changes.len()).unwrap_or(u64::MAX);
-    put_sites(&mut tx, &sites).await?;
-    let indexes = drop_indexes(&mut tx, changes.len()).await?;
-    put_domains(&mut tx, &changes, at_ms).await?;
+    put_sites(&mut session, &sites).await?;
+    let indexes = drop_indexes(&mut session, changes.len()).await?;
+    put_domains(&mut session, &changes, at_ms).await?;
     for index in indexes {
-        sqlx::raw_sql(AssertSqlSafe(index)).execute(&mut *tx).await?;
+        session.script(index).await?;
     }
-    drop_gone(&mut tx, &sites, &changes).await?;
-    put_changes(&mut tx, &changes, author).await?;
-    put_meta(&mut tx, &meta).await?;
+    drop_gone(&mut session, &sites, &changes).await?;
+    put_changes(&mut session, &changes, author).await?;
+    let is_new_epoch = changes.len() > most_fed;
+    if is_new_epoch {
+        turn_epoch(&mut session, &mut meta).await?;
+    } else {
+        put_meta(&mut session, &meta).await?;
+    }
     tx.commit().await?;
-    Ok(Ok(Committed { value, changes, meta, at_ms }))
+    Ok(Ok(Committed { value, changes, meta, at_ms, is_new_epoch }))
 }
 
 fn numbered(names: Vec<Difference>, after: u64) -> Vec<Change> {
@@ -148,7 +115,7 @@ fn numbered(names: Vec<Difference>, after: u64) -> Vec<Change> {
     (after + 1..).zip(names).map(number).collect()
 }
 
-async fn load(connection: &mut SqliteConnection, reach: Reach) -> Result<Ledger, StoreError> {
+async fn load(session: &mut Session<'_>, reach: Reach) -> Result<Ledger, StoreError> {
     let mut ledger = Ledger::default();
     let (domains, mut sites) = match reach {
         Reach::All => {
@@ -156,40 +123,34 @@ async fn load(connection: &mut SqliteConnection, reach: Reach) -> Result<Ledger,
                 ledger.load(domain, stored);
                 Ok(())
             };
-            super::scan(connection, &mut take).await?;
+            super::read::scan(session.again(), &mut take).await?;
             return Ok(ledger);
         }
         Reach::Named { domains, sites } => (domains, sites),
     };
-    let found: i64 =
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM domains)").fetch_one(&mut *connection).await?;
-    if found == 0 {
+    if super::read::is_empty(session).await? {
         return Ok(ledger);
     }
     let domains: Vec<_> = domains.into_iter().collect();
-    let sql = format!("{COLUMNS} WHERE d.domain IN (SELECT value FROM json_each(?1))");
-    load_where(connection, &sql, &domains, &mut ledger).await?;
+    load_where(session, "d.domain", &domains, &mut ledger).await?;
     // The sites that names leave: whether they are the last is to be known.
     sites.extend(domains.iter().filter_map(|it| ledger.stored(it)?.document.site().cloned()));
     let sites: Vec<_> = sites.into_iter().collect();
-    let sql = format!("{COLUMNS} WHERE d.site IN (SELECT value FROM json_each(?1))");
-    load_where(connection, &sql, &sites, &mut ledger).await?;
+    load_where(session, "d.site", &sites, &mut ledger).await?;
     Ok(ledger)
 }
 
 async fn load_where(
-    connection: &mut SqliteConnection,
-    sql: &str,
+    session: &mut Session<'_>,
+    column: &str,
     values: &[Arc<str>],
     ledger: &mut Ledger,
 ) -> Result<(), StoreError> {
+    let dialect = session.dialect();
+    let sql: Arc<str> = format!("{} WHERE {}", columns(dialect), dialect.is_one_of(column, 1)).into();
     let mut decoder = Decoder::default();
     for chunk in values.chunks(ROWS) {
-        let values = serde_json::to_string(&chunk.iter().map(|it| &**it).collect::<Vec<_>>())
-            .map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        let rows =
-            sqlx::query(AssertSqlSafe(sql.to_owned())).bind(values).fetch_all(&mut *connection).await?;
-        for row in rows {
+        for row in session.rows(sql.clone(), &[json_of(chunk)]).await? {
             let (domain, stored) = decoder.decode(&row)?;
             ledger.load(domain, stored);
         }
@@ -197,95 +158,141 @@ async fn load_where(
     Ok(())
 }
 
-async fn put_sites(connection: &mut SqliteConnection, sites: &[SiteDifference]) -> Result<(), StoreError> {
+/// Texts as a JSON array.
+fn json_of(texts: &[Arc<str>]) -> Value {
+    serde_json::Value::from_iter(texts.iter().map(|it| &**it)).to_string().into()
+}
+
+/// Inserts rows, `ROWS` at a time; `tail` says what becomes of those that are there.
+async fn insert<const COLUMNS: usize>(
+    session: &mut Session<'_>,
+    into: &str,
+    rows: &[[Value; COLUMNS]],
+    tail: &str,
+) -> Result<(), StoreError> {
+    let mut whole: Option<Arc<str>> = None;
+    for chunk in rows.chunks(ROWS) {
+        let sql: Arc<str> = match &whole {
+            Some(sql) if chunk.len() == ROWS => sql.clone(),
+            _ => insert_of(session.dialect(), into, (chunk.len(), COLUMNS), tail).into(),
+        };
+        if chunk.len() == ROWS {
+            whole = Some(sql.clone());
+        }
+        session.run(sql, chunk.as_flattened()).await?;
+    }
+    Ok(())
+}
+
+fn insert_of(dialect: Dialect, into: &str, (rows, columns): (usize, usize), tail: &str) -> String {
+    let mut sql = format!("INSERT INTO {into} VALUES ");
+    for row in 0..rows {
+        sql.push_str(if row == 0 { "(" } else { ",(" });
+        for column in 0..columns {
+            if column > 0 {
+                sql.push(',');
+            }
+            match dialect {
+                // SQLite looks numbered ones up by name, one by one.
+                Dialect::Sqlite => sql.push('?'),
+                Dialect::Postgres => sql.push_str(&format!("${}", row * columns + column + 1)),
+            }
+        }
+        sql.push(')');
+    }
+    sql.push_str(tail);
+    sql
+}
+
+async fn put_sites(session: &mut Session<'_>, sites: &[SiteDifference]) -> Result<(), StoreError> {
     let (mut new, mut changed, mut accesses) = (Vec::new(), Vec::new(), Vec::new());
     for site in sites {
         let SiteDifference::Written { number, access, is_new } = site else { continue };
         if *is_new {
-            new.push(number)
+            new.push(number.clone());
         } else {
-            changed.push(number.clone())
+            changed.push(number.clone());
         }
         accesses.extend(access.0.iter().map(|(provider, state)| (&**number, &**provider, state.as_str())));
     }
     // In the order of the tree: a bulk write fills page after page, where it would else touch all at random.
     new.sort_unstable();
     accesses.sort_unstable();
-    for chunk in new.chunks(ROWS) {
-        let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO sites (number) ");
-        query.push_values(chunk, |mut row, number| {
-            row.push_bind(&***number);
-        });
-        query.build().execute(&mut *connection).await?;
-    }
-    run_for(connection, "DELETE FROM accesses WHERE site IN (SELECT value FROM json_each(?1))", &changed)
-        .await?;
-    for chunk in accesses.chunks(ROWS) {
-        let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO accesses (site, provider, state) ");
-        query.push_values(chunk, |mut row, (site, provider, state)| {
-            row.push_bind(*site).push_bind(*provider).push_bind(*state);
-        });
-        query.build().execute(&mut *connection).await?;
-    }
-    Ok(())
+    let new: Vec<[Value; 1]> = new.into_iter().map(|number| [number.into()]).collect();
+    insert(session, "sites (number)", &new, "").await?;
+    run_for(session, "DELETE FROM accesses WHERE", "site", &changed).await?;
+    let accesses: Vec<_> = accesses
+        .into_iter()
+        .map(|(site, provider, state)| [site, provider, state].map(Value::from))
+        .collect();
+    insert(session, "accesses (site, provider, state)", &accesses, "").await
 }
 
 /// Drops the indexes of `domains` where making them anew is less work than keeping them through a bulk
 /// write; gives what makes them.
 pub(super) async fn drop_indexes(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     changes: usize,
 ) -> Result<Vec<String>, StoreError> {
     if changes < BULK_ROWS {
         return Ok(Vec::new());
     }
     // Counting them all would take seconds where there are many.
-    let is_more = "SELECT EXISTS (SELECT 1 FROM domains LIMIT 1 OFFSET ?1)";
+    let is_more = "SELECT count(*) FROM (SELECT 1 FROM domains LIMIT 1 OFFSET $1) more";
     let most = i64::try_from(changes).unwrap_or(i64::MAX);
-    let is_more: i64 = sqlx::query_scalar(is_more).bind(most).fetch_one(&mut *connection).await?;
-    if is_more != 0 {
+    if session.number(is_more, &[most.into()]).await? != 0 {
         return Ok(Vec::new());
     }
-    let indexes: Vec<(String, String)> = sqlx::query_as(
-        "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'domains' AND sql IS NOT NULL",
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    for (name, _) in &indexes {
-        sqlx::raw_sql(AssertSqlSafe(format!("DROP INDEX {name}"))).execute(&mut *connection).await?;
+    let sql = match session.dialect() {
+        Dialect::Sqlite => {
+            "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'domains' AND sql IS NOT NULL"
+        }
+        // All but the primary key's, which keeps names unique meanwhile.
+        Dialect::Postgres => {
+            "SELECT indexname::text, indexdef FROM pg_indexes \
+             WHERE schemaname = current_schema() AND tablename = 'domains' AND indexname <> 'domains_pkey'"
+        }
+    };
+    let mut makers = Vec::new();
+    for row in session.rows(sql, &[]).await? {
+        session.script(format!("DROP INDEX {}", row.some_text(0)?)).await?;
+        makers.push(row.some_text(1)?.to_owned());
     }
-    Ok(indexes.into_iter().map(|(_, sql)| sql).collect())
+    Ok(makers)
 }
 
-async fn put_domains(
-    connection: &mut SqliteConnection,
-    changes: &[Change],
-    at_ms: i64,
-) -> Result<(), StoreError> {
+async fn put_domains(session: &mut Session<'_>, changes: &[Change], at_ms: i64) -> Result<(), StoreError> {
     let mut written: Vec<_> = changes.iter().filter_map(|it| Some((it, it.after.as_ref()?))).collect();
     written.sort_unstable_by_key(|(change, _)| &change.domain);
-    for chunk in written.chunks(ROWS) {
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT OR REPLACE INTO domains (domain, site, state, former_number, own_access, subject, \
-             subject_type, site_name, public_security_number, updated_at_ms, seq) ",
-        );
-        query.push_values(chunk, |mut row, (change, document)| {
-            let former = document.number.as_deref().filter(|_| document.state == FilingState::Deregistered);
-            row.push_bind(&*change.domain)
-                .push_bind(document.site().map(|it| &**it))
-                .push_bind(document.state.as_str())
-                .push_bind(former)
-                .push_bind(own_access(document))
-                .push_bind(document.about.subject.as_deref())
-                .push_bind(document.about.subject_type.as_deref())
-                .push_bind(document.about.site_name.as_deref())
-                .push_bind(document.about.public_security_number.as_deref())
-                .push_bind(at_ms)
-                .push_bind(change.seq.cast_signed());
-        });
-        query.build().execute(&mut *connection).await?;
+    let columns = "domains (domain, site, state, former_number, own_access, subject, subject_type, site_name, \
+                   public_security_number, updated_at_ms, seq)";
+    let tail = " ON CONFLICT (domain) DO UPDATE SET site = excluded.site, state = excluded.state, \
+                former_number = excluded.former_number, own_access = excluded.own_access, \
+                subject = excluded.subject, subject_type = excluded.subject_type, site_name = excluded.site_name, \
+                public_security_number = excluded.public_security_number, \
+                updated_at_ms = excluded.updated_at_ms, seq = excluded.seq";
+    for some in written.chunks(ROWS * 8) {
+        let rows: Vec<_> = some.iter().map(|(change, document)| row_of(change, document, at_ms)).collect();
+        insert(session, columns, &rows, tail).await?;
     }
     Ok(())
+}
+
+fn row_of(change: &Change, document: &Document, at_ms: i64) -> [Value; 11] {
+    let former = document.number.as_deref().filter(|_| document.state == FilingState::Deregistered);
+    [
+        change.domain.clone().into(),
+        document.site().cloned().into(),
+        document.state.as_str().into(),
+        former.into(),
+        own_access(document).into(),
+        document.about.subject.as_deref().into(),
+        document.about.subject_type.as_deref().into(),
+        document.about.site_name.as_deref().into(),
+        document.about.public_security_number.as_deref().into(),
+        at_ms.into(),
+        change.seq.cast_signed().into(),
+    ]
 }
 
 fn own_access(document: &Document) -> Option<String> {
@@ -297,57 +304,54 @@ fn own_access(document: &Document) -> Option<String> {
 }
 
 async fn drop_gone(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     sites: &[SiteDifference],
     changes: &[Change],
 ) -> Result<(), StoreError> {
     let names: Vec<_> = changes.iter().filter(|it| it.after.is_none()).map(|it| it.domain.clone()).collect();
-    run_for(connection, "DELETE FROM domains WHERE domain IN (SELECT value FROM json_each(?1))", &names)
-        .await?;
+    run_for(session, "DELETE FROM domains WHERE", "domain", &names).await?;
     let gone = |it: &SiteDifference| match it {
         SiteDifference::Gone { number } => Some(number.clone()),
         SiteDifference::Written { .. } => None,
     };
     let numbers: Vec<_> = sites.iter().filter_map(gone).collect();
-    run_for(connection, "DELETE FROM sites WHERE number IN (SELECT value FROM json_each(?1))", &numbers).await
+    run_for(session, "DELETE FROM sites WHERE", "number", &numbers).await
 }
 
-/// Runs a statement for many texts, some at a time.
+/// Runs a statement for the rows whose `column` is one of many texts, some at a time.
 async fn run_for(
-    connection: &mut SqliteConnection,
-    sql: &'static str,
+    session: &mut Session<'_>,
+    statement: &str,
+    column: &str,
     texts: &[Arc<str>],
 ) -> Result<(), StoreError> {
+    let sql: Arc<str> = format!("{statement} {}", session.dialect().is_one_of(column, 1)).into();
     for chunk in texts.chunks(ROWS) {
-        let texts = serde_json::Value::from_iter(chunk.iter().map(|it| &**it)).to_string();
-        sqlx::query(sql).bind(texts).execute(&mut *connection).await?;
+        session.run(sql.clone(), &[json_of(chunk)]).await?;
     }
     Ok(())
 }
 
 async fn put_changes(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     changes: &[Change],
     author: Author<'_>,
 ) -> Result<(), StoreError> {
     let json = |document: &Option<Document>| document.as_ref().and_then(|it| serde_json::to_string(it).ok());
-    for chunk in changes.chunks(ROWS) {
-        let mut query =
-            QueryBuilder::<Sqlite>::new("INSERT INTO changes (seq, at_ms, who, domain, before, after) ");
-        query.push_values(chunk, |mut row, change| {
-            row.push_bind(change.seq.cast_signed())
-                .push_bind(author.at_ms)
-                .push_bind(author.who)
-                .push_bind(&*change.domain)
-                .push_bind(json(&change.before))
-                .push_bind(json(&change.after));
-        });
-        query.build().execute(&mut *connection).await?;
+    let who: Arc<str> = author.who.into();
+    for some in changes.chunks(ROWS * 8) {
+        let row = |change: &Change| {
+            [
+                change.seq.cast_signed().into(),
+                author.at_ms.into(),
+                who.clone().into(),
+                change.domain.clone().into(),
+                json(&change.before).into(),
+                json(&change.after).into(),
+            ]
+        };
+        let rows: Vec<[Value; 6]> = some.iter().map(row).collect();
+        insert(session, "changes (seq, at_ms, who, domain, before, after)", &rows, "").await?;
     }
     Ok(())
-}
-
-/// Unix milliseconds now.
-pub(in crate::registry) fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }

@@ -218,7 +218,7 @@ async fn the_listing_is_paged_and_filtered() {
 
 #[tokio::test]
 async fn a_token_is_asked_for_and_every_answer_has_an_id() {
-    let mut world = World::start_in(tempfile::tempdir().unwrap(), Some("secret")).await;
+    let mut world = World::start_in(World::home(), Some("secret")).await;
     assert_eq!(world.get("/v1/filings").await.0, StatusCode::OK);
     for token in [Some("wrong"), None] {
         world.token = token;
@@ -245,34 +245,4 @@ async fn every_route_is_served_and_nothing_else() {
     for path in ["/", "/v1/subjects", "/v1/sites", "/v1/orders", "/v1/service-codes"] {
         assert_eq!(world.get(path).await.0, StatusCode::NOT_FOUND);
     }
-}
-
-#[tokio::test]
-async fn one_registry_writes_and_others_read() {
-    let world = World::start().await;
-    world.put_ok("example.com", &connected(1)).await;
-    assert_eq!(running_at(&world.database()), Some(world.address));
-    let database = Database::Sqlite(world.database());
-    let error = Registry::open(&database, None).await.unwrap_err().to_string();
-    assert!(error.contains(&world.address.to_string()) && error.contains("registry.db"), "{error}");
-    let reader = Registry::open_read_only(&database).await.unwrap();
-    let name = crate::domain::DomainName::from_user("www.example.com").unwrap();
-    let found = reader.covering(&name, HERE).await.unwrap().unwrap();
-    assert_eq!(found.decided_by, "example.com");
-    assert_eq!(found.covering.record.status, crate::filing::Status::Connected);
-    assert!(reader.load_sample("domain,number\nb.com,x").await.unwrap().is_none());
-}
-
-#[tokio::test]
-async fn what_can_not_be_opened_says_which_file_and_what_to_do() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("registry.db");
-    let missing = Registry::open_read_only(&Database::Sqlite(path.clone())).await.unwrap_err().to_string();
-    assert!(missing.contains("registry.db") && missing.contains("missing"), "{missing}");
-    std::fs::write(&path, "this is no database, but long enough to be looked at as one".repeat(20)).unwrap();
-    let damaged = Registry::open(&Database::Sqlite(path.clone()), None).await.unwrap_err().to_string();
-    assert!(damaged.contains("registry.db") && damaged.contains("no database"), "{damaged}");
-    let below_a_file = Database::Sqlite(path.join("x.db"));
-    let unmakeable = Registry::open(&below_a_file, None).await.unwrap_err().to_string();
-    assert!(unmakeable.contains("x.db"), "{unmakeable}");
 }

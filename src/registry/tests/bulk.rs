@@ -72,13 +72,12 @@ fn rows_of(refused: &[RefusedRow]) -> Vec<(u64, &str, &str)> {
 }
 
 async fn check_alike(files: &[File]) {
-    let directory = tempfile::tempdir().unwrap();
-    let open =
-        async |name| Registry::open(&Database::Sqlite(directory.path().join(name)), None).await.unwrap();
-    let few = open("few.db").await;
-    let many = open("many.db").await.with_most_fed(0);
+    let homes = [World::home(), World::home(), World::home()];
+    let open = async |home: &Home| Registry::open(&home.database, None).await.unwrap();
+    let few = open(&homes[0]).await;
+    let many = open(&homes[1]).await.with_most_fed(0);
     // Aside too, but so few changes that they are fed.
-    let mut fed = open("fed.db").await;
+    let mut fed = open(&homes[2]).await;
     for File { text, is_whole } in files {
         fed.most_fed = text.lines().count().saturating_sub(1);
         let all = [&few, &many, &fed];
@@ -95,7 +94,7 @@ async fn check_alike(files: &[File]) {
             assert_eq!(registry.store.content().await, content, "{is_whole} {text}");
         }
     }
-    assert!(!directory.path().join("many.db.import").exists());
+    assert!(!homes[1].files().join("registry.db.import").exists());
 }
 
 #[test]

@@ -348,7 +348,7 @@ fn two_names_with_one_fingerprint_are_found() {
         about: crate::registry::About::default(),
     };
     let directory = tempfile::tempdir().unwrap();
-    let directory = Directory::beside(&directory.path().join("registry.db"), 0).unwrap();
+    let directory = Directory::open(&directory.path().join("feed"), 0).unwrap();
     let key = EpochKey::from_bytes([1; 32]);
     let head = Head { provider: HERE.into(), key, summary: Summary::default() };
     let mut view =

@@ -40,14 +40,14 @@ async fn files_go_by_their_extension_and_through_a_running_registry() {
     heard(|events| import_via(world.address, None, source(CSV, Format::Csv), false, events)).await.0.unwrap();
     let before = exported(&world.registry, Format::Csv).await;
     for name in ["f.csv", "f.csv.zst", "f.ndjson", "f.jsonl.zst"] {
-        let path = world.directory.path().join(name);
+        let path = world.home.files().join(name);
         assert_eq!(export_to(&world.registry, &path, |_| ()).await.unwrap(), 4);
         let source = Source::open(&path).unwrap();
         let taken = heard(|events| import_via(world.address, None, source, true, events)).await.0;
         assert_eq!(taken.unwrap().unchanged, 4, "{name}");
     }
     assert_eq!(exported(&world.registry, Format::Csv).await, before);
-    let unnamed = Source::open(&world.directory.path().join("f.txt"));
+    let unnamed = Source::open(&world.home.files().join("f.txt"));
     assert!(matches!(unnamed, Err(ImportError::File(_))));
 }
 

@@ -182,7 +182,7 @@ async fn a_damaged_snapshot_is_made_anew() {
     let world = World::start().await;
     world.put_ok("a.com", &connected(1)).await;
     let before = NaiveFollower::start(&world, HERE).await;
-    let file = world.database().with_file_name("registry.db.feed").join(format!("{HERE}.base"));
+    let file = world.home.files().join("registry.db.feed").join(format!("{HERE}.base"));
     for damage in ["flip", "cut", "longer", "empty", "missing"] {
         let mut octets = std::fs::read(&file).unwrap();
         match damage {
@@ -246,7 +246,7 @@ fn a_sorter_gives_what_it_was_given_in_order() {
     use crate::feed::{Entry, EpochKey, Fingerprint};
     use crate::registry::base::{Directory, Sorter};
     let beside = tempfile::tempdir().unwrap();
-    let directory = Directory::beside(&beside.path().join("registry.db"), 0).unwrap();
+    let directory = Directory::open(&beside.path().join("feed"), 0).unwrap();
     let mut sorter = Sorter::new(&directory, HERE, EpochKey::from_bytes([1; 32]));
     let entry = |n: u64| {
         let odd = n.is_multiple_of(30).then(|| "京ICP证000001号".into());
@@ -269,7 +269,7 @@ fn a_sorter_gives_what_it_was_given_in_order() {
         })
         .unwrap();
     assert!(given == expected);
-    assert_eq!(std::fs::read_dir(beside.path().join("registry.db.feed")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(beside.path().join("feed")).unwrap().count(), 0);
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn a_scan_that_breaks_off_leaves_no_snapshot() {
     use crate::registry::hold::write_sorted;
     use crate::registry::store::Run;
     let beside = tempfile::tempdir().unwrap();
-    let directory = Directory::beside(&beside.path().join("registry.db"), 0).unwrap();
+    let directory = Directory::open(&beside.path().join("feed"), 0).unwrap();
     let head =
         || Head { provider: HERE.into(), key: EpochKey::from_bytes([1; 32]), summary: Summary::default() };
     let (send, runs) = tokio::sync::mpsc::channel(4);

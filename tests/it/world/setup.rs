@@ -134,6 +134,13 @@ impl Setup {
         self
     }
 
+    /// Follows one of several registries: URLs, each in quotes.
+    pub fn follow_each(mut self, urls: &str) -> Self {
+        self.embedded = false;
+        self.registry = format!("[registry]\nurl = [{urls}]\n");
+        self
+    }
+
     /// Starts without waiting for filings.
     pub fn unready(mut self) -> Self {
         self.wait_ready = false;

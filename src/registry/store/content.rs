@@ -1,0 +1,40 @@
+//! What tests want to know of a database.
+
+use super::{Session, Store};
+
+impl Store {
+    /// Rows in the change log.
+    pub(in crate::registry) async fn change_count(&self) -> i64 {
+        let mut reader = self.reader().await.expect("the database is there");
+        reader.session().number("SELECT count(*) FROM changes", &[]).await.expect("the table is there")
+    }
+
+    /// Everything that the database holds, as text; positions and times aside.
+    pub(in crate::registry) async fn content(&self) -> Vec<String> {
+        let array = |session: &Session<'_>| match session {
+            Session::Sqlite(_) => "json_array",
+            Session::Postgres(_) => "json_build_array",
+        };
+        let mut reader = self.reader().await.expect("the database is there");
+        let mut session = reader.session();
+        let array = array(&session);
+        let mut sql = format!(
+            "SELECT 'domain' || {array}(domain, site, state, former_number, own_access, subject, \
+                subject_type, site_name, public_security_number) AS it FROM domains \
+            UNION ALL SELECT 'site ' || number FROM sites \
+            UNION ALL SELECT 'access ' || {array}(site, provider, state) FROM accesses \
+            UNION ALL SELECT 'change ' || {array}(who, domain, before, after) FROM changes \
+            UNION ALL SELECT 'seq ' || (seq = (SELECT max(seq) FROM changes)) FROM meta WHERE seq > 0 \
+            UNION ALL SELECT 'stale ' || d.domain FROM domains d LEFT JOIN changes c ON c.seq = d.seq \
+                WHERE c.domain IS NULL OR c.domain <> d.domain"
+        );
+        if matches!(session, Session::Sqlite(_)) {
+            sql += " UNION ALL SELECT 'indexes ' || count(*) FROM sqlite_schema WHERE type = 'index'";
+        }
+        let rows = session.rows(sql, &[]).await.expect("the tables are there");
+        let mut rows: Vec<String> =
+            rows.iter().map(|row| row.some_text(0).expect("a text").to_owned()).collect();
+        rows.sort_unstable();
+        rows
+    }
+}

@@ -1,0 +1,105 @@
+//! Documents by name, page by page, and all of them.
+
+use super::rows::{Decoder, columns};
+use super::session::Session;
+use super::{Meta, Store, StoreError, read_meta};
+use crate::registry::model::Stored;
+use futures_util::TryStreamExt;
+use std::sync::Arc;
+
+/// What a page of the listing is of; each given part narrows it.
+#[derive(Debug, Default)]
+pub(in crate::registry) struct PageFilter<'a> {
+    /// Names after this one.
+    pub(in crate::registry) cursor: &'a str,
+    pub(in crate::registry) prefix: &'a str,
+    /// The subject's name or number.
+    pub(in crate::registry) subject: Option<&'a str>,
+    pub(in crate::registry) state: Option<&'a str>,
+    pub(in crate::registry) limit: u32,
+}
+
+impl Store {
+    /// The history that the database is in.
+    pub(in crate::registry) async fn meta(&self) -> Result<Meta, StoreError> {
+        read_meta(&mut self.reader().await?.session()).await
+    }
+
+    /// The documents of exactly these names.
+    pub(in crate::registry) async fn documents(
+        &self,
+        domains: &[&str],
+    ) -> Result<Vec<(Arc<str>, Stored)>, StoreError> {
+        let mut reader = self.reader().await?;
+        let mut session = reader.session();
+        let dialect = session.dialect();
+        let sql = format!("{} WHERE {}", columns(dialect), dialect.is_one_of("d.domain", 1));
+        let names = serde_json::Value::from(domains).to_string();
+        let rows = session.rows(sql, &[names.into()]).await?;
+        let mut decoder = Decoder::default();
+        rows.iter().map(|row| decoder.decode(row)).collect()
+    }
+
+    /// A page of documents, by name.
+    pub(in crate::registry) async fn page(
+        &self,
+        filter: &PageFilter<'_>,
+    ) -> Result<Vec<(Arc<str>, Stored)>, StoreError> {
+        let mut reader = self.reader().await?;
+        let mut session = reader.session();
+        let sql = format!(
+            "{} WHERE d.domain > $1 AND d.domain >= $2 AND ($2 = '' OR d.domain < $3) \
+             AND ($4 IS NULL OR d.state = $4) \
+             AND ($5 IS NULL OR d.subject = $5 OR (d.site >= $6 AND d.site < $7) \
+                  OR (d.former_number >= $6 AND d.former_number < $7)) ORDER BY d.domain LIMIT $8",
+            columns(session.dialect())
+        );
+        // Names are ASCII below `~`; a site's number is its subject's, then `-` (and `.` is what follows `-`).
+        let values = [
+            filter.cursor.into(),
+            filter.prefix.into(),
+            format!("{}~", filter.prefix).into(),
+            filter.state.into(),
+            filter.subject.into(),
+            filter.subject.map(|it| format!("{it}-")).into(),
+            filter.subject.map(|it| format!("{it}.")).into(),
+            i64::from(filter.limit).into(),
+        ];
+        let rows = session.rows(sql, &values).await?;
+        let mut decoder = Decoder::default();
+        rows.iter().map(|row| decoder.decode(row)).collect()
+    }
+
+    /// Whether nothing is filed.
+    pub(in crate::registry) async fn is_empty(&self) -> Result<bool, StoreError> {
+        is_empty(&mut self.reader().await?.session()).await
+    }
+
+    /// Gives every document to `take`, by name, as one consistent state.
+    pub(in crate::registry) async fn scan(
+        &self,
+        mut take: impl FnMut(Arc<str>, Stored) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        scan(self.reader().await?.session(), &mut take).await
+    }
+}
+
+/// Whether nothing is filed.
+pub(super) async fn is_empty(session: &mut Session<'_>) -> Result<bool, StoreError> {
+    Ok(session.number("SELECT count(*) FROM (SELECT 1 FROM domains LIMIT 1) filed", &[]).await? == 0)
+}
+
+/// Gives every document to `take`, by name.
+pub(super) async fn scan(
+    session: Session<'_>,
+    take: &mut impl FnMut(Arc<str>, Stored) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let sql = format!("{} ORDER BY d.domain", columns(session.dialect()));
+    let mut rows = session.stream(sql, &[]);
+    let mut decoder = Decoder::default();
+    while let Some(row) = rows.try_next().await? {
+        let (domain, stored) = decoder.decode(&row)?;
+        take(domain, stored)?;
+    }
+    Ok(())
+}

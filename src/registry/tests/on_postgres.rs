@@ -1,0 +1,18 @@
+//! What holds on every database, on PostgreSQL; and what is PostgreSQL's alone.
+
+use super::*;
+
+type World = super::World<Postgres>;
+
+#[path = "api.rs"]
+mod api;
+#[path = "batch.rs"]
+mod batch;
+#[path = "bulk.rs"]
+mod bulk;
+#[path = "feed.rs"]
+mod feed;
+#[path = "files.rs"]
+mod files;
+#[path = "repair.rs"]
+mod repair;
