@@ -27,7 +27,7 @@ pub use error::{ConfigError, Problem};
 pub use footer::{Footer, FooterMode, FooterRule, FooterRules, ShownNumber};
 pub use listener::{Listener, Protocol, ProxyProtocol};
 pub use load::{ConfigSource, DEFAULT_PATH};
-pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry};
+pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry, Role, Token};
 pub use site::{HostRule, Site, SiteTarget, SiteTimeouts};
 pub use treatment::Treatment;
 pub use upstream::{

@@ -307,10 +307,10 @@ pub enum Shown {
     TooOften,
 }
 
-/// A bearer token that callers must show, and who has failed to.
+/// Bearer tokens of which callers must show one, as their hashes, and who has failed to.
 #[derive(Debug, Default)]
 pub struct Guard {
-    token: Option<String>,
+    hashes: Vec<[u8; 32]>,
     failing: Mutex<HashMap<IpAddr, (u32, Instant)>>,
 }
 
@@ -318,20 +318,54 @@ impl Guard {
     /// Of a token; without one everybody may call.
     #[must_use]
     pub fn new(token: Option<String>) -> Self {
-        Self { token, failing: Mutex::default() }
+        Self::of(token.into_iter().map(|token| hash(&token)).collect())
+    }
+
+    /// Of tokens that hash to these; without any everybody may call.
+    #[must_use]
+    pub fn of(hashes: Vec<[u8; 32]>) -> Self {
+        Self { hashes, failing: Mutex::default() }
     }
 
     /// Whether a token is asked for.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.token.is_some()
+        !self.hashes.is_empty()
     }
 
     /// Looks at the token that a request shows.
     pub fn look(&self, request: &Request) -> Shown {
-        let Some(token) = &self.token else { return Shown::Right };
+        match self.whose(request) {
+            Ok(_) => Shown::Right,
+            Err(shown) => shown,
+        }
+    }
+
+    /// Which of the tokens a request shows; the first where none is asked for.
+    ///
+    /// # Errors
+    /// What else it shows.
+    pub fn whose(&self, request: &Request) -> Result<usize, Shown> {
+        if self.hashes.is_empty() {
+            return Ok(0);
+        }
+        let shown = bearer(request).and_then(|token| self.which(token));
         let caller = request.extensions().get::<Caller>().map(|caller| network(caller.0));
-        self.judge(caller, bears(request, token), Instant::now())
+        match (self.judge(caller, shown.is_some(), Instant::now()), shown) {
+            (Shown::Right, Some(which)) => Ok(which),
+            (Shown::Right, None) => Err(Shown::Wrong),
+            (refused, _) => Err(refused),
+        }
+    }
+
+    /// Looks at all of them, however early one fits, so that the time it takes says nothing.
+    fn which(&self, token: &str) -> Option<usize> {
+        let given = hash(token);
+        let is_same = |it: &[u8; 32]| aws_lc_rs::constant_time::verify_slices_are_equal(it, &given).is_ok();
+        self.hashes
+            .iter()
+            .enumerate()
+            .fold(None, |found, (at, it)| if is_same(it) { Some(at) } else { found })
     }
 
     fn judge(&self, caller: Option<IpAddr>, is_right: bool, now: Instant) -> Shown {
@@ -366,12 +400,17 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-fn bears(request: &Request, token: &str) -> bool {
-    let value = request.headers().get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
-    let Some((scheme, given)) = value.and_then(|it| it.split_once(' ')) else { return false };
-    let is_same =
-        aws_lc_rs::constant_time::verify_slices_are_equal(given.trim().as_bytes(), token.as_bytes());
-    scheme.eq_ignore_ascii_case("bearer") && is_same.is_ok()
+fn bearer(request: &Request) -> Option<&str> {
+    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, given) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(given.trim())
+}
+
+/// A token's SHA-256.
+#[must_use]
+pub fn hash(token: &str) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    digest.as_ref().try_into().expect("SHA-256 has 32 octets")
 }
 
 #[cfg(test)]

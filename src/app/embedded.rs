@@ -60,11 +60,13 @@ impl Source {
             Registry::Embedded(config) => {
                 let (name, key) = (format!("registry {}", config.address), "registry.embedded.address");
                 let group = inherited.take_or_bind(name, config.address, (1, key))?;
+                let token = own_token(config)?;
+                let config = EmbeddedRegistry { token: token.clone(), ..config.clone() };
                 Ok(Self {
                     urls: vec![format!("http://{}", group.address)],
-                    token: config.token.clone(),
+                    token,
                     ca_file: None,
-                    embedded: Some(Embedded { config: config.clone(), group, beside, running: None }),
+                    embedded: Some(Embedded { config, group, beside, running: None }),
                 })
             }
         }
@@ -105,7 +107,7 @@ fn start(embedded: &Embedded, stopping: watch::Receiver<bool>) -> Result<JoinHan
     let (tell, opened) = mpsc::channel();
     let thread = std::thread::Builder::new().name("registry-main".into()).spawn(move || {
         beside.step_aside();
-        let options = registry::Options { token: config.token.clone() };
+        let options = registry::Options { token: config.token.clone(), tokens: config.tokens.clone() };
         match build(config, address, beside) {
             Ok((runtime, registry)) => {
                 let _ = tell.send(Ok(()));
@@ -134,6 +136,16 @@ fn build(
     // On the runtime's own thread: the database's are started by it, and have its priority.
     let registry = runtime.block_on(runtime.spawn(async move { open(&config, address).await }))??;
     Ok((runtime, registry))
+}
+
+/// What the gate in this process shows; one that nobody else knows where only hashes are configured.
+fn own_token(embedded: &EmbeddedRegistry) -> Result<Option<String>> {
+    if embedded.token.is_some() || embedded.tokens.is_empty() {
+        return Ok(embedded.token.clone());
+    }
+    let mut random = [0; 32];
+    getrandom::fill(&mut random)?;
+    Ok(Some(random.iter().map(|octet| format!("{octet:02x}")).collect()))
 }
 
 async fn open(embedded: &EmbeddedRegistry, address: SocketAddr) -> Result<registry::Registry> {

@@ -10,6 +10,7 @@ mod listener;
 mod registry;
 mod site;
 mod treatment;
+mod tokens;
 mod upstream;
 
 use super::error::ConfigError;

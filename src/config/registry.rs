@@ -33,6 +33,56 @@ pub struct EmbeddedRegistry {
     pub sample_text: Option<&'static str>,
     /// Needed off loopback.
     pub token: Option<String>,
+    /// Further ones, each with its role.
+    pub tokens: Vec<Token>,
+}
+
+/// A caller's token, as its hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// What the change log calls who shows it.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// SHA-256 of it.
+    pub hash: [u8; 32],
+}
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Reads.
+    Reader,
+    /// Reads, and moves orders on.
+    Reviewer,
+    /// Everything.
+    Operator,
+    /// Follows the feed, and nothing else.
+    Gate,
+}
+
+impl Role {
+    /// By its name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "reader" => Self::Reader,
+            "reviewer" => Self::Reviewer,
+            "operator" => Self::Operator,
+            "gate" => Self::Gate,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(match self {
+            Self::Reader => "reader",
+            Self::Reviewer => "reviewer",
+            Self::Operator => "operator",
+            Self::Gate => "gate",
+        })
+    }
 }
 
 /// Where a registry keeps filings.

@@ -1,7 +1,9 @@
 //! Every route of the registry on one page, with what all of them share: token, request ids, errors.
 
 use super::problem::Problem;
-use super::{Registry, batch, feed_api, filings, followers, import, openapi};
+use super::roles;
+use super::{Registry, batch, feed_api, filings, followers, idempotency, import, openapi};
+use crate::config::{Role, Token};
 use crate::serve::{self, Guard, Shown};
 use axum::Router;
 use axum::extract::{Request, State};
@@ -22,6 +24,8 @@ const MAX_REQUEST_ID_BYTES: usize = 64;
 pub struct Options {
     /// What callers of `/v1` must bring as a bearer token; needed off loopback.
     pub token: Option<String>,
+    /// Tokens with a name and a role.
+    pub tokens: Vec<Token>,
 }
 
 /// What handlers work with.
@@ -30,6 +34,8 @@ pub(super) struct Api {
     pub(super) registry: Registry,
     pub(super) shutdown: watch::Receiver<bool>,
     guard: Arc<Guard>,
+    /// Whose each of the guard's tokens is.
+    callers: Arc<[(Who, Role)]>,
     requests: Arc<Requests>,
 }
 
@@ -76,6 +82,7 @@ fn router(api: Api) -> Router {
         .route("/healthz", get(healthz))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn_with_state(api.clone(), idempotency::once))
         .layer(middleware::from_fn_with_state(api.clone(), authorise))
         .layer(middleware::from_fn_with_state(api.clone(), with_request_id))
         .with_state(api)
@@ -91,10 +98,12 @@ pub(super) async fn serve(
     let mut run = [0; 4];
     getrandom::fill(&mut run).map_err(std::io::Error::other)?;
     let requests = Requests { run: u64::from(u32::from_le_bytes(run)), count: AtomicU64::new(0) };
+    let (guard, callers) = guard(options);
     let api = Api {
         registry,
         shutdown: shutdown.clone(),
-        guard: Arc::new(Guard::new(options.token)),
+        guard: Arc::new(guard),
+        callers,
         requests: Arc::new(requests),
     };
     serve::run(listener, router(api), shutdown).await
@@ -107,15 +116,36 @@ pub(super) async fn ended(mut shutdown: watch::Receiver<bool>) {
 
 async fn authorise(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let who = if api.guard.is_set() && request.uri().path().starts_with("/v1") {
-        match api.guard.look(&request) {
-            Shown::Right => Who("token"),
-            refused => return unauthorised(refused).into_response(),
+        match api.guard.whose(&request).map(|at| api.callers.get(at)) {
+            Ok(Some((who, role))) if roles::may(*role, request.method(), request.uri().path()) => who.clone(),
+            Ok(Some((_, role))) => return forbidden(*role, &request).into_response(),
+            Ok(None) => return unauthorised(Shown::Wrong).into_response(),
+            Err(refused) => return unauthorised(refused).into_response(),
         }
     } else {
         Who("loopback")
     };
     request.extensions_mut().insert(who);
     next.run(request).await
+}
+
+/// What is asked for, and whose each token is: the one without a name first.
+fn guard(options: Options) -> (Guard, Arc<[(Who, Role)]>) {
+    let unnamed = options.token.iter().map(|token| (serve::hash(token), Who("token"), Role::Operator));
+    // As many as the config has, once: they live as long as the process.
+    let named = options.tokens.into_iter().map(|it| (it.hash, Who(it.name.leak()), it.role));
+    let (hashes, callers) = unnamed.chain(named).map(|(hash, who, role)| (hash, (who, role))).unzip();
+    let callers: Vec<_> = callers;
+    (Guard::of(hashes), callers.into())
+}
+
+fn forbidden(role: Role, request: &Request) -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "role_not_allowed",
+        format!("a token of role `{role}` may not {} {}", request.method(), request.uri().path()),
+        "该令牌的角色无权执行此操作",
+    )
 }
 
 fn unauthorised(shown: Shown) -> Problem {

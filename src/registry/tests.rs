@@ -91,17 +91,21 @@ impl<K: Kind> World<K> {
     }
 
     async fn start_in(home: Home, token: Option<&'static str>) -> Self {
+        let options = Options { token: token.map(Into::into), ..Options::default() };
+        Self { token, ..Self::start_with(home, options).await }
+    }
+
+    async fn start_with(home: Home, options: Options) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let registry = Registry::open(&home.database, Some(address)).await.unwrap();
         let (shutdown, stopped) = watch::channel(false);
-        let options = Options { token: token.map(Into::into) };
         let server = tokio::spawn({
             let registry = registry.clone();
             async move { registry.serve(listener, options, stopped).await }
         });
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { home, kind: PhantomData, registry, address, shutdown, server, client, token }
+        Self { home, kind: PhantomData, registry, address, shutdown, server, client, token: None }
     }
 
     async fn restart(self) -> Self {

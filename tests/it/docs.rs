@@ -92,6 +92,7 @@ fn links_lead_somewhere() {
         "docs/feed.md",
         "docs/life.md",
         "docs/comparison.md",
+        "docs/operations.md",
         "docs/security.md",
     ];
     for page in pages {

@@ -1,6 +1,6 @@
 //! `[registry]`: the registry that the gate follows, or the one that runs in this process.
 
-use super::{listen_address, optional, refuse_open, token};
+use super::{listen_address, optional, refuse_open, token, tokens};
 use crate::config::raw::{Section, Value};
 use crate::config::registry::PostgresUrl;
 use crate::config::{Database, EmbeddedRegistry, Registry};
@@ -60,12 +60,16 @@ fn embedded_registry(mut section: Section<'_>, outer_token: Option<Value<'_>>) -
     let database = with_directory(database, directory.as_ref());
     let sample = optional(&mut section, "sample", Value::path);
     let listen = listen_address(address.as_ref(), "127.0.0.1:7070");
-    if let (Some(value), Some(listen), None) = (&address, listen, &token_file) {
+    let tokens_file = section.value("tokens_file");
+    if let (Some(value), Some(listen), None) =
+        (&address, listen, token_file.as_ref().or(tokens_file.as_ref()))
+    {
         refuse_open(value, listen, "config/registry.token");
     }
     let token = token_file.as_ref().and_then(token);
+    let tokens = tokens_file.as_ref().map(tokens::tokens).unwrap_or_default();
     section.finish();
-    Some(EmbeddedRegistry { address: listen?, database: database?, sample, sample_text: None, token })
+    Some(EmbeddedRegistry { address: listen?, database: database?, sample, sample_text: None, token, tokens })
 }
 
 /// One URL, or a list of those that are for one database.

@@ -61,6 +61,21 @@ CREATE TABLE changes (
 DROP INDEX domains_by_site;
 CREATE INDEX domains_by_site ON domains (site, state) WHERE site IS NOT NULL;
 ",
+    "
+-- Answers to requests with an idempotency key; without a status while one is worked on.
+CREATE TABLE idempotency (
+    who TEXT NOT NULL,
+    key TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    request BLOB NOT NULL,
+    status INTEGER,
+    kind TEXT,
+    etag TEXT,
+    body BLOB,
+    PRIMARY KEY (who, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idempotency_by_age ON idempotency (at_ms);
+",
 ];
 
 /// Why the schema is not what this version works with.

@@ -1,6 +1,7 @@
 //! `/v1/filings` and what every call shares.
 
 use super::*;
+use crate::config::{Role, Token};
 use crate::registry::routes::ROUTES;
 
 #[tokio::test]
@@ -245,4 +246,76 @@ async fn every_route_is_served_and_nothing_else() {
     for path in ["/", "/v1/subjects", "/v1/sites", "/v1/orders", "/v1/service-codes"] {
         assert_eq!(world.get(path).await.0, StatusCode::NOT_FOUND);
     }
+}
+
+#[tokio::test]
+async fn a_role_is_held_to_what_it_may() {
+    let token = |name: &str, role| Token { name: name.into(), role, hash: crate::serve::hash(name) };
+    let options = Options {
+        token: Some("root".into()),
+        tokens: vec![token("boss", Role::Operator), token("desk", Role::Reader), token("gate-1", Role::Gate)],
+    };
+    let world = World::start_with(World::home(), options).await;
+    let call = async |token: &str, method: Method, path: &str, body: Value| {
+        let request = world.request(method, path).bearer_auth(token).body(body.to_string());
+        answer(request.send().await.unwrap()).await
+    };
+    let path = "/v1/filings/a.com";
+    for (token, put, get, feed) in [
+        ("root", 201, 200, 200),
+        ("boss", 200, 200, 200),
+        ("desk", 403, 200, 403),
+        ("gate-1", 403, 403, 200),
+        ("x", 401, 401, 401),
+    ] {
+        let (status, body) = call(token, Method::PUT, path, connected(1)).await;
+        assert_eq!(status.as_u16(), put, "{token} {body}");
+        assert_eq!(call(token, Method::GET, path, json!({})).await.0.as_u16(), get, "{token}");
+        let followers = call(token, Method::GET, "/v1/feed/followers", json!({})).await;
+        assert_eq!(followers.0.as_u16(), feed, "{token}");
+    }
+    let (_, refused) = call("desk", Method::DELETE, path, json!({})).await;
+    assert_eq!(refused["rule"], "role_not_allowed");
+    call("boss", Method::PUT, "/v1/filings/b.com", connected(2)).await;
+    let log = world.registry.store.content().await;
+    let by = |who: &str| log.iter().filter(|it| it.starts_with(&format!("change [\"{who}\""))).count();
+    assert_eq!((by("token"), by("boss")), (1, 1), "{log:?}");
+}
+
+#[tokio::test]
+async fn a_key_makes_a_repeated_write_one() {
+    let world = World::start().await;
+    let send = async |key: &str, method: Method, path: &str, body: &Value| {
+        let request = world.request(method, path).header("idempotency-key", key).body(body.to_string());
+        let response = request.send().await.unwrap();
+        let headers = response.headers().clone();
+        let (status, body) = answer(response).await;
+        (status.as_u16(), body, headers.get("idempotency-replayed").is_some(), headers.get("etag").cloned())
+    };
+    let path = "/v1/filings/a.com";
+    let first = send("k1", Method::PUT, path, &connected(1)).await;
+    assert_eq!((first.0, first.2), (201, false));
+    // Were it done again, it would be 200; and the name is another's meanwhile.
+    world.put_ok("a.com", &connected(7)).await;
+    let again = send("k1", Method::PUT, path, &connected(1)).await;
+    assert_eq!((again.0, &again.1, again.2, &again.3), (201, &first.1, true, &first.3));
+    assert_eq!(world.get(path).await.1["number"], number(7, 1));
+    let reused = send("k1", Method::PUT, path, &connected(2)).await;
+    assert_eq!((reused.0, &reused.1["rule"]), (422, &json!("idempotency_key_reused")));
+    // A refusal is an answer too, with its kind.
+    let refused = send("k2", Method::PUT, "/v1/filings/com", &connected(3)).await;
+    assert_eq!((refused.0, refused.2), (422, false));
+    let refused = send("k2", Method::PUT, "/v1/filings/com", &connected(3)).await;
+    assert_eq!((refused.0, refused.2), (422, true));
+    assert_eq!(send("k3", Method::DELETE, path, &json!({})).await.0, 200);
+    assert!(send("k3", Method::DELETE, path, &json!({})).await.2);
+    assert_eq!(send("", Method::PUT, path, &connected(1)).await.0, 400);
+    assert_eq!(send("k4", Method::POST, "/v1/filings:batch", &json!({})).await.0, 400);
+    let same = connected(4);
+    let both = tokio::join!(
+        send("k5", Method::PUT, "/v1/filings/b.com", &same),
+        send("k5", Method::PUT, "/v1/filings/b.com", &same)
+    );
+    let codes = [both.0.0, both.1.0];
+    assert!(codes.contains(&201) && codes.iter().all(|it| [201, 409].contains(it)), "{codes:?}");
 }
