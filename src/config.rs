@@ -9,6 +9,7 @@ pub mod check;
 mod enforcement;
 mod error;
 mod footer;
+mod filing_rules;
 mod listener;
 mod load;
 mod parse;
@@ -25,6 +26,9 @@ pub use enforcement::{Enforcement, Mode, TlsBlocked, WhenNeverSynced, WhenStale}
 pub(crate) use error::text_width;
 pub use error::{ConfigError, Problem};
 pub use footer::{Footer, FooterMode, FooterRule, FooterRules, ShownNumber};
+pub use filing_rules::{
+    DomainLimits, Due, FilingLimits, FilingRules, ProvinceLimits, SiteNames, WorkingDays,
+};
 pub use listener::{Listener, Protocol, ProxyProtocol};
 pub use load::{ConfigSource, DEFAULT_PATH};
 pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry, Role, Token};

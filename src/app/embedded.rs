@@ -39,6 +39,8 @@ pub(super) struct Source {
 
 /// The registry of this process: what it serves, and while it runs, how to end it.
 struct Embedded {
+    /// Whose registry it is.
+    provider: String,
     config: EmbeddedRegistry,
     group: Arc<Group>,
     beside: Beside,
@@ -57,16 +59,17 @@ impl Source {
                 let (urls, token) = (urls.clone(), token.clone());
                 Ok(Self { urls, token, ca_file: ca_file.clone(), embedded: None })
             }
-            Registry::Embedded(config) => {
-                let (name, key) = (format!("registry {}", config.address), "registry.embedded.address");
-                let group = inherited.take_or_bind(name, config.address, (1, key))?;
-                let token = own_token(config)?;
-                let config = EmbeddedRegistry { token: token.clone(), ..config.clone() };
+            Registry::Embedded(embedded) => {
+                let (name, key) = (format!("registry {}", embedded.address), "registry.embedded.address");
+                let group = inherited.take_or_bind(name, embedded.address, (1, key))?;
+                let token = own_token(embedded)?;
+                let provider = config.provider.clone();
+                let config = EmbeddedRegistry { token: token.clone(), ..embedded.clone() };
                 Ok(Self {
                     urls: vec![format!("http://{}", group.address)],
                     token,
                     ca_file: None,
-                    embedded: Some(Embedded { config, group, beside, running: None }),
+                    embedded: Some(Embedded { provider, config, group, beside, running: None }),
                 })
             }
         }
@@ -103,11 +106,16 @@ impl Source {
 
 fn start(embedded: &Embedded, stopping: watch::Receiver<bool>) -> Result<JoinHandle<()>> {
     let (socket, address) = (embedded.group.one()?, embedded.group.address);
-    let (config, beside) = (embedded.config.clone(), embedded.beside);
+    let (config, beside, provider) = (embedded.config.clone(), embedded.beside, embedded.provider.clone());
     let (tell, opened) = mpsc::channel();
     let thread = std::thread::Builder::new().name("registry-main".into()).spawn(move || {
         beside.step_aside();
-        let options = registry::Options { token: config.token.clone(), tokens: config.tokens.clone() };
+        let options = registry::Options {
+            token: config.token.clone(),
+            tokens: config.tokens.clone(),
+            provider,
+            rules: config.rules.clone(),
+        };
         match build(config, address, beside) {
             Ok((runtime, registry)) => {
                 let _ = tell.send(Ok(()));

@@ -1,5 +1,6 @@
 //! `[registry]`: where filings come from, and where they are kept.
 
+use super::FilingRules;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ pub struct EmbeddedRegistry {
     pub token: Option<String>,
     /// Further ones, each with its role.
     pub tokens: Vec<Token>,
+    /// What orders are held against.
+    pub rules: FilingRules,
 }
 
 /// A caller's token, as its hash.

@@ -35,4 +35,61 @@ impl Province {
         let found = PROVINCES.iter().find(|it| it.0 == glyph);
         found.map(|it| it.1)
     }
+
+    /// The glyph that its authority writes on new numbers.
+    pub fn glyph(self) -> char {
+        let found = PROVINCES.iter().find(|it| it.1 == self);
+        found.expect("every province has a glyph in the table").0
+    }
+
+    /// The name in APIs and data: `inner_mongolia`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Beijing => "beijing",
+            Self::Tianjin => "tianjin",
+            Self::Hebei => "hebei",
+            Self::Shanxi => "shanxi",
+            Self::InnerMongolia => "inner_mongolia",
+            Self::Liaoning => "liaoning",
+            Self::Jilin => "jilin",
+            Self::Heilongjiang => "heilongjiang",
+            Self::Shanghai => "shanghai",
+            Self::Jiangsu => "jiangsu",
+            Self::Zhejiang => "zhejiang",
+            Self::Anhui => "anhui",
+            Self::Fujian => "fujian",
+            Self::Jiangxi => "jiangxi",
+            Self::Shandong => "shandong",
+            Self::Henan => "henan",
+            Self::Hubei => "hubei",
+            Self::Hunan => "hunan",
+            Self::Guangdong => "guangdong",
+            Self::Guangxi => "guangxi",
+            Self::Hainan => "hainan",
+            Self::Chongqing => "chongqing",
+            Self::Sichuan => "sichuan",
+            Self::Guizhou => "guizhou",
+            Self::Yunnan => "yunnan",
+            Self::Tibet => "tibet",
+            Self::Shaanxi => "shaanxi",
+            Self::Gansu => "gansu",
+            Self::Qinghai => "qinghai",
+            Self::Ningxia => "ningxia",
+            Self::Xinjiang => "xinjiang",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn glyphs_and_names_lead_back() {
+        for (_, province) in PROVINCES {
+            assert_eq!(Province::from_glyph(province.glyph()), Some(province));
+            assert_eq!(serde_json::to_value(province).unwrap(), province.as_str());
+        }
+        assert_eq!(Province::Sichuan.glyph(), '川');
+    }
 }

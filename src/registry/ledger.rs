@@ -4,6 +4,7 @@
 //! loads must bring every named domain, every site that is named or left, and all domains of those sites.
 
 use super::model::{Access, Action, Document, Edit, Outcome, Stored};
+use super::records::Cabinet;
 use super::rules::{self, Refusal};
 use crate::filing::FilingState;
 use std::collections::{BTreeSet, HashMap};
@@ -16,6 +17,10 @@ pub(super) struct Ledger {
     sites: HashMap<Arc<str>, Site>,
     /// Names that an edit reached, in the order in which it did.
     touched: Vec<Arc<str>>,
+    /// Records of the filing life cycle, written in the same transaction.
+    pub(super) cabinet: Cabinet,
+    /// What the change log says of why.
+    pub(super) why: Option<String>,
 }
 
 #[derive(Debug, Default)]

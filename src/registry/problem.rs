@@ -1,6 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457): every refusal and failure of the API, in one place.
 
 use super::rules::Refusal;
+use super::rules::limits::{Finding, Weight};
 use super::store::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,6 +15,9 @@ pub(super) enum Problem {
     /// A rule refuses it (422).
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Rules refuse an order (422): the first is the one that is named, and all are listed.
+    #[error("{0:?}")]
+    Found(Vec<Finding>),
     /// The caller's fault in another way.
     #[error("{0:?}")]
     Status(StatusCode, Refusal),
@@ -36,9 +40,27 @@ impl Problem {
     }
 }
 
+/// `refusals`, `needs` and `notes`: what every rule said.
+pub(super) fn by_weight(found: &[Finding]) -> serde_json::Map<String, serde_json::Value> {
+    let of = |weight| -> serde_json::Value {
+        let these = found.iter().filter(|it| it.weight == weight);
+        these.map(|it| super::life::said(&it.refusal)).collect()
+    };
+    let names = [("refusals", Weight::Refused), ("needs", Weight::Needed), ("notes", Weight::Noted)];
+    names.into_iter().map(|(name, weight)| (name.to_owned(), of(weight))).collect()
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let mut listed = None;
         let (status, refusal) = match self {
+            Self::Found(found) => {
+                listed = Some(by_weight(&found));
+                let first = found.into_iter().next().map(|it| it.refusal);
+                let refusal =
+                    first.unwrap_or_else(|| Refusal::new("refused", "a rule refuses it", "不符合规则"));
+                (StatusCode::UNPROCESSABLE_ENTITY, refusal)
+            }
             Self::Refused(refusal) => (StatusCode::UNPROCESSABLE_ENTITY, refusal),
             Self::Status(status, refusal) => (status, refusal),
             Self::Store(StoreError::ReadOnly) => {
@@ -59,7 +81,7 @@ impl IntoResponse for Problem {
             }
         };
         let is_busy = refusal.rule == "busy";
-        let body = serde_json::json!({
+        let mut body = serde_json::json!({
             "type": format!("urn:beian-gate:problem:{}", refusal.rule),
             "title": status.canonical_reason().unwrap_or("Error"),
             "status": status.as_u16(),
@@ -67,6 +89,9 @@ impl IntoResponse for Problem {
             "detail": refusal.detail,
             "detail_zh": refusal.detail_zh,
         });
+        if let (Some(body), Some(listed)) = (body.as_object_mut(), listed) {
+            body.extend(listed);
+        }
         let mut response = (status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

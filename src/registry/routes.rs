@@ -2,8 +2,11 @@
 
 use super::problem::Problem;
 use super::roles;
-use super::{Registry, batch, feed_api, filings, followers, idempotency, import, openapi};
-use crate::config::{Role, Token};
+use super::{
+    Registry, batch, books_api, due_api, feed_api, filings, followers, history_api, idempotency, import, openapi,
+    order_api, sites_api,
+};
+use crate::config::{FilingRules, Role, Token};
 use crate::serve::{self, Guard, Shown};
 use axum::Router;
 use axum::extract::{Request, State};
@@ -26,6 +29,10 @@ pub struct Options {
     pub token: Option<String>,
     /// Tokens with a name and a role.
     pub tokens: Vec<Token>,
+    /// Whose registry it is: the access provider that orders are handed in at.
+    pub provider: String,
+    /// What orders are held against.
+    pub rules: FilingRules,
 }
 
 /// What handlers work with.
@@ -37,6 +44,8 @@ pub(super) struct Api {
     /// Whose each of the guard's tokens is.
     callers: Arc<[(Who, Role)]>,
     requests: Arc<Requests>,
+    pub(super) provider: Arc<str>,
+    pub(super) rules: FilingRules,
 }
 
 /// Who calls: for the change log.
@@ -57,6 +66,21 @@ pub(super) const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/filings:import", &["post"]),
     ("/v1/filings/{domain}", &["get", "put", "delete"]),
     ("/v1/filings/{domain}/in-force", &["get"]),
+    ("/v1/filings/{domain}/history", &["get"]),
+    ("/v1/orders", &["get", "post"]),
+    ("/v1/orders/{id}", &["get"]),
+    ("/v1/orders/{id}/{step}", &["post"]),
+    ("/v1/due", &["get"]),
+    ("/v1/subjects", &["get", "post"]),
+    ("/v1/subjects/{id}", &["get", "put"]),
+    ("/v1/sites", &["get"]),
+    ("/v1/sites/{number}", &["get", "put"]),
+    ("/v1/service-codes", &["get", "post"]),
+    ("/v1/service-codes/{code}", &["get"]),
+    ("/v1/servers", &["get"]),
+    ("/v1/servers/{id}", &["get", "put"]),
+    ("/v1/accounts", &["get"]),
+    ("/v1/accounts/{id}", &["get"]),
     ("/v1/feed/snapshot", &["get"]),
     ("/v1/feed/changes", &["get"]),
     ("/v1/feed/repair", &["post"]),
@@ -73,6 +97,21 @@ fn router(api: Api) -> Router {
         .route("/v1/filings:import", post(import::post))
         .route("/v1/filings/{domain}", get(filings::get).put(filings::put).delete(filings::delete))
         .route("/v1/filings/{domain}/in-force", get(followers::in_force))
+        .route("/v1/filings/{domain}/history", get(history_api::get))
+        .route("/v1/orders", get(order_api::list).post(order_api::open))
+        .route("/v1/orders/{id}", get(order_api::get))
+        .route("/v1/orders/{id}/{step}", post(order_api::step))
+        .route("/v1/due", get(due_api::get))
+        .route("/v1/subjects", get(books_api::subjects).post(books_api::open_subject))
+        .route("/v1/subjects/{id}", get(books_api::subject).put(books_api::put_subject))
+        .route("/v1/sites", get(sites_api::list))
+        .route("/v1/sites/{number}", get(sites_api::get).put(sites_api::put))
+        .route("/v1/service-codes", get(books_api::codes).post(books_api::issue_code))
+        .route("/v1/service-codes/{code}", get(books_api::code))
+        .route("/v1/servers", get(books_api::servers))
+        .route("/v1/servers/{id}", get(books_api::server).put(books_api::put_server))
+        .route("/v1/accounts", get(books_api::accounts))
+        .route("/v1/accounts/{id}", get(books_api::account))
         .route("/v1/feed/snapshot", get(feed_api::snapshot))
         .route("/v1/feed/changes", get(feed_api::changes))
         .route("/v1/feed/repair", post(feed_api::repair))
@@ -105,6 +144,8 @@ pub(super) async fn serve(
         guard: Arc::new(guard),
         callers,
         requests: Arc::new(requests),
+        provider: options.provider.into(),
+        rules: options.rules,
     };
     serve::run(listener, router(api), shutdown).await
 }

@@ -2,6 +2,8 @@
 //!
 //! Pure: text in, an `Edit` or a `Refusal` out. Source: filing-rules, "Which filing covers a host".
 
+pub(super) mod limits;
+
 use super::model::{About, Action, Document, Edit, Line, PutBody};
 use crate::domain::{DomainName, HostForm, NameError};
 use crate::filing::{AccessState, FilingNumber, FilingState, PublicSecurityNumber};
@@ -128,6 +130,21 @@ pub(super) fn gate(id: &str) -> Result<(), Refusal> {
     ))
 }
 
+/// The id that a caller gives to an account or a server.
+///
+/// # Errors
+/// `invalid_id`.
+pub(super) fn record_id(id: &str) -> Result<(), Refusal> {
+    if is_id(id) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "invalid_id",
+        format!("`{id}` is no id: 1 to {MAX_ID_BYTES} letters, digits, `-`, `_` and `.`"),
+        format!("`{id}` 不是有效的标识：1 至 {MAX_ID_BYTES} 个字母、数字、`-`、`_` 或 `.`"),
+    ))
+}
+
 fn is_id(id: &str) -> bool {
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(is_good)
@@ -245,7 +262,11 @@ fn number(text: &str, state: FilingState) -> Result<Option<Arc<str>>, Refusal> {
     Ok(Some(number.to_string().into()))
 }
 
-fn public_security_number(text: &str) -> Result<Box<str>, Refusal> {
+/// A public-security filing's number in canonical form.
+///
+/// # Errors
+/// `invalid_public_security_number`.
+pub(super) fn public_security_number(text: &str) -> Result<Box<str>, Refusal> {
     match PublicSecurityNumber::parse(text) {
         Ok(number) => Ok(number.to_string().into()),
         Err(_) => Err(Refusal::new(
@@ -259,7 +280,10 @@ fn public_security_number(text: &str) -> Result<Box<str>, Refusal> {
 }
 
 /// Free text: trimmed, `None` where nothing is left.
-fn text(field: &'static str, value: Option<String>) -> Result<Option<Box<str>>, Refusal> {
+///
+/// # Errors
+/// `invalid_text`.
+pub(super) fn text(field: &'static str, value: Option<String>) -> Result<Option<Box<str>>, Refusal> {
     let Some(value) = value else { return Ok(None) };
     let value = value.trim();
     if value.chars().count() > MAX_TEXT_CHARS || value.chars().any(char::is_control) {

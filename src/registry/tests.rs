@@ -100,6 +100,7 @@ impl<K: Kind> World<K> {
         let address = listener.local_addr().unwrap();
         let registry = Registry::open(&home.database, Some(address)).await.unwrap();
         let (shutdown, stopped) = watch::channel(false);
+        let options = Options { provider: HERE.to_owned(), ..options };
         let server = tokio::spawn({
             let registry = registry.clone();
             async move { registry.serve(listener, options, stopped).await }

@@ -3,8 +3,9 @@
 use super::{listen_address, optional, refuse_open, token, tokens};
 use crate::config::raw::{Section, Value};
 use crate::config::registry::PostgresUrl;
-use crate::config::{Database, EmbeddedRegistry, Registry};
+use crate::config::{Database, EmbeddedRegistry, FilingLimits, FilingRules, Registry, WorkingDays};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The registry, and what this gate is called towards it.
 pub(super) fn registry(mut section: Section<'_>) -> (Option<Registry>, Option<String>) {
@@ -68,8 +69,37 @@ fn embedded_registry(mut section: Section<'_>, outer_token: Option<Value<'_>>) -
     }
     let token = token_file.as_ref().and_then(token);
     let tokens = tokens_file.as_ref().map(tokens::tokens).unwrap_or_default();
+    let rules = filing_rules(&mut section);
     section.finish();
-    Some(EmbeddedRegistry { address: listen?, database: database?, sample, sample_text: None, token, tokens })
+    let (address, database) = (listen?, database?);
+    Some(EmbeddedRegistry { address, database, sample, sample_text: None, token, tokens, rules })
+}
+
+/// What orders are held against: the built-in data, or the operator's.
+fn filing_rules(section: &mut Section<'_>) -> FilingRules {
+    let mut rules = FilingRules::default();
+    if let Some(limits) = section.value("rules").and_then(|it| data(&it, FilingLimits::parse)) {
+        rules.limits = Arc::new(limits);
+    }
+    if let Some(days) = section.value("working_days").and_then(|it| data(&it, WorkingDays::parse)) {
+        rules.calendar = Arc::new(days);
+    }
+    rules
+}
+
+fn data<T>(value: &Value<'_>, parse: fn(&str) -> Result<T, String>) -> Option<T> {
+    let path = value.path()?;
+    let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+    match read.and_then(|text| parse(&text)) {
+        Ok(parsed) => Some(parsed),
+        Err(problem) => {
+            value.refuse(format!(
+                "can't use {}: {problem}; leave the key out for the built-in data",
+                path.display()
+            ));
+            None
+        }
+    }
 }
 
 /// One URL, or a list of those that are for one database.

@@ -76,6 +76,44 @@ CREATE TABLE idempotency (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_by_age ON idempotency (at_ms);
 ",
+    "
+-- The filing life cycle: what each is found by, and the rest as JSON.
+CREATE TABLE accounts (id TEXT PRIMARY KEY, subject TEXT, updated_at_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
+CREATE TABLE subjects (
+    id TEXT PRIMARY KEY, number TEXT UNIQUE, name TEXT, certificate TEXT UNIQUE,
+    updated_at_ms INTEGER NOT NULL, body TEXT NOT NULL
+) STRICT;
+CREATE INDEX subjects_by_name ON subjects (name);
+CREATE TABLE orders (
+    id TEXT PRIMARY KEY, account TEXT, domain TEXT, subject TEXT, stage TEXT NOT NULL, service_code TEXT, due_on TEXT,
+    updated_at_ms INTEGER NOT NULL, body TEXT NOT NULL
+) STRICT;
+CREATE INDEX orders_by_domain ON orders (domain, id);
+CREATE INDEX orders_by_account ON orders (account, id);
+CREATE INDEX orders_by_subject ON orders (subject, id);
+CREATE INDEX orders_by_service_code ON orders (service_code) WHERE service_code IS NOT NULL;
+CREATE INDEX orders_due ON orders (due_on, id) WHERE due_on IS NOT NULL;
+CREATE TABLE servers (id TEXT PRIMARY KEY, account TEXT, updated_at_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
+CREATE TABLE service_codes (
+    id TEXT PRIMARY KEY, server TEXT NOT NULL, account TEXT, used_by TEXT, updated_at_ms INTEGER NOT NULL,
+    body TEXT NOT NULL
+) STRICT;
+CREATE INDEX service_codes_by_server ON service_codes (server, id);
+-- What is known of a site beside its filing, by its number.
+CREATE TABLE site_notes (
+    id TEXT PRIMARY KEY, account TEXT, due_on TEXT, updated_at_ms INTEGER NOT NULL, body TEXT NOT NULL
+) STRICT;
+CREATE INDEX site_notes_due ON site_notes (due_on, id) WHERE due_on IS NOT NULL;
+CREATE TABLE counters (id TEXT PRIMARY KEY, updated_at_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
+-- Why a change was made, where its author says so.
+ALTER TABLE changes ADD COLUMN why TEXT;
+CREATE INDEX changes_by_domain ON changes (domain, seq);
+-- Since when no provider's access is active (空壳网站).
+ALTER TABLE sites ADD COLUMN shell_since_ms INTEGER;
+UPDATE sites SET shell_since_ms = (SELECT max(d.updated_at_ms) FROM domains d WHERE d.site = sites.number)
+    WHERE NOT EXISTS (SELECT 1 FROM accesses a WHERE a.site = sites.number AND a.state = 'active');
+CREATE INDEX sites_shells ON sites (shell_since_ms) WHERE shell_since_ms IS NOT NULL;
+",
 ];
 
 /// Why the schema is not what this version works with.

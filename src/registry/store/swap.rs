@@ -147,6 +147,10 @@ impl Stage {
             self.run(statement).await?;
         }
         self.run(sql::NEW_ACCESSES).await?;
+        for statement in sql::NEW_SITES {
+            let query = sqlx::query(*statement).persistent(false).bind(seq.cast_signed()).bind(at_ms);
+            query.execute(&mut self.connection).await?;
+        }
         for statement in sql::SITES {
             self.run(statement).await?;
         }

@@ -1,10 +1,11 @@
 //! One write transaction: load what edits may reach, let the ledger do them, write what differs.
 
 use super::history::{put_meta, read_meta, turn_epoch};
+use super::records::{self, Plan};
 use super::rows::{Decoder, columns};
 use super::session::{Dialect, Session, Value};
 use super::{Meta, StoreError};
-use crate::filing::FilingState;
+use crate::filing::{AccessState, FilingState};
 use crate::registry::ledger::{Difference, Ledger, SiteDifference};
 use crate::registry::model::{Action, Change, Document, Edit};
 use std::collections::BTreeSet;
@@ -44,6 +45,8 @@ pub(in crate::registry) enum Reach {
     Named { domains: BTreeSet<Arc<str>>, sites: BTreeSet<Arc<str>> },
     /// Everything there is.
     All,
+    /// What a plan asks for, step by step, for what it needs depends on what it finds.
+    Planned(Plan),
 }
 
 impl Reach {
@@ -79,22 +82,25 @@ pub(in crate::registry) async fn write<T, E>(
             return Ok(Err(refused));
         }
     };
+    let records = records::taken(&mut ledger);
+    let why = ledger.why.take();
     let (sites, names) = ledger.finish();
     let at_ms = author.at_ms;
+    records::put(&mut session, records, at_ms).await?;
     if sites.is_empty() && names.is_empty() {
-        tx.rollback().await?;
+        tx.commit().await?;
         return Ok(Ok(Committed { value, changes: Vec::new(), meta, at_ms, is_new_epoch: false }));
     }
     let changes = numbered(names, meta.seq);
     meta.seq += u64::try_from(changes.len()).unwrap_or(u64::MAX);
-    put_sites(&mut session, &sites).await?;
+    put_sites(&mut session, &sites, at_ms).await?;
     let indexes = drop_indexes(&mut session, changes.len()).await?;
     put_domains(&mut session, &changes, at_ms).await?;
     for index in indexes {
         session.script(index).await?;
     }
     drop_gone(&mut session, &sites, &changes).await?;
-    put_changes(&mut session, &changes, author).await?;
+    put_changes(&mut session, &changes, author, why.as_deref()).await?;
     let is_new_epoch = changes.len() > most_fed;
     if is_new_epoch {
         turn_epoch(&mut session, &mut meta).await?;
@@ -124,6 +130,10 @@ async fn load(session: &mut Session<'_>, reach: Reach) -> Result<Ledger, StoreEr
                 Ok(())
             };
             super::read::scan(session.again(), &mut take).await?;
+            return Ok(ledger);
+        }
+        Reach::Planned(plan) => {
+            records::load_by_plan(session, plan, &mut ledger).await?;
             return Ok(ledger);
         }
         Reach::Named { domains, sites } => (domains, sites),
@@ -204,14 +214,24 @@ fn insert_of(dialect: Dialect, into: &str, (rows, columns): (usize, usize), tail
     sql
 }
 
-async fn put_sites(session: &mut Session<'_>, sites: &[SiteDifference]) -> Result<(), StoreError> {
+async fn put_sites(
+    session: &mut Session<'_>,
+    sites: &[SiteDifference],
+    at_ms: i64,
+) -> Result<(), StoreError> {
     let (mut new, mut changed, mut accesses) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut shells, mut connected) = (Vec::new(), Vec::new());
     for site in sites {
         let SiteDifference::Written { number, access, is_new } = site else { continue };
+        let is_shell = !access.0.values().any(|it| *it == AccessState::Active);
         if *is_new {
+            if is_shell {
+                shells.push(number.clone());
+            }
             new.push(number.clone());
         } else {
             changed.push(number.clone());
+            if is_shell { shells.push(number.clone()) } else { connected.push(number.clone()) }
         }
         accesses.extend(access.0.iter().map(|(provider, state)| (&**number, &**provider, state.as_str())));
     }
@@ -220,6 +240,10 @@ async fn put_sites(session: &mut Session<'_>, sites: &[SiteDifference]) -> Resul
     accesses.sort_unstable();
     let new: Vec<[Value; 1]> = new.into_iter().map(|number| [number.into()]).collect();
     insert(session, "sites (number)", &new, "").await?;
+    // One that was a shell already is so since then.
+    let since = format!("UPDATE sites SET shell_since_ms = coalesce(shell_since_ms, {at_ms}) WHERE");
+    run_for(session, &since, "number", &shells).await?;
+    run_for(session, "UPDATE sites SET shell_since_ms = NULL WHERE", "number", &connected).await?;
     run_for(session, "DELETE FROM accesses WHERE", "site", &changed).await?;
     let accesses: Vec<_> = accesses
         .into_iter()
@@ -336,9 +360,11 @@ async fn put_changes(
     session: &mut Session<'_>,
     changes: &[Change],
     author: Author<'_>,
+    why: Option<&str>,
 ) -> Result<(), StoreError> {
     let json = |document: &Option<Document>| document.as_ref().and_then(|it| serde_json::to_string(it).ok());
     let who: Arc<str> = author.who.into();
+    let why: Option<Arc<str>> = why.map(Into::into);
     for some in changes.chunks(ROWS * 8) {
         let row = |change: &Change| {
             [
@@ -348,10 +374,11 @@ async fn put_changes(
                 change.domain.clone().into(),
                 json(&change.before).into(),
                 json(&change.after).into(),
+                why.clone().into(),
             ]
         };
-        let rows: Vec<[Value; 6]> = some.iter().map(row).collect();
-        insert(session, "changes (seq, at_ms, who, domain, before, after)", &rows, "").await?;
+        let rows: Vec<[Value; 7]> = some.iter().map(row).collect();
+        insert(session, "changes (seq, at_ms, who, domain, before, after, why)", &rows, "").await?;
     }
     Ok(())
 }

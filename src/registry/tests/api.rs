@@ -231,19 +231,25 @@ async fn a_token_is_asked_for_and_every_answer_has_an_id() {
     assert_eq!(request.send().await.unwrap().headers()["x-request-id"], "mine");
 }
 
+fn concrete(path: &str) -> String {
+    let path = path.replace("{domain}", "a.com").replace("{step}", "submit");
+    path.replace("{id}", "x").replace("{number}", "x").replace("{code}", "x")
+}
+
 #[tokio::test]
 async fn every_route_is_served_and_nothing_else() {
     let world = World::start().await;
     for (path, methods) in ROUTES {
         for method in *methods {
             let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
-            let (status, body) = world.send(method.clone(), &path.replace("{domain}", "a.com"), "").await;
-            let is_served = !matches!(body["rule"].as_str(), Some("not_found" | "method_not_allowed"));
+            let (status, body) = world.send(method.clone(), &concrete(path), "").await;
+            let is_unserved = body["detail"].as_str().is_some_and(|it| it.contains("see /openapi.json"));
+            let is_served = !is_unserved;
             assert!(is_served, "{method} {path}: {status}");
         }
-        assert_eq!(world.send(Method::PATCH, path, "").await.0, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(world.send(Method::PATCH, &concrete(path), "").await.0, StatusCode::METHOD_NOT_ALLOWED);
     }
-    for path in ["/", "/v1/subjects", "/v1/sites", "/v1/orders", "/v1/service-codes"] {
+    for path in ["/", "/v1/nothing", "/v1/orders/a/b/c"] {
         assert_eq!(world.get(path).await.0, StatusCode::NOT_FOUND);
     }
 }

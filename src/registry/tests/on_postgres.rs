@@ -14,5 +14,7 @@ mod bulk;
 mod feed;
 #[path = "files.rs"]
 mod files;
+#[path = "orders.rs"]
+mod orders;
 #[path = "repair.rs"]
 mod repair;

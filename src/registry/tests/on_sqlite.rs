@@ -14,6 +14,8 @@ mod bulk;
 mod feed;
 #[path = "files.rs"]
 mod files;
+#[path = "orders.rs"]
+mod orders;
 #[path = "repair.rs"]
 mod repair;
 

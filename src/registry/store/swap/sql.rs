@@ -256,9 +256,16 @@ pub(super) const NEW_ACCESSES: &str = "INSERT INTO main.accesses (site, provider
     WHERE NOT EXISTS (SELECT 1 FROM main.sites t WHERE t.number = w.site)";
 pub(super) const SITES: &[&str] = &[
     "DROP TABLE temp.sets",
-    "INSERT OR IGNORE INTO main.sites SELECT site FROM aside.wanted",
     "DELETE FROM main.sites WHERE number IN (SELECT site FROM aside.gone)",
     "DELETE FROM main.domains WHERE domain IN (SELECT domain FROM aside.changed WHERE is_gone)",
+];
+/// New sites, and since when those are empty shells that are: `?2` as for `log`.
+pub(super) const NEW_SITES: &[&str] = &[
+    "INSERT OR IGNORE INTO main.sites (number, shell_since_ms) \
+        SELECT site, CASE WHEN instr(access, ':\"active\"') = 0 THEN ?2 END FROM aside.wanted WHERE ?1 IS NOT NULL",
+    "UPDATE main.sites SET shell_since_ms = (SELECT CASE WHEN instr(k.now, ':\"active\"') = 0 \
+            THEN coalesce(main.sites.shell_since_ms, ?2) END FROM aside.kept k WHERE k.site = number) \
+        WHERE ?1 IS NOT NULL AND number IN (SELECT site FROM aside.kept WHERE was <> now)",
 ];
 pub(super) const DOMAINS: &str = "INSERT OR REPLACE INTO main.domains (domain, site, state, former_number, own_access, \
         subject, subject_type, site_name, public_security_number, updated_at_ms, seq) \

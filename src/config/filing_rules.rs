@@ -1,0 +1,284 @@
+//! What filing orders are held against where it differs by province or changes over time, and the working calendar:
+//! data that an operator may replace, with a copy in the binary.
+//!
+//! Pure but for nothing: text in, values out; whoever names the file reads it.
+
+use crate::filing::Province;
+use jiff::civil::{Date, Weekday};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+const SHIPPED_RULES: &str = include_str!("../../config/filing-rules.toml");
+const SHIPPED_DAYS: &str = include_str!("../../config/working-days.toml");
+
+/// Both, as the registry needs them.
+#[derive(Debug, Clone)]
+pub struct FilingRules {
+    /// What orders are held against.
+    pub limits: Arc<FilingLimits>,
+    /// Which days are worked.
+    pub calendar: Arc<WorkingDays>,
+}
+
+impl Default for FilingRules {
+    fn default() -> Self {
+        let limits = FilingLimits::parse(SHIPPED_RULES).expect("a test parses the built-in rules");
+        let calendar = WorkingDays::parse(SHIPPED_DAYS).expect("a test parses the built-in calendar");
+        Self { limits: Arc::new(limits), calendar: Arc::new(calendar) }
+    }
+}
+
+/// `config/filing-rules.toml`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilingLimits {
+    #[serde(default)]
+    province: Vec<ProvinceRow>,
+    /// What sites may be called.
+    pub site_name: SiteNames,
+    /// Which domains may be filed.
+    pub domain: DomainLimits,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProvinceRow {
+    name: ProvinceName,
+    from: Option<Date>,
+    until: Option<Date>,
+    residence_permit: Option<bool>,
+    representative_office: Option<bool>,
+    holder_with_proof: Option<bool>,
+    correction_days: Option<u16>,
+    max_sites: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum ProvinceName {
+    One(Province),
+    Every(Star),
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+enum Star {
+    #[serde(rename = "*")]
+    Star,
+}
+
+/// What holds in one province on one day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProvinceLimits {
+    /// Individuals of other provinces may file with a residence permit.
+    pub residence_permit: bool,
+    /// A foreign company may file with its representative office's registration.
+    pub representative_office: bool,
+    /// The domain's holder may be a shareholder or senior manager, with proof.
+    pub holder_with_proof: bool,
+    /// Working days in which untrue data must be corrected.
+    pub correction_days: u16,
+    /// Sites that one subject may have.
+    pub max_sites: Option<u32>,
+}
+
+/// What sites may be called.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteNames {
+    /// The shortest name, in characters.
+    pub min_chars: usize,
+    /// The longest.
+    pub max_chars: usize,
+    /// Words in nobody's.
+    pub forbidden: Vec<String>,
+    /// Words in no individual's.
+    pub forbidden_for_individuals: Vec<String>,
+}
+
+/// Which domains may be filed.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DomainLimits {
+    /// Approved top-level domains, in Unicode or ASCII form.
+    pub suffixes: Vec<String>,
+    /// Approved registrars; empty: any.
+    pub registrars: Vec<String>,
+}
+
+impl FilingLimits {
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// Where it is wrong and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut limits: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        for suffix in &mut limits.domain.suffixes {
+            *suffix = idna::domain_to_ascii(suffix).map_err(|_| {
+                format!("{suffix:?} in domain.suffixes is no top-level domain; write one like \"cn\"")
+            })?;
+        }
+        Ok(limits)
+    }
+
+    /// What holds in a province on a day.
+    #[must_use]
+    pub fn province(&self, province: Province, day: Date) -> ProvinceLimits {
+        let mut found = ProvinceLimits {
+            residence_permit: false,
+            representative_office: false,
+            holder_with_proof: false,
+            correction_days: 20,
+            max_sites: None,
+        };
+        for row in self.province.iter().filter(|it| it.is_for(province, day)) {
+            found.residence_permit = row.residence_permit.unwrap_or(found.residence_permit);
+            found.representative_office = row.representative_office.unwrap_or(found.representative_office);
+            found.holder_with_proof = row.holder_with_proof.unwrap_or(found.holder_with_proof);
+            found.correction_days = row.correction_days.unwrap_or(found.correction_days);
+            found.max_sites = row.max_sites.or(found.max_sites);
+        }
+        found
+    }
+}
+
+impl ProvinceRow {
+    fn is_for(&self, province: Province, day: Date) -> bool {
+        let is_named = match self.name {
+            ProvinceName::One(name) => name == province,
+            ProvinceName::Every(Star::Star) => true,
+        };
+        is_named && self.from.is_none_or(|from| from <= day) && self.until.is_none_or(|until| day <= until)
+    }
+}
+
+/// `config/working-days.toml`
+#[derive(Debug, Clone, Default)]
+pub struct WorkingDays {
+    years: BTreeMap<i16, Year>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Year {
+    off: BTreeSet<Date>,
+    worked: BTreeSet<Date>,
+}
+
+/// A day by which something is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// The last day on which it is in time.
+    pub on: Date,
+    /// Whether the calendar knows the year: else weekends alone counted.
+    pub is_by_calendar: bool,
+}
+
+impl WorkingDays {
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// Where it is wrong and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let named: BTreeMap<String, Year> = toml::from_str(text).map_err(|error| error.to_string())?;
+        let mut years = BTreeMap::new();
+        for (name, year) in named {
+            let number: i16 =
+                name.parse().map_err(|_| format!("{name:?} is no year; write a table like [2026]"))?;
+            if let Some(day) = year.off.iter().chain(&year.worked).find(|day| day.year() != number) {
+                return Err(format!("{day} stands under [{name}]; put it under [{}]", day.year()));
+            }
+            years.insert(number, year);
+        }
+        Ok(Self { years })
+    }
+
+    /// Whether a day is worked.
+    #[must_use]
+    pub fn is_worked(&self, day: Date) -> bool {
+        let is_weekend = matches!(day.weekday(), Weekday::Saturday | Weekday::Sunday);
+        match self.years.get(&day.year()) {
+            Some(year) if is_weekend => year.worked.contains(&day),
+            Some(year) => !year.off.contains(&day),
+            None => !is_weekend,
+        }
+    }
+
+    /// The `days`th working day after a day.
+    #[must_use]
+    pub fn after(&self, day: Date, days: u16) -> Due {
+        let (mut on, mut left) = (day, days);
+        let mut is_by_calendar = self.years.contains_key(&day.year());
+        while left > 0 {
+            let Ok(next) = on.tomorrow() else { break };
+            on = next;
+            is_by_calendar &= self.years.contains_key(&on.year());
+            if self.is_worked(on) {
+                left -= 1;
+            }
+        }
+        Due { on, is_by_calendar }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::civil::date;
+
+    #[test]
+    fn rows_hold_by_province_and_day() {
+        let text = "[[province]]\nname = \"*\"\nmax_sites = 9\n\
+            [[province]]\nname = \"hubei\"\nmax_sites = 1\nuntil = \"2026-06-30\"\n\
+            [[province]]\nname = \"hubei\"\nmax_sites = 2\nfrom = \"2027-01-01\"\n\
+            [site_name]\nmin_chars = 1\nmax_chars = 9\nforbidden = []\nforbidden_for_individuals = []\n\
+            [domain]\nsuffixes = [\"政务\"]\nregistrars = []\n";
+        let limits = FilingLimits::parse(text).unwrap();
+        assert_eq!(limits.domain.suffixes, ["xn--zfr164b"]);
+        let rows = [
+            (Province::Beijing, date(2026, 1, 1), 9),
+            (Province::Hubei, date(2026, 6, 30), 1),
+            (Province::Hubei, date(2026, 7, 1), 9),
+            (Province::Hubei, date(2027, 1, 1), 2),
+        ];
+        for (province, day, expected) in rows {
+            assert_eq!(limits.province(province, day).max_sites, Some(expected), "{province:?} {day}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let wrong = |text: &str| FilingLimits::parse(text).unwrap_err();
+        assert!(wrong("[[province]]\nname = \"hubei\"\nmax_site = 1\n").contains("max_site"));
+        assert!(wrong("[[province]]\nname = \"atlantis\"\n").contains("name"));
+        assert!(
+            WorkingDays::parse("[2026]\noff = [\"2025-01-01\"]\nworked = []").unwrap_err().contains("[2025]")
+        );
+        assert!(WorkingDays::parse("[soon]\noff = []\nworked = []").unwrap_err().contains("year"));
+    }
+
+    #[test]
+    fn the_shipped_ones_are_right() {
+        let shipped = FilingRules::default();
+        let day = date(2026, 11, 25);
+        assert_eq!(shipped.limits.province(Province::Hunan, day).max_sites, Some(1));
+        assert_eq!(shipped.limits.province(Province::Guangdong, day).max_sites, None);
+        assert!(shipped.limits.domain.suffixes.iter().any(|it| it == "cn"));
+    }
+
+    #[test]
+    fn working_days_are_counted_over_holidays() {
+        let calendar = FilingRules::default().calendar;
+        #[track_caller]
+        fn check(calendar: &WorkingDays, from: Date, days: u16, expected: Date, is_by_calendar: bool) {
+            assert_eq!(calendar.after(from, days), Due { on: expected, is_by_calendar }, "{from} + {days}");
+        }
+        // A Wednesday; a Friday; over Spring Festival, whose Saturday before is worked; over the year's end.
+        check(&calendar, date(2026, 11, 25), 1, date(2026, 11, 26), true);
+        check(&calendar, date(2026, 11, 27), 1, date(2026, 11, 30), true);
+        check(&calendar, date(2026, 2, 13), 1, date(2026, 2, 14), true);
+        check(&calendar, date(2026, 2, 13), 2, date(2026, 2, 24), true);
+        check(&calendar, date(2026, 9, 30), 3, date(2026, 10, 10), true);
+        check(&calendar, date(2026, 12, 31), 1, date(2027, 1, 1), false);
+    }
+}

@@ -1,0 +1,338 @@
+//! `/v1/subjects`, `/v1/accounts`, `/v1/servers`, `/v1/service-codes`: the records that orders lean on.
+
+use super::filings::{path, query};
+use super::ledger::Ledger;
+use super::life::book::{Account, Server, ServiceCode, Subject};
+use super::life::{Deed, Here, Stop, live_documents};
+use super::order_api::{DryRun, ListQuery, malformed, object, one, page};
+use super::orders::SubjectForm;
+use super::problem::Problem;
+use super::records::Kind;
+use super::routes::{Api, Who};
+use super::rules::limits::Product;
+use super::rules::{self, Refusal};
+use crate::filing::FilingNumber;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// The most service codes that a server may have.
+const MAX_QUOTA: u32 = 1000;
+/// Random octets of a service code.
+const CODE_BYTES: usize = 8;
+
+type Params = Result<Query<ListQuery>, QueryRejection>;
+
+fn listed(what: &str, rows: &[super::records::Row], next_cursor: Option<String>) -> Response {
+    let records: Vec<Value> = rows.iter().filter_map(|it| serde_json::from_str(&it.body).ok()).collect();
+    Json(json!({ what: records, "next_cursor": next_cursor })).into_response()
+}
+
+/// `GET /v1/subjects`: those that the registry has a record of.
+pub(super) async fn subjects(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
+    let params = query(params)?;
+    let keys = [("number", &params.subject), ("name", &params.name)];
+    let (rows, next) = page(&api.registry, Kind::Subject, &keys, &params).await?;
+    Ok(listed("subjects", &rows, next))
+}
+
+/// `GET /v1/subjects/{id}`: by the record's id or by number, with its live sites.
+pub(super) async fn subject(
+    State(api): State<Api>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let id = path(id)?;
+    let number = FilingNumber::parse(&id).ok().map(|it| it.subject().to_string());
+    let asked = (id.clone(), number);
+    let find = move |ledger: &Ledger| -> Result<Value, Stop> {
+        let (id, number) = &asked;
+        let record = match number {
+            Some(number) => ledger.cabinet.found::<Subject>("number", number)?.pop(),
+            None => ledger.cabinet.record::<Subject>(id)?,
+        };
+        let number = number.clone().or_else(|| record.as_ref()?.subject.number.clone());
+        let live = match &number {
+            Some(number) => live_documents(ledger, number)?,
+            None => Vec::new(),
+        };
+        if record.is_none() && live.is_empty() {
+            let detail = format!("there is no subject `{id}`");
+            return Err(Stop::Missing(Refusal::new("not_found", detail, "没有该主体")));
+        }
+        let sites: BTreeSet<_> = live.iter().filter_map(|(_, it)| it.site()).map(|it| &**it).collect();
+        let said = live.iter().find_map(|(_, it)| it.about.subject.as_deref());
+        let name = record.as_ref().map(|it| it.subject.name.as_str()).or(said);
+        Ok(json!({
+            "id": record.as_ref().map(|it| &it.id),
+            "number": number,
+            "name": name,
+            "subject": record.as_ref().map(|it| &it.subject),
+            "sites": sites,
+            "domains": live.iter().map(|(name, _)| &**name).collect::<Vec<_>>(),
+        }))
+    };
+    Ok(Json(api.consult(find).await?).into_response())
+}
+
+impl Api {
+    /// Finds something out without writing.
+    pub(super) async fn consult<T: Send + 'static>(
+        &self,
+        find: impl Fn(&Ledger) -> Result<T, Stop> + Send + Sync + 'static,
+    ) -> Result<T, Problem> {
+        let find = std::sync::Arc::new(find);
+        let asked = find.clone();
+        let plan = Box::new(move |ledger: &mut Ledger| match asked(ledger) {
+            Err(Stop::Wanted(wanted)) => Some(wanted),
+            Ok(_) | Err(Stop::Refused(_) | Stop::Found(_) | Stop::Missing(_)) => None,
+        });
+        let ledger = self.registry.store.consult(plan).await?;
+        find(&ledger).map_err(|stop| match stop {
+            Stop::Missing(refusal) => Problem::Status(axum::http::StatusCode::NOT_FOUND, refusal),
+            Stop::Refused(refusal) => refusal.into(),
+            Stop::Found(found) => Problem::Found(found),
+            Stop::Wanted(wanted) => super::StoreError::Corrupt(format!("{wanted:?} was not loaded")).into(),
+        })
+    }
+}
+
+fn subject_form(words: serde_json::Map<String, Value>) -> Result<SubjectForm, Problem> {
+    let mut form: SubjectForm = serde_json::from_value(Value::Object(words))
+        .map_err(|error| malformed("malformed_subject", &error))?;
+    let name = rules::text("name", Some(std::mem::take(&mut form.name)))?;
+    let Some(name) = name else {
+        return Err(Refusal::new("subject_name_needed", "say the subject's `name`", "请填写主体名称").into());
+    };
+    form.name = name.into();
+    if let Some(number) = &form.number {
+        let parsed = FilingNumber::parse(number)
+            .map_err(|error| Refusal::new("invalid_number", error.to_string(), "主体备案号无效"))?;
+        form.number = Some(parsed.subject().to_string());
+    }
+    Ok(form)
+}
+
+/// Whether another record has the number or the certificate.
+fn no_twin(ledger: &Ledger, id: &str, form: &SubjectForm) -> Result<(), Stop> {
+    let mut others = Vec::new();
+    if let Some(number) = &form.number {
+        others.extend(ledger.cabinet.found::<Subject>("number", number)?);
+    }
+    if let Some(certificate) = &form.certificate {
+        others.extend(ledger.cabinet.found::<Subject>("certificate", certificate.number.trim())?);
+    }
+    match others.iter().find(|it| it.id != id) {
+        Some(other) => Err(Refusal::new(
+            "subject_known",
+            format!("the number or certificate is that of `{}` already", other.id),
+            "该备案号或证件已属于其他主体记录",
+        )
+        .into()),
+        None => Ok(()),
+    }
+}
+
+/// `POST /v1/subjects`
+pub(super) async fn open_subject(
+    State(api): State<Api>,
+    Extension(who): Extension<Who>,
+    params: Result<Query<DryRun>, QueryRejection>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let is_dry_run = query(params)?.dry_run;
+    let form = subject_form(object(body).await?)?;
+    let act = move |ledger: &Ledger, here: &Here| {
+        no_twin(ledger, "", &form)?;
+        let mut deed = Deed { is_new: true, ..Deed::default() };
+        let id = format!("subject-{:08}", deed.count(&ledger.cabinet, "subject")?);
+        let subject = Subject { id, subject: form.clone(), created_at: here.at };
+        deed.keep(&subject);
+        deed.answer = json!(subject);
+        Ok(deed)
+    };
+    api.enact(api.here(&who)?, is_dry_run, act).await
+}
+
+/// `PUT /v1/subjects/{id}`: its record's id. The number stays what approvals made it.
+pub(super) async fn put_subject(
+    State(api): State<Api>,
+    Extension(who): Extension<Who>,
+    id: Result<Path<String>, PathRejection>,
+    params: Result<Query<DryRun>, QueryRejection>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let is_dry_run = query(params)?.dry_run;
+    let id = path(id)?;
+    let form = subject_form(object(body).await?)?;
+    let act = move |ledger: &Ledger, _: &Here| {
+        let Some(was) = ledger.cabinet.record::<Subject>(&id)? else {
+            let detail = format!("there is no subject `{id}`");
+            return Err(Stop::Missing(Refusal::new("not_found", detail, "没有该主体")));
+        };
+        no_twin(ledger, &id, &form)?;
+        let number = form.number.clone().or_else(|| was.subject.number.clone());
+        if was.subject.number.is_some() && was.subject.number != number {
+            return Err(Refusal::new(
+                "number_stays",
+                "a subject's number can't be changed",
+                "主体备案号不能更改",
+            )
+            .into());
+        }
+        let subject = Subject { subject: SubjectForm { number, ..form.clone() }, ..was };
+        let mut deed = Deed::default();
+        deed.keep(&subject);
+        deed.answer = json!(subject);
+        Ok(deed)
+    };
+    api.enact(api.here(&who)?, is_dry_run, act).await
+}
+
+/// `GET /v1/accounts`
+pub(super) async fn accounts(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
+    let params = query(params)?;
+    let (rows, next) = page(&api.registry, Kind::Account, &[("subject", &params.subject)], &params).await?;
+    Ok(listed("accounts", &rows, next))
+}
+
+/// `GET /v1/accounts/{id}`
+pub(super) async fn account(
+    State(api): State<Api>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    Ok(Json(one::<Account>(&api.registry, &path(id)?, "account").await?).into_response())
+}
+
+/// `GET /v1/servers`
+pub(super) async fn servers(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
+    let params = query(params)?;
+    let (rows, next) = page(&api.registry, Kind::Server, &[("account", &params.account)], &params).await?;
+    Ok(listed("servers", &rows, next))
+}
+
+/// `GET /v1/servers/{id}`
+pub(super) async fn server(
+    State(api): State<Api>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    Ok(Json(one::<Server>(&api.registry, &path(id)?, "server").await?).into_response())
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServerBody {
+    #[serde(default = "a_server")]
+    product: Product,
+    account: Option<String>,
+    quota: Option<u32>,
+}
+
+fn a_server() -> Product {
+    Product::Server
+}
+
+/// `PUT /v1/servers/{id}`
+pub(super) async fn put_server(
+    State(api): State<Api>,
+    Extension(who): Extension<Who>,
+    id: Result<Path<String>, PathRejection>,
+    params: Result<Query<DryRun>, QueryRejection>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let is_dry_run = query(params)?.dry_run;
+    let id = path(id)?;
+    rules::record_id(&id)?;
+    let body: ServerBody = serde_json::from_value(Value::Object(object(body).await?))
+        .map_err(|error| malformed("malformed_server", &error))?;
+    if let Some(account) = &body.account {
+        rules::record_id(account)?;
+    }
+    let act = move |ledger: &Ledger, _: &Here| {
+        let was = ledger.cabinet.record::<Server>(&id)?;
+        let quota = body.product.fixed_quota().or(body.quota).unwrap_or(1);
+        if quota > MAX_QUOTA || was.as_ref().is_some_and(|it| quota > it.quota) {
+            return Err(Refusal::new(
+                "quota_not_raised",
+                format!(
+                    "a server's quota is set once, to {MAX_QUOTA} at most; renewing it does not raise it"
+                ),
+                "服务器的备案服务码额度不因续费增加",
+            )
+            .into());
+        }
+        let server = Server { id: id.clone(), product: body.product, account: body.account.clone(), quota };
+        let mut deed = Deed { is_new: was.is_none(), ..Deed::default() };
+        deed.keep(&server);
+        deed.answer = json!(server);
+        Ok(deed)
+    };
+    api.enact(api.here(&who)?, is_dry_run, act).await
+}
+
+/// `GET /v1/service-codes`
+pub(super) async fn codes(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
+    let params = query(params)?;
+    let keys = [("server", &params.server), ("account", &params.account)];
+    let (rows, next) = page(&api.registry, Kind::ServiceCode, &keys, &params).await?;
+    Ok(listed("service_codes", &rows, next))
+}
+
+/// `GET /v1/service-codes/{code}`
+pub(super) async fn code(
+    State(api): State<Api>,
+    code: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    Ok(Json(one::<ServiceCode>(&api.registry, &path(code)?, "service code").await?).into_response())
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CodeBody {
+    server: String,
+    account: Option<String>,
+}
+
+/// `POST /v1/service-codes`: a new code of a server, within its quota.
+pub(super) async fn issue_code(
+    State(api): State<Api>,
+    Extension(who): Extension<Who>,
+    params: Result<Query<DryRun>, QueryRejection>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let is_dry_run = query(params)?.dry_run;
+    let body: CodeBody = serde_json::from_value(Value::Object(object(body).await?))
+        .map_err(|error| malformed("malformed_service_code", &error))?;
+    if let Some(account) = &body.account {
+        rules::record_id(account)?;
+    }
+    let mut random = [0; CODE_BYTES];
+    getrandom::fill(&mut random).map_err(super::StoreError::Randomness)?;
+    let code = format!("sc-{:016x}", u64::from_le_bytes(random));
+    let act = move |ledger: &Ledger, _: &Here| {
+        let Some(server) = ledger.cabinet.record::<Server>(&body.server)? else {
+            let detail = format!("there is no server `{}`: PUT /v1/servers/{{id}} first", body.server);
+            return Err(Refusal::new("server_unknown", detail, "没有该服务器").into());
+        };
+        let issued = ledger.cabinet.found::<ServiceCode>("server", &server.id)?.len();
+        if server.product == Product::LoadBalancer {
+            let detail = "a load balancer has no service code: take one of a server behind it";
+            return Err(Refusal::new("load_balancer", detail, "负载均衡须通过其后端服务器验证").into());
+        }
+        if issued >= server.quota as usize {
+            let detail = format!("the server has {} service codes, and {issued} are issued", server.quota);
+            return Err(Refusal::new("server_quota", detail, "该服务器的备案服务码额度已用完").into());
+        }
+        let account = body.account.clone().or_else(|| server.account.clone());
+        let code = ServiceCode { code: code.clone(), server: server.id, account, used_by: None };
+        let mut deed = Deed { is_new: true, ..Deed::default() };
+        deed.keep(&code);
+        deed.answer = json!(code);
+        Ok(deed)
+    };
+    api.enact(api.here(&who)?, is_dry_run, act).await
+}

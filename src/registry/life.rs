@@ -1,0 +1,97 @@
+//! The filing life cycle on a ledger: what orders do to filings and to the records beside them.
+//!
+//! Pure: what happens is found from what is loaded (`Deed`), and what is not loaded is asked for (`Stop::Wanted`), so
+//! that all of it is read and written in one transaction.
+
+pub(super) mod book;
+mod effects;
+mod steps;
+mod survey;
+
+pub(super) use steps::{Opening, open, said, step};
+pub(super) use survey::{SubjectInput, is_live, live_documents};
+
+use super::ledger::Ledger;
+use super::model::Edit;
+use super::records::{Cabinet, Counter, Kind, Recorded, Row, Wanted};
+use super::rules::Refusal;
+use super::rules::limits::Finding;
+use crate::config::FilingRules;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde_json::Value;
+
+/// Where, when and by which data.
+#[derive(Debug, Clone)]
+pub(super) struct Here {
+    /// The access provider that orders are handed in at.
+    pub(super) provider: String,
+    pub(super) at: Timestamp,
+    /// The day in UTC+8.
+    pub(super) today: Date,
+    pub(super) who: String,
+    pub(super) rules: FilingRules,
+}
+
+/// Why a deed is not done.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Something is not loaded yet.
+    Wanted(Wanted),
+    /// One rule refuses it.
+    Refused(Refusal),
+    /// Rules refuse it; the first is the one that is named.
+    Found(Vec<Finding>),
+    /// There is no such record.
+    Missing(Refusal),
+}
+
+impl From<Wanted> for Stop {
+    fn from(wanted: Wanted) -> Self {
+        Self::Wanted(wanted)
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// What is to be done, all or nothing.
+#[derive(Debug, Default)]
+pub(super) struct Deed {
+    pub(super) edits: Vec<Edit>,
+    pub(super) rows: Vec<(Kind, Row)>,
+    /// What the caller is told.
+    pub(super) answer: Value,
+    /// Whether something came to be that was not.
+    pub(super) is_new: bool,
+    /// For the change log.
+    pub(super) why: Option<String>,
+}
+
+impl Deed {
+    pub(super) fn keep<T: Recorded>(&mut self, record: &T) {
+        self.rows.push((T::KIND, Row::of(record)));
+    }
+
+    /// The next number of a counter, from 1.
+    pub(super) fn count(&mut self, cabinet: &Cabinet, counter: &str) -> Result<u64, Wanted> {
+        let next = cabinet.record::<Counter>(counter)?.map_or(1, |it| it.last + 1);
+        self.keep(&Counter { id: counter.to_owned(), last: next });
+        Ok(next)
+    }
+
+    /// Does it.
+    pub(super) fn done(self, ledger: &mut Ledger) -> Result<(Value, bool), Refusal> {
+        for edit in self.edits {
+            ledger.apply(edit)?;
+        }
+        for (kind, row) in self.rows {
+            ledger.cabinet.put(kind, row);
+        }
+        ledger.why = self.why;
+        Ok((self.answer, self.is_new))
+    }
+}

@@ -1,0 +1,288 @@
+//! `/v1/orders`: orders opened, shown, listed, and moved through their stages.
+//!
+//! What an order does is found in `life`; here it is asked for over HTTP, done in one transaction, and answered.
+
+use super::batch::of_json;
+use super::filings::query;
+use super::ledger::Ledger;
+use super::life::book::Order;
+use super::life::{self, Deed, Here, Opening, Stop, SubjectInput};
+use super::orders::{Intent, Step};
+use super::problem::{Problem, by_weight};
+use super::records::{Kind, Recorded, Row};
+use super::routes::{Api, Who};
+use super::rules::Refusal;
+use super::store::{Reach, RecordFilter};
+use super::{Registry, Size, StoreError};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// The longest body of an order or a record, in octets.
+const MAX_BODY_BYTES: usize = 64 << 10;
+const DEFAULT_PAGE: u32 = 100;
+const MAX_PAGE: u32 = 1000;
+
+/// `?dry_run=`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DryRun {
+    #[serde(default)]
+    pub(super) dry_run: bool,
+}
+
+/// What a write comes to where it is not done.
+enum Undone {
+    Dry(Value),
+    Stopped(Stop),
+}
+
+impl Api {
+    /// Where and when a call is, and by which rules.
+    pub(super) fn here(&self, who: &Who) -> Result<Here, Problem> {
+        if self.provider.is_empty() {
+            return Err(Problem::new(
+                StatusCode::CONFLICT,
+                "provider_missing",
+                "this registry's config does not say whose it is: set `provider`",
+                "注册库配置缺少 `provider`",
+            ));
+        }
+        let at = jiff::Timestamp::now();
+        Ok(Here {
+            provider: self.provider.to_string(),
+            at,
+            today: crate::verdict::day(at),
+            who: who.0.to_owned(),
+            rules: self.rules.clone(),
+        })
+    }
+
+    /// Finds what is to be done and does it, in one transaction; where it is a dry run, says what would be.
+    pub(super) async fn enact(
+        &self,
+        here: Here,
+        is_dry_run: bool,
+        act: impl Fn(&Ledger, &Here) -> Result<Deed, Stop> + Send + Sync + 'static,
+    ) -> Result<Response, Problem> {
+        let who = here.who.clone();
+        let act = Arc::new(move |ledger: &Ledger| act(ledger, &here));
+        let asked = act.clone();
+        let plan = Box::new(move |ledger: &mut Ledger| match asked(ledger) {
+            Err(Stop::Wanted(wanted)) => Some(wanted),
+            Ok(_) | Err(Stop::Refused(_) | Stop::Found(_) | Stop::Missing(_)) => None,
+        });
+        let work = move |ledger: &mut Ledger| {
+            let deed = act(ledger).map_err(Undone::Stopped)?;
+            if is_dry_run {
+                return Err(Undone::Dry(deed.answer));
+            }
+            deed.done(ledger).map_err(|refusal| Undone::Stopped(Stop::Refused(refusal)))
+        };
+        let done = self.registry.commit(&who, Size::Few, Reach::Planned(plan), work).await?;
+        match done {
+            Ok((answer, is_new)) => {
+                let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+                Ok(answered(status, answer))
+            }
+            Err(Undone::Dry(answer)) => Ok(answered(StatusCode::OK, dry(true, answer, &[]))),
+            Err(Undone::Stopped(stop)) => stopped(stop, is_dry_run),
+        }
+    }
+}
+
+fn answered(status: StatusCode, answer: Value) -> Response {
+    (status, [(header::CACHE_CONTROL, "no-cache")], Json(answer)).into_response()
+}
+
+fn stopped(stop: Stop, is_dry_run: bool) -> Result<Response, Problem> {
+    match stop {
+        Stop::Missing(refusal) => Err(Problem::Status(StatusCode::NOT_FOUND, refusal)),
+        Stop::Wanted(wanted) => Err(StoreError::Corrupt(format!("{wanted:?} was not loaded")).into()),
+        Stop::Refused(refusal) if is_dry_run => {
+            let answer = json!({ "refusals": [life::said(&refusal)] });
+            Ok(answered(StatusCode::OK, dry(false, answer, &[])))
+        }
+        Stop::Found(found) if is_dry_run => {
+            Ok(answered(StatusCode::OK, dry(false, Value::Object(by_weight(&found)), &[])))
+        }
+        Stop::Refused(refusal) => Err(refusal.into()),
+        Stop::Found(found) => Err(Problem::Found(found)),
+    }
+}
+
+/// What a dry run answers: whether it would be done, and what every rule said.
+fn dry(is_accepted: bool, answer: Value, nothing: &[Value]) -> Value {
+    let mut said = match answer {
+        Value::Object(said) => said,
+        _ => Map::new(),
+    };
+    for key in ["refusals", "needs", "notes"] {
+        said.entry(key).or_insert_with(|| json!(nothing));
+    }
+    said.insert("dry_run".to_owned(), true.into());
+    said.insert("accepted".to_owned(), is_accepted.into());
+    Value::Object(said)
+}
+
+/// A body that is a JSON object.
+pub(super) async fn object(body: Body) -> Result<Map<String, Value>, Problem> {
+    let octets = axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| {
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("a body has at most {MAX_BODY_BYTES} octets"),
+            "请求内容过大",
+        )
+    })?;
+    of_json(&octets)
+}
+
+pub(super) fn malformed(rule: &'static str, error: &serde_json::Error) -> Problem {
+    Refusal::new(rule, format!("not what is asked for: {error}"), "内容无效").into()
+}
+
+/// `POST /v1/orders`
+pub(super) async fn open(
+    State(api): State<Api>,
+    Extension(who): Extension<Who>,
+    params: Result<Query<DryRun>, QueryRejection>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let is_dry_run = query(params)?.dry_run;
+    let opening = opening(object(body).await?)?;
+    let here = api.here(&who)?;
+    api.enact(here, is_dry_run, move |ledger, here| life::open(ledger, here, &opening)).await
+}
+
+fn opening(mut words: Map<String, Value>) -> Result<Opening, Problem> {
+    let rule = "malformed_order";
+    let Some(intent) = words.remove("intent") else {
+        return Err(Refusal::new(
+            rule,
+            "say the `intent`: file, change, cancel_access, deregister, claim or import",
+            "请填写 `intent`：file、change、cancel_access、deregister、claim 或 import",
+        )
+        .into());
+    };
+    let intent: Intent = serde_json::from_value(intent).map_err(|error| malformed(rule, &error))?;
+    let subject = match words.remove("subject") {
+        None | Some(Value::Null) => SubjectInput::Unsaid,
+        Some(Value::String(text)) => SubjectInput::Text(text),
+        Some(form) => {
+            SubjectInput::Form(serde_json::from_value(form).map_err(|error| malformed(rule, &error))?)
+        }
+    };
+    let domain = words.remove("domain").filter(|it| !it.is_null());
+    let domain = domain.map(serde_json::from_value).transpose().map_err(|error| malformed(rule, &error))?;
+    let form = serde_json::from_value(Value::Object(words)).map_err(|error| malformed(rule, &error))?;
+    Ok(Opening { intent, subject, domain, form })
+}
+
+/// `POST /v1/orders/{id}/{step}`
+pub(super) async fn step(
+    State(api): State<Api>,
+    Extension(who): Extension<Who>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    params: Result<Query<DryRun>, QueryRejection>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Ok(Path((id, name))) = path else {
+        return Err(Problem::bad_request("invalid_path", "not a path of an order's step", "路径无效"));
+    };
+    let Some(step) = Step::ALL.into_iter().find(|it| it.as_str() == name) else {
+        let steps = Step::ALL.map(Step::as_str).join(", ");
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "no_such_step",
+            format!("there is no step `{name}`; an order's steps are {steps}"),
+            "没有该操作",
+        ));
+    };
+    let is_dry_run = query(params)?.dry_run;
+    let octets = axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too long", "请求内容过大")
+    })?;
+    let words = if octets.trim_ascii().is_empty() { Map::new() } else { of_json(&octets)? };
+    let here = api.here(&who)?;
+    api.enact(here, is_dry_run, move |ledger, here| life::step(ledger, here, (&id, step), &words)).await
+}
+
+/// `GET /v1/orders/{id}`
+pub(super) async fn get(
+    State(api): State<Api>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let order: Order = one(&api.registry, &super::filings::path(id)?, "order").await?;
+    Ok(answered(StatusCode::OK, order.shown()))
+}
+
+/// The record of an id.
+pub(super) async fn one<T: Recorded>(registry: &Registry, id: &str, what: &str) -> Result<T, Problem> {
+    let filter = RecordFilter { cursor: "", keys: vec![("id", id)], limit: 1 };
+    let row = registry.store.records(T::KIND, &filter).await?.pop();
+    let read = row.and_then(|it| serde_json::from_str(&it.body).ok());
+    read.ok_or_else(|| Problem::not_found(format!("there is no {what} `{id}`"), "没有该记录"))
+}
+
+/// A listing's parameters; each kind takes those that it has.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    pub(super) account: Option<String>,
+    pub(super) domain: Option<String>,
+    pub(super) subject: Option<String>,
+    pub(super) stage: Option<String>,
+    pub(super) server: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) cursor: Option<String>,
+    pub(super) limit: Option<u32>,
+}
+
+impl ListQuery {
+    pub(super) fn limit(&self) -> u32 {
+        self.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE)
+    }
+}
+
+/// A page of records, narrowed by those keys that are given.
+pub(super) async fn page(
+    registry: &Registry,
+    kind: Kind,
+    keys: &[(&'static str, &Option<String>)],
+    params: &ListQuery,
+) -> Result<(Vec<Row>, Option<String>), Problem> {
+    let keys = keys.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
+    let cursor = params.cursor.as_deref().unwrap_or_default();
+    let limit = params.limit();
+    let mut rows =
+        registry.store.records(kind, &RecordFilter { cursor, keys, limit: limit.saturating_add(1) }).await?;
+    let has_more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next = rows.last().filter(|_| has_more).map(|it| it.id.clone());
+    Ok((rows, next))
+}
+
+/// `GET /v1/orders`
+pub(super) async fn list(
+    State(api): State<Api>,
+    params: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let params = query(params)?;
+    let keys = [
+        ("account", &params.account),
+        ("domain", &params.domain),
+        ("subject", &params.subject),
+        ("stage", &params.stage),
+    ];
+    let (rows, next_cursor) = page(&api.registry, Kind::Order, &keys, &params).await?;
+    let orders: Vec<Value> =
+        rows.iter().filter_map(|it| Some(serde_json::from_str::<Order>(&it.body).ok()?.shown())).collect();
+    Ok(answered(StatusCode::OK, json!({ "orders": orders, "next_cursor": next_cursor })))
+}

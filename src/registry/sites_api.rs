@@ -1,0 +1,175 @@
+//! `/v1/sites`: what is filed, by number: its domains, its accesses, and what is known and due beside that.
+
+use super::filings::{path, query};
+use super::ledger::Ledger;
+use super::life::book::{Correction, SiteNote};
+use super::life::{Deed, Here, Stop, live_documents};
+use super::model::{Action, Document, Edit};
+use super::order_api::{DryRun, ListQuery, malformed, object};
+use super::problem::Problem;
+use super::routes::{Api, Who};
+use super::rules::{self, Refusal};
+use crate::filing::{AccessState, FilingNumber};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use jiff::civil::Date;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Days from a site's opening in which its public-security filing is due.
+const PUBLIC_SECURITY_DAYS: i64 = 30;
+
+/// `GET /v1/sites`
+pub(super) async fn list(
+    State(api): State<Api>,
+    params: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let params = query(params)?;
+    let limit = params.limit();
+    let subject = match &params.subject {
+        Some(text) => Some(number(text)?.subject().to_string()),
+        None => None,
+    };
+    let after = params.cursor.as_deref().unwrap_or_default();
+    let store = &api.registry.store;
+    let mut numbers = store.site_numbers(after, subject.as_deref(), limit.saturating_add(1)).await?;
+    let has_more = numbers.len() > limit as usize;
+    numbers.truncate(limit as usize);
+    let next_cursor = numbers.last().filter(|_| has_more).cloned();
+    let mut sites = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        sites.push(api.consult(move |ledger| shown(ledger, &number)).await?);
+    }
+    Ok(Json(json!({ "sites": sites, "next_cursor": next_cursor })).into_response())
+}
+
+fn number(text: &str) -> Result<FilingNumber, Refusal> {
+    FilingNumber::parse(text).map_err(|error| {
+        Refusal::new("invalid_number", error.to_string(), "不是有效的备案号；正确的如 京ICP备12345678号-1")
+    })
+}
+
+/// The site's live documents.
+fn documents(ledger: &Ledger, site: &str) -> Result<Vec<(Arc<str>, Document)>, Stop> {
+    let subject = number(site)?.subject().to_string();
+    let mut live = live_documents(ledger, &subject)?;
+    live.retain(|(_, it)| it.site().is_some_and(|number| **number == *site));
+    if live.is_empty() {
+        let detail = format!("there is no live site `{site}`");
+        return Err(Stop::Missing(Refusal::new("not_found", detail, "没有该网站")));
+    }
+    Ok(live)
+}
+
+fn shown(ledger: &Ledger, site: &str) -> Result<Value, Stop> {
+    let live = documents(ledger, site)?;
+    let note = ledger.cabinet.record::<SiteNote>(site)?.unwrap_or_default();
+    let (_, first) = &live[0];
+    let is_active = |it: &AccessState| *it == AccessState::Active;
+    let public_security = live.iter().find_map(|(_, it)| it.about.public_security_number.as_deref());
+    Ok(json!({
+        "number": site,
+        "subject_number": number(site)?.subject().to_string(),
+        "subject": first.about.subject,
+        "name": first.about.site_name,
+        "state": first.state,
+        "domains": live.iter().map(|(name, _)| &**name).collect::<Vec<_>>(),
+        "access": *first.access,
+        "empty_shell": !first.access.0.values().any(is_active),
+        "account": note.account,
+        "platform": note.platform,
+        "opened_on": note.opened_on,
+        "public_security_number": public_security,
+        "public_security_due_on": note.public_security_due_on.filter(|_| public_security.is_none()),
+        "correction": note.correction,
+    }))
+}
+
+/// `GET /v1/sites/{number}`
+pub(super) async fn get(
+    State(api): State<Api>,
+    site: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let site = number(&path(site)?)?.to_string();
+    Ok(Json(api.consult(move |ledger| shown(ledger, &site)).await?).into_response())
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SiteBody {
+    opened_on: Option<Date>,
+    public_security_number: Option<String>,
+    correction: Option<CorrectionBody>,
+    #[serde(default)]
+    corrected: bool,
+    reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CorrectionBody {
+    reason: String,
+}
+
+/// `PUT /v1/sites/{number}`: when it opened, its public-security filing, data that is to be corrected; what is left
+/// out stays.
+pub(super) async fn put(
+    State(api): State<Api>,
+    Extension(who): Extension<Who>,
+    site: Result<Path<String>, PathRejection>,
+    params: Result<Query<DryRun>, QueryRejection>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let is_dry_run = query(params)?.dry_run;
+    let site = number(&path(site)?)?.to_string();
+    let body: SiteBody = serde_json::from_value(Value::Object(object(body).await?))
+        .map_err(|error| malformed("malformed_site", &error))?;
+    let act = move |ledger: &Ledger, here: &Here| written(ledger, here, &site, &body);
+    api.enact(api.here(&who)?, is_dry_run, act).await
+}
+
+fn written(ledger: &Ledger, here: &Here, site: &str, body: &SiteBody) -> Result<Deed, Stop> {
+    let live = documents(ledger, site)?;
+    let mut note = ledger.cabinet.record::<SiteNote>(site)?.unwrap_or_default();
+    site.clone_into(&mut note.number);
+    let mut deed =
+        Deed { why: rules::text("reason", body.reason.clone())?.map(Into::into), ..Deed::default() };
+    if let Some(opened_on) = body.opened_on {
+        note.opened_on = Some(opened_on);
+        let due = opened_on.checked_add(jiff::Span::new().days(PUBLIC_SECURITY_DAYS));
+        note.public_security_due_on = Some(due.unwrap_or(opened_on));
+    }
+    if let Some(number) = &body.public_security_number {
+        let number = rules::public_security_number(number)?;
+        for (name, document) in &live {
+            let mut changed = document.clone();
+            changed.about.public_security_number = Some(number.clone());
+            if changed != *document {
+                deed.edits.push(Edit { domain: name.clone(), action: Action::Put(changed) });
+            }
+        }
+        note.public_security_due_on = None;
+    }
+    if body.corrected {
+        note.correction = None;
+    }
+    if let Some(correction) = &body.correction {
+        let Some(reason) = rules::text("correction.reason", Some(correction.reason.clone()))? else {
+            let detail = "say what is untrue, in `correction.reason`";
+            return Err(Refusal::new("reason_needed", detail, "请说明不真实的内容").into());
+        };
+        let days = number(site)?
+            .province()
+            .map_or(20, |it| here.rules.limits.province(it, here.today).correction_days);
+        let due = here.rules.calendar.after(here.today, days);
+        note.correction =
+            Some(Correction { reason: reason.into(), due_on: due.on, due_by_calendar: due.is_by_calendar });
+    }
+    deed.keep(&note);
+    deed.answer = json!({ "number": site, "note": note });
+    Ok(deed)
+}
