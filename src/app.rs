@@ -269,7 +269,8 @@ fn fleet(config: &Config, source: &embedded::Source) -> Result<Fleet> {
     let ca = source.ca_file.as_deref().map(|path| {
         std::fs::read(path).with_context(|| format!("registry.ca_file: can't read {}", path.display()))
     });
-    Fleet::new(&source.url, source.token.clone(), &config.provider, ca.transpose()?.as_deref())
+    let url = source.urls.first().map(String::as_str).unwrap_or_default();
+    Fleet::new(url, source.token.clone(), &config.provider, ca.transpose()?.as_deref())
         .context("the client that asks the registry about its gates")
 }
 

@@ -3,9 +3,11 @@
 //! One file per command. Exit codes: 0 good, 1 failed while running, 2 bad usage or bad config; `check` has
 //! its own.
 
+mod ask;
 mod check;
 mod config_check;
 mod held;
+mod orders;
 mod registry;
 mod replay;
 mod table;
@@ -145,6 +147,20 @@ enum RegistryCommand {
     Import(ImportArguments),
     /// Export all filings, as `import` reads them
     Export(ExportArguments),
+    /// Open orders (备案订单), show them, and take them from draft to approval
+    #[command(subcommand, arg_required_else_help = true)]
+    Order(orders::OrderCommand),
+    /// Show filings
+    #[command(subcommand, arg_required_else_help = true)]
+    Filing(orders::FilingCommand),
+    /// Show the change log of a name, the latest first: who, when, why
+    History(orders::HistoryArguments),
+    /// Show what is due and when, by the working calendar
+    Due(orders::DueArguments),
+    /// Record a server that sites may be filed with
+    Server(orders::ServerArguments),
+    /// Issue a service code (备案服务码) of a server
+    ServiceCode(orders::CodeArguments),
 }
 
 #[derive(Debug, Args)]
@@ -212,6 +228,12 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Registry(RegistryCommand::Import(arguments)) => registry::import(&arguments),
         Command::Registry(RegistryCommand::Export(arguments)) => registry::export(&arguments),
+        Command::Registry(RegistryCommand::Order(command)) => orders::order(&command),
+        Command::Registry(RegistryCommand::Filing(command)) => orders::filing(&command),
+        Command::Registry(RegistryCommand::History(arguments)) => orders::history(&arguments),
+        Command::Registry(RegistryCommand::Due(arguments)) => orders::due(&arguments),
+        Command::Registry(RegistryCommand::Server(arguments)) => orders::server(&arguments),
+        Command::Registry(RegistryCommand::ServiceCode(arguments)) => orders::code(&arguments),
     }
 }
 
@@ -262,6 +284,14 @@ mod tests {
         check("registry import - --replace", 0);
         check("registry export", 0);
         check("registry export --format ndjson", 0);
+        check("registry order open --intent cancel_access --domain a.cn --confirm-empty-shell", 0);
+        check("registry order approve order-00000001 --dry-run --json", 0);
+        check("registry order open --intent nothing", 2);
+        check("registry filing show a.cn -c x", 0);
+        check("registry history a.cn --json", 0);
+        check("registry due --kind empty_shell", 0);
+        check("registry server s1 --quota 5", 0);
+        check("registry service-code s1 --account a1", 0);
         check("config check", 0);
         check("held", 0);
         check("held apply -c x.toml", 0);

@@ -8,8 +8,8 @@ pub mod certificates;
 pub mod check;
 mod enforcement;
 mod error;
-mod footer;
 mod filing_rules;
+mod footer;
 mod listener;
 mod load;
 mod parse;
@@ -25,10 +25,10 @@ pub use block_page::BlockPage;
 pub use enforcement::{Enforcement, Mode, TlsBlocked, WhenNeverSynced, WhenStale};
 pub(crate) use error::text_width;
 pub use error::{ConfigError, Problem};
-pub use footer::{Footer, FooterMode, FooterRule, FooterRules, ShownNumber};
 pub use filing_rules::{
     DomainLimits, Due, FilingLimits, FilingRules, ProvinceLimits, SiteNames, WorkingDays,
 };
+pub use footer::{Footer, FooterMode, FooterRule, FooterRules, ShownNumber};
 pub use listener::{Listener, Protocol, ProxyProtocol};
 pub use load::{ConfigSource, DEFAULT_PATH};
 pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry, Role, Token};

@@ -9,8 +9,8 @@ mod footer;
 mod listener;
 mod registry;
 mod site;
-mod treatment;
 mod tokens;
+mod treatment;
 mod upstream;
 
 use super::error::ConfigError;

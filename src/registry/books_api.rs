@@ -28,7 +28,7 @@ const CODE_BYTES: usize = 8;
 
 type Params = Result<Query<ListQuery>, QueryRejection>;
 
-fn listed(what: &str, rows: &[super::records::Row], next_cursor: Option<String>) -> Response {
+fn listed(what: &str, rows: &[super::records::Row], next_cursor: Option<&str>) -> Response {
     let records: Vec<Value> = rows.iter().filter_map(|it| serde_json::from_str(&it.body).ok()).collect();
     Json(json!({ what: records, "next_cursor": next_cursor })).into_response()
 }
@@ -38,7 +38,7 @@ pub(super) async fn subjects(State(api): State<Api>, params: Params) -> Result<R
     let params = query(params)?;
     let keys = [("number", &params.subject), ("name", &params.name)];
     let (rows, next) = page(&api.registry, Kind::Subject, &keys, &params).await?;
-    Ok(listed("subjects", &rows, next))
+    Ok(listed("subjects", &rows, next.as_deref()))
 }
 
 /// `GET /v1/subjects/{id}`: by the record's id or by number, with its live sites.
@@ -197,7 +197,7 @@ pub(super) async fn put_subject(
 pub(super) async fn accounts(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
     let params = query(params)?;
     let (rows, next) = page(&api.registry, Kind::Account, &[("subject", &params.subject)], &params).await?;
-    Ok(listed("accounts", &rows, next))
+    Ok(listed("accounts", &rows, next.as_deref()))
 }
 
 /// `GET /v1/accounts/{id}`
@@ -212,7 +212,7 @@ pub(super) async fn account(
 pub(super) async fn servers(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
     let params = query(params)?;
     let (rows, next) = page(&api.registry, Kind::Server, &[("account", &params.account)], &params).await?;
-    Ok(listed("servers", &rows, next))
+    Ok(listed("servers", &rows, next.as_deref()))
 }
 
 /// `GET /v1/servers/{id}`
@@ -279,7 +279,7 @@ pub(super) async fn codes(State(api): State<Api>, params: Params) -> Result<Resp
     let params = query(params)?;
     let keys = [("server", &params.server), ("account", &params.account)];
     let (rows, next) = page(&api.registry, Kind::ServiceCode, &keys, &params).await?;
-    Ok(listed("service_codes", &rows, next))
+    Ok(listed("service_codes", &rows, next.as_deref()))
 }
 
 /// `GET /v1/service-codes/{code}`

@@ -3,8 +3,8 @@
 use super::problem::Problem;
 use super::roles;
 use super::{
-    Registry, batch, books_api, due_api, feed_api, filings, followers, history_api, idempotency, import, openapi,
-    order_api, sites_api,
+    Registry, batch, books_api, due_api, feed_api, filings, followers, history_api, idempotency, import,
+    openapi, order_api, sites_api,
 };
 use crate::config::{FilingRules, Role, Token};
 use crate::serve::{self, Guard, Shown};
@@ -137,6 +137,7 @@ pub(super) async fn serve(
     let mut run = [0; 4];
     getrandom::fill(&mut run).map_err(std::io::Error::other)?;
     let requests = Requests { run: u64::from(u32::from_le_bytes(run)), count: AtomicU64::new(0) };
+    let (provider, rules) = (options.provider.as_str().into(), options.rules.clone());
     let (guard, callers) = guard(options);
     let api = Api {
         registry,
@@ -144,8 +145,8 @@ pub(super) async fn serve(
         guard: Arc::new(guard),
         callers,
         requests: Arc::new(requests),
-        provider: options.provider.into(),
-        rules: options.rules,
+        provider,
+        rules,
     };
     serve::run(listener, router(api), shutdown).await
 }

@@ -25,4 +25,5 @@ mod proxy;
 mod reload;
 mod replay;
 mod sync;
+mod walkthrough;
 mod world;

@@ -11,7 +11,7 @@ use crate::registry::orders::{
 };
 use crate::registry::records::Wanted;
 use crate::registry::rules::Refusal;
-use crate::registry::rules::limits::{AccountCase, Case, CodeCase, Finding, findings};
+use crate::registry::rules::limits::{AccountCase, Case, CodeCase, Finding, UnknownCode, findings};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -273,7 +273,7 @@ pub(super) fn hold_against_rules(
         is_subject_filed: survey.subject.number.is_some(),
         form: question.form,
         account: &account,
-        code: code.as_ref().map(|it| it.as_ref().map_err(|()| ())),
+        code: code.as_ref().map(|it| it.as_ref().map_err(|_| UnknownCode)),
         live_sites: u32::try_from(sites.len()).unwrap_or(u32::MAX),
         site_domains: &survey.site_domains,
         other_accesses: u32::try_from(others).unwrap_or(u32::MAX),
@@ -298,13 +298,16 @@ fn account_case(ledger: &Ledger, survey: &Survey, question: &Question<'_>) -> Re
     Ok(AccountCase { has_other_subject, has_open_order })
 }
 
-fn code_case(ledger: &Ledger, question: &Question<'_>) -> Result<Option<Result<CodeCase, ()>>, Stop> {
+fn code_case(
+    ledger: &Ledger,
+    question: &Question<'_>,
+) -> Result<Option<Result<CodeCase, UnknownCode>>, Stop> {
     let Some(code) = question.form.service_code.as_ref().filter(|_| question.order_type.is_file()) else {
         return Ok(None);
     };
     let cabinet = &ledger.cabinet;
-    let Some(held) = cabinet.record::<ServiceCode>(code)? else { return Ok(Some(Err(()))) };
-    let Some(server) = cabinet.record::<Server>(&held.server)? else { return Ok(Some(Err(()))) };
+    let Some(held) = cabinet.record::<ServiceCode>(code)? else { return Ok(Some(Err(UnknownCode))) };
+    let Some(server) = cabinet.record::<Server>(&held.server)? else { return Ok(Some(Err(UnknownCode))) };
     let of_server = cabinet.found::<ServiceCode>("server", &server.id)?;
     let used = of_server.iter().filter(|it| it.used_by.is_some()).count();
     let orders = cabinet.found::<Order>("service_code", code)?;

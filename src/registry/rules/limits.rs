@@ -52,6 +52,10 @@ pub(in crate::registry) struct CodeCase {
     pub(in crate::registry) quota: u32,
 }
 
+/// No code of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::registry) struct UnknownCode;
+
 /// What was bought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -98,7 +102,7 @@ pub(in crate::registry) struct Case<'a> {
     pub(in crate::registry) form: &'a Form,
     pub(in crate::registry) account: &'a AccountCase,
     /// None where none is named; `Err` where the named one is not known.
-    pub(in crate::registry) code: Option<Result<&'a CodeCase, ()>>,
+    pub(in crate::registry) code: Option<Result<&'a CodeCase, UnknownCode>>,
     /// Live sites of the subject, anywhere.
     pub(in crate::registry) live_sites: u32,
     /// The site's names, where there is one.

@@ -260,6 +260,7 @@ async fn a_role_is_held_to_what_it_may() {
     let options = Options {
         token: Some("root".into()),
         tokens: vec![token("boss", Role::Operator), token("desk", Role::Reader), token("gate-1", Role::Gate)],
+        ..Options::default()
     };
     let world = World::start_with(World::home(), options).await;
     let call = async |token: &str, method: Method, path: &str, body: Value| {

@@ -1,6 +1,6 @@
 //! Limits on service codes (备案服务码) and the servers behind them.
 
-use super::{Case, CodeCase, Finding, Product, needed, refused};
+use super::{Case, CodeCase, Finding, Product, UnknownCode, needed, refused};
 use crate::verdict::Scenario;
 
 fn code<'a>(case: &'a Case<'_>) -> Option<&'a CodeCase> {
@@ -22,7 +22,7 @@ pub(super) fn service_code_needed(case: &Case<'_>) -> Option<Finding> {
 
 /// The code is one of ours.
 pub(super) fn service_code_unknown(case: &Case<'_>) -> Option<Finding> {
-    if !matches!(case.code, Some(Err(()))) {
+    if !matches!(case.code, Some(Err(UnknownCode))) {
         return None;
     }
     refused("service_code_unknown", "there is no such service code", "备案服务码不存在")

@@ -17,7 +17,7 @@ struct Told {
     is_subject_filed: bool,
     form: Form,
     account: AccountCase,
-    code: Option<Result<CodeCase, ()>>,
+    code: Option<Result<CodeCase, UnknownCode>>,
     live_sites: u32,
     site_domains: Vec<String>,
     other_accesses: u32,
@@ -85,7 +85,7 @@ impl Told {
             is_subject_filed: self.is_subject_filed,
             form: &self.form,
             account: &self.account,
-            code: self.code.as_ref().map(|it| it.as_ref().map_err(|()| ())),
+            code: self.code.as_ref().map(|it| it.as_ref().map_err(|_| UnknownCode)),
             live_sites: self.live_sites,
             site_domains: &self.site_domains,
             other_accesses: self.other_accesses,
@@ -369,7 +369,7 @@ fn service_codes() {
         },
         &[],
     );
-    check(|told| told.code = Some(Err(())), &[("service_code_unknown", Refused)]);
+    check(|told| told.code = Some(Err(UnknownCode)), &[("service_code_unknown", Refused)]);
     check(|told| code(told).is_used = true, &[("service_code_used", Refused)]);
     check(|told| code(told).account = Some("a2".into()), &[("service_code_of_another_account", Refused)]);
     check(|told| code(told).account = None, &[]);
