@@ -4,7 +4,9 @@ mod answer;
 mod frames;
 mod head;
 mod held;
+mod hpack;
 mod upload;
+mod walk;
 mod wire;
 
 use crate::gate::body::BodySource as _;

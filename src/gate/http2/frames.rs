@@ -3,82 +3,31 @@
 //! h2 has no limit on frames that cost their sender next to nothing: SETTINGS, PING, PRIORITY, `WINDOW_UPDATE`,
 //! `RST_STREAM` of streams that were taken, frames of kinds that nobody knows. Here each kind has one for a stretch
 //! of time, larger where the client is being answered; who goes beyond it is asked to calm down (`GOAWAY`) and the
-//! connection ends. Looks at nine octets of each frame, copies none of the rest, and knows nothing of HPACK.
+//! connection ends. Looks at nine octets of each frame and at the forms of field blocks, and copies none of the rest
+//! but trailers: they are held back until it is known that they name no pseudo-field (attacks, section 5). Those
+//! that do lose the flag that ends their stream: to that h2 answers with the reset that is wanted.
 
+use super::walk::{Block, CONTINUATION, END_STREAM, HEAD_BYTES, HEADERS, Next, Walk};
 use crate::gate::watch::{Clock, WatchGuard};
+use bytes::{Bytes, BytesMut};
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Octets of a frame's head (RFC 9113, 4.1).
-const HEAD_BYTES: usize = 9;
-/// Octets of the connection preface, which is no frame.
-const PREFACE_BYTES: u32 = 24;
-/// Frames are counted for this long, then anew.
-const STRETCH: Duration = Duration::from_secs(10);
-/// CONTINUATION frames of one field block.
-const MAX_CONTINUATIONS: u32 = 64;
 /// What a field block may have beyond twice the decoded size that is allowed: a frame of padding.
 const BLOCK_SLACK_BYTES: u64 = 16 * 1024;
 /// How long a client that was asked to calm down may take to hear it.
 const CALM_TIME: Duration = Duration::from_secs(1);
 /// Octets given to h2 until it must have noticed.
 const MAX_CALM_BYTES: usize = 64 * 1024;
-
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const HEADERS: u8 = 1;
-const CONTINUATION: u8 = 9;
-
-/// A kind of frame that is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Counted {
-    EmptyData,
-    Priority,
-    Reset,
-    Settings,
-    Ping,
-    GoAway,
-    WindowUpdate,
-    Unknown,
-}
-
-impl Counted {
-    const ALL: usize = 8;
-
-    fn of(kind: u8, flags: u8, octets: u32) -> Option<Self> {
-        Some(match kind {
-            0 if octets == 0 && flags & END_STREAM == 0 => Self::EmptyData,
-            // PUSH_PROMISE (5) is an error to h2.
-            0 | HEADERS | 5 | CONTINUATION => return None,
-            2 => Self::Priority,
-            3 => Self::Reset,
-            4 => Self::Settings,
-            6 => Self::Ping,
-            7 => Self::GoAway,
-            8 => Self::WindowUpdate,
-            _ => Self::Unknown,
-        })
-    }
-
-    /// Frames in a stretch, whatever happens; and the octets written to the client that allow one more (0: none do).
-    /// An honest client sends a PING for each round trip of a download, a `WINDOW_UPDATE` or two for each frame of
-    /// it, and one reset for what it no longer wants.
-    fn allowance(self) -> (u64, u64) {
-        match self {
-            Self::EmptyData | Self::Settings => (100, 0),
-            Self::GoAway => (10, 0),
-            Self::Priority | Self::Unknown => (1_000, 0),
-            Self::Reset => (1_000, 1_024),
-            Self::Ping => (2_000, 64),
-            Self::WindowUpdate => (10_000, 64),
-        }
-    }
-}
+/// Octets of trailers read at once.
+const TRAILER_READ_BYTES: usize = 1024;
+/// Where the flags are in a frame's head.
+const FLAGS: usize = 4;
 
 /// What the connection is told of its frames.
 #[derive(Debug)]
@@ -107,111 +56,6 @@ impl Beneath {
     }
 }
 
-/// A flood.
-#[derive(Debug, PartialEq, Eq)]
-struct Flood;
-
-/// Frames as they go by.
-#[derive(Debug)]
-struct Walk {
-    /// Octets of the current frame still to come.
-    left: u32,
-    kind: u8,
-    /// A field block that has begun and has not ended.
-    block: Option<Block>,
-    /// Field blocks that have begun.
-    blocks: u64,
-    counts: [u64; Counted::ALL],
-    since: Instant,
-    /// Octets written to the client in this stretch.
-    written: u64,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-struct Block {
-    stream: [u8; 4],
-    octets: u64,
-    continuations: u32,
-}
-
-impl Walk {
-    fn new(now: Instant) -> Self {
-        Self {
-            left: PREFACE_BYTES,
-            kind: HEADERS,
-            block: None,
-            blocks: 1,
-            counts: [0; Counted::ALL],
-            since: now,
-            written: 0,
-        }
-    }
-
-    /// The field block that the next octets are of, by its number; the preface counts as the first. 0: none.
-    fn current_block(&self) -> u64 {
-        let is_in_one =
-            self.block.is_some() || (self.left > 0 && matches!(self.kind, HEADERS | CONTINUATION));
-        if is_in_one { self.blocks } else { 0 }
-    }
-
-    /// Goes over octets: gives how many are of frames whose heads are whole and in order.
-    fn pass(&mut self, octets: &[u8], beneath: &Beneath) -> (usize, Result<(), Flood>) {
-        let mut at = 0;
-        loop {
-            let rest = octets.len() - at;
-            if self.left as usize >= rest {
-                self.left -= u32::try_from(rest).unwrap_or(self.left);
-                return (octets.len(), Ok(()));
-            }
-            at += self.left as usize;
-            self.left = 0;
-            let Some(head) = octets[at..].first_chunk::<HEAD_BYTES>() else { return (at, Ok(())) };
-            if let Err(flood) = self.frame(head, beneath) {
-                return (at, Err(flood));
-            }
-            at += HEAD_BYTES;
-        }
-    }
-
-    fn frame(&mut self, head: &[u8; HEAD_BYTES], beneath: &Beneath) -> Result<(), Flood> {
-        let octets = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let [kind, flags, stream @ ..] = [head[3], head[4], head[5], head[6], head[7], head[8]];
-        if let Some(block) = &mut self.block {
-            block.continuations += 1;
-            block.octets += u64::from(octets);
-            if block.continuations > MAX_CONTINUATIONS || block.octets > beneath.max_block_bytes {
-                return Err(Flood);
-            }
-            // Whatever else comes within a block is an error to h2.
-            if flags & END_HEADERS != 0 {
-                self.block = None;
-            }
-        } else if kind == HEADERS {
-            self.blocks += 1;
-            self.block = (flags & END_HEADERS == 0).then_some(Block {
-                stream,
-                octets: octets.into(),
-                continuations: 0,
-            });
-        } else if let Some(counted) = Counted::of(kind, flags, octets) {
-            self.count(counted, beneath.clock.now())?;
-        }
-        (self.left, self.kind) = (octets, kind);
-        Ok(())
-    }
-
-    fn count(&mut self, counted: Counted, now: Instant) -> Result<(), Flood> {
-        if now.saturating_duration_since(self.since) >= STRETCH {
-            (self.counts, self.since, self.written) = ([0; Counted::ALL], now, 0);
-        }
-        let count = &mut self.counts[counted as usize];
-        *count += 1;
-        let (always, octets_for_one) = counted.allowance();
-        let earned = self.written.checked_div(octets_for_one).unwrap_or(0);
-        if *count > always + earned { Err(Flood) } else { Ok(()) }
-    }
-}
-
 /// A stream whose incoming octets are HTTP/2 frames.
 #[derive(Debug)]
 pub(super) struct Frames<S> {
@@ -228,12 +72,36 @@ pub(super) struct Frames<S> {
     stamped: u64,
     /// Octets of what makes h2 say `ENHANCE_YOUR_CALM` that were given to it.
     calming: usize,
+    trailers: Option<Box<Trailers>>,
+    /// Octets that were read with trailers and come after them.
+    early: Bytes,
+}
+
+/// Trailers that h2 has not got yet.
+#[derive(Debug)]
+struct Trailers {
+    octets: BytesMut,
+    /// Octets of them that were gone over.
+    walked: usize,
+    /// Octets to be given to h2: none until all have come.
+    whole: usize,
 }
 
 impl<S> Frames<S> {
     pub(super) fn new(io: S, beneath: Rc<Beneath>) -> Self {
-        let walk = Walk::new(beneath.clock.now());
-        Self { io, beneath, walk, head: [0; HEAD_BYTES], held: 0, given: 0, stamped: 1, calming: 0 }
+        let walk = Walk::new(beneath.clock.now(), beneath.max_block_bytes);
+        Self {
+            io,
+            beneath,
+            walk,
+            head: [0; HEAD_BYTES],
+            held: 0,
+            given: 0,
+            stamped: 1,
+            calming: 0,
+            trailers: None,
+            early: Bytes::new(),
+        }
     }
 
     /// Stamps the deadline of a field block where one has begun, takes it back where it has ended.
@@ -262,7 +130,7 @@ impl<S> Frames<S> {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let open = self.walk.block;
-        let stream = open.map_or([0, 0, 0, 1], |block| block.stream);
+        let stream = open.map_or([0, 0, 0, 1], |Block { stream, .. }| stream);
         while into.remaining() > 0 && self.calming < MAX_CALM_BYTES {
             let is_first = self.calming < HEAD_BYTES && open.is_none();
             let octet = match self.calming % HEAD_BYTES {
@@ -290,21 +158,96 @@ impl<S> Frames<S> {
         }
         true
     }
+
+    /// Trailers begin with these octets.
+    fn hold(&mut self, octets: &[u8]) {
+        self.trailers =
+            Some(Box::new(Trailers { octets: BytesMut::from(octets), walked: HEAD_BYTES, whole: 0 }));
+    }
+
+    /// Gives h2 what it has not got of trailers that are whole.
+    fn give_trailers(&mut self, into: &mut ReadBuf<'_>) -> bool {
+        let Some(trailers) = self.trailers.as_mut().filter(|trailers| trailers.whole > 0) else {
+            return false;
+        };
+        let octets = into.remaining().min(trailers.whole);
+        into.put_slice(&trailers.octets.split_to(octets));
+        trailers.whole -= octets;
+        if trailers.whole == 0 {
+            let after = std::mem::take(&mut trailers.octets).freeze();
+            self.early =
+                if self.early.is_empty() { after } else { [after, self.early.clone()].concat().into() };
+            self.trailers = None;
+        }
+        true
+    }
+
+    /// Goes over what has come of trailers; `true` once nothing more is to be waited for.
+    fn walk_trailers(&mut self) -> bool {
+        let Some(trailers) = &mut self.trailers else { return true };
+        let now = self.beneath.clock.now();
+        let (passed, next, is_whole) = self.walk.pass_block(&trailers.octets[trailers.walked..], now);
+        trailers.walked += passed;
+        if next == Next::Flood {
+            // h2 has seen nothing of the block.
+            (self.trailers, self.walk.block) = (None, None);
+            self.flooded();
+            return true;
+        }
+        if is_whole {
+            if self.walk.has_pseudo() {
+                trailers.octets[FLAGS] &= !END_STREAM;
+            }
+            trailers.whole = trailers.walked;
+        }
+        self.stamp();
+        is_whole
+    }
 }
 
 impl<S: AsyncRead + Unpin> Frames<S> {
+    fn poll_io(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, into);
+        }
+        let octets = self.early.len().min(into.remaining());
+        into.put_slice(&self.early.split_to(octets));
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads trailers to their end; `false` at the end of the stream.
+    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        while !self.walk_trailers() {
+            let mut space = [0; TRAILER_READ_BYTES];
+            let mut read = ReadBuf::new(&mut space);
+            ready!(self.poll_io(cx, &mut read))?;
+            let Some(trailers) = self.trailers.as_mut().filter(|_| !read.filled().is_empty()) else {
+                return Poll::Ready(Ok(false));
+            };
+            trailers.octets.extend_from_slice(read.filled());
+        }
+        Poll::Ready(Ok(true))
+    }
+
     /// Reads the rest of a head that came in parts; `false` at the end of the stream.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         while self.held < HEAD_BYTES {
-            let mut rest = ReadBuf::new(&mut self.head[self.held..]);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut rest))?;
+            let mut head = self.head;
+            let mut rest = ReadBuf::new(&mut head[self.held..]);
+            ready!(self.poll_io(cx, &mut rest))?;
             match rest.filled().len() {
                 0 => return Poll::Ready(Ok(false)),
                 octets => self.held += octets,
             }
+            self.head = head;
         }
-        if self.walk.frame(&self.head, &self.beneath).is_err() {
-            self.flooded();
+        match self.walk.frame(&self.head, self.beneath.clock.now()) {
+            Next::Pass => {}
+            Next::Flood => self.flooded(),
+            Next::Trailers => {
+                self.held = 0;
+                self.hold(&self.head.clone());
+            }
         }
         self.stamp();
         Poll::Ready(Ok(true))
@@ -313,14 +256,16 @@ impl<S: AsyncRead + Unpin> Frames<S> {
     /// Reads, and keeps back the part of a head that the octets end with.
     fn poll_frames(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let start = into.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, into))?;
+        ready!(self.poll_io(cx, into))?;
         let octets = &into.filled()[start..];
-        let (passed, result) = self.walk.pass(octets, &self.beneath);
-        if result.is_err() {
-            self.flooded();
-        } else if passed < octets.len() {
-            self.held = octets.len() - passed;
-            self.head[..self.held].copy_from_slice(&octets[passed..]);
+        let (passed, next) = self.walk.pass(octets, self.beneath.clock.now());
+        match next {
+            Next::Flood => self.flooded(),
+            Next::Trailers => self.hold(&octets[passed..]),
+            Next::Pass => {
+                self.held = octets.len() - passed;
+                self.head[..self.held].copy_from_slice(&octets[passed..]);
+            }
         }
         into.set_filled(start + passed);
         self.stamp();
@@ -335,19 +280,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Frames<S> {
             if this.beneath.is_flooded() {
                 return this.calm(into);
             }
-            if this.give(into) {
+            if this.give(into) || this.give_trailers(into) {
                 return Poll::Ready(Ok(()));
             }
-            if this.held > 0 {
-                if !ready!(this.poll_head(cx))? {
+            if this.held > 0 || this.trailers.is_some() {
+                let goes_on = if this.held > 0 { this.poll_head(cx) } else { this.poll_trailers(cx) };
+                if !ready!(goes_on)? {
                     return Poll::Ready(Ok(()));
                 }
                 continue;
             }
             let start = into.filled().len();
             ready!(this.poll_frames(cx, into))?;
-            // Nothing to give is no end while a head or a flood is under way.
-            if into.filled().len() > start || (this.held == 0 && !this.beneath.is_flooded()) {
+            // Nothing to give is no end while a head, trailers or a flood are under way.
+            let is_under_way = this.held > 0 || this.trailers.is_some() || this.beneath.is_flooded();
+            if into.filled().len() > start || !is_under_way {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -358,7 +305,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.io).poll_write(cx, octets))?;
-        this.walk.written += written as u64;
+        this.walk.wrote(written);
         Poll::Ready(Ok(written))
     }
 
@@ -377,7 +324,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, octets))?;
-        this.walk.written += written as u64;
+        this.walk.wrote(written);
         Poll::Ready(Ok(written))
     }
 
@@ -388,6 +335,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::walk::END_HEADERS;
     use super::*;
     use tokio::io::AsyncReadExt;
 
@@ -494,5 +442,43 @@ mod tests {
             assert!(is_flooded && got.starts_with(&octets[..whole]));
             assert_eq!(got[whole..][..HEAD_BYTES], frame(CONTINUATION, 0, 3, b""), "the block goes on");
         }
+    }
+
+    #[test]
+    fn trailers_that_name_pseudo_fields_end_no_stream() {
+        let begin = frame(HEADERS, END_HEADERS, 3, b"\x41\x01F\x40\x01x\x01y");
+        let data = frame(0, 0, 3, b"\x82\x82\x82");
+        let next = frame(HEADERS, END_HEADERS | END_STREAM, 5, b"\x82");
+        let padded = |octets: &[u8]| [&[3][..], &[0, 0, 0, 0, 9], octets, &[0x82; 3]].concat();
+        let rows: [(&[u8], &[u8], bool); 6] = [
+            (b"\x00\x01t\x01v", b"", true),
+            (b"\xbe", b"\xbe", true),
+            (b"\x82", b"", false),
+            (b"\xbe", b"\xbf", false),
+            (b"\x00\x05:pat", b"h\x00", false),
+            (b"\x00\x05", b"", false),
+        ];
+        for (first, second, ends) in rows {
+            let trailers = |flag: u8| {
+                [
+                    frame(HEADERS, flag | 8 | 32, 3, &padded(first)),
+                    frame(CONTINUATION, END_HEADERS, 3, second),
+                ]
+                .concat()
+            };
+            let (sent, wanted) = (trailers(END_STREAM), trailers(if ends { END_STREAM } else { 0 }));
+            let octets = [PREFACE, &begin, &data, &sent, &next].concat();
+            let expected = [PREFACE, &begin, &data, &wanted, &next].concat();
+            for step in STEPS {
+                let (got, is_flooded) = read(&octets, step);
+                assert!(got == expected && !is_flooded, "{first:02x?} {second:02x?} in steps of {step}");
+            }
+        }
+        let long = frame(HEADERS, END_STREAM, 3, &[0x82; 100]);
+        let octets = [PREFACE, &begin, &long, &frame(CONTINUATION, 0, 3, b"").repeat(70)].concat();
+        let (got, is_flooded) = read(&octets, 70_000);
+        let whole = [PREFACE, &begin].concat();
+        assert!(is_flooded && got.starts_with(&whole));
+        assert_eq!(got[whole.len()..][..HEAD_BYTES], frame(HEADERS, 0, 1, b""), "h2 has seen no block");
     }
 }
