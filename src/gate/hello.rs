@@ -29,6 +29,8 @@ pub enum Alert {
     DecodeError = 50,
     /// The octets are no TLS handshake.
     UnexpectedMessage = 10,
+    /// A second hello that is not the first one's.
+    IllegalParameter = 47,
     /// Nothing is served under the name.
     UnrecognizedName = 112,
 }
@@ -48,6 +50,8 @@ pub struct Hello {
     pub server_name: Option<DomainName>,
     /// Whether a certificate with an ECDSA key will do; one with an RSA key is taken to always do.
     pub takes_ecdsa: bool,
+    /// Octets of the records that it came in: with the last of them it ends.
+    pub octets: usize,
 }
 
 /// Puts a hello together as its octets arrive: each record is looked at once.
@@ -68,7 +72,13 @@ impl HelloReader {
             if let Some(length) = message_length(&self.message)?
                 && self.message.len() >= length
             {
-                return body(&self.message[4..length]).map(Some);
+                let mut hello = body(&self.message[4..length])?;
+                // Another message behind it, in its last record, is one that nobody would look at.
+                if self.message.len() > length {
+                    return Err(Alert::UnexpectedMessage);
+                }
+                hello.octets = self.used;
+                return Ok(Some(hello));
             }
             let rest = octets.get(self.used..).unwrap_or_default();
             match next_record(rest)? {
@@ -130,7 +140,7 @@ fn body(body: &[u8]) -> Result<Hello, Alert> {
     let suites = body.vector16()?;
     body.vector8()?;
     if body.0.is_empty() {
-        return Ok(Hello { server_name: None, takes_ecdsa: false });
+        return Ok(Hello { server_name: None, takes_ecdsa: false, octets: 0 });
     }
     let mut extensions = Cursor(body.vector16()?);
     if !body.0.is_empty() {
@@ -149,7 +159,7 @@ fn body(body: &[u8]) -> Result<Hello, Alert> {
     }
     let has_suite = has(suites, |suite| suite & 0xff00 == TLS13_SUITES || ECDSA_SUITES.contains(&suite));
     let takes_ecdsa = has_suite && has(signatures, |one| ECDSA_SIGNATURES.contains(&one));
-    Ok(Hello { server_name: found, takes_ecdsa })
+    Ok(Hello { server_name: found, takes_ecdsa, octets: 0 })
 }
 
 /// Whether one of a list of 16-bit numbers is such.
@@ -260,6 +270,9 @@ mod tests {
         assert_eq!(parse(&[22, 3, 1, 0, 0]), Err(Alert::DecodeError));
         assert_eq!(parse(&[22, 3, 1, 0, 4, 2, 0, 0, 1]), Err(Alert::UnexpectedMessage));
         let cut = hello(&[b"a.example"]);
+        let two = [&cut[..], &cut].concat();
+        assert_eq!(parse(&records(&two, 16_000)), Err(Alert::UnexpectedMessage), "two in one record");
+        assert_eq!(parse(&records(&two, cut.len())).map(|hello| hello.unwrap().octets), Ok(cut.len() + 5));
         let mut lies = cut.clone();
         lies[3] -= 1;
         assert_eq!(parse(&records(&lies, 16_000)), Err(Alert::DecodeError), "a length that lies");

@@ -1,5 +1,7 @@
 //! TLS passed through: judged by SNI, then octets both ways, the ClientHello first.
 
+mod greeting;
+
 use crate::config::{Mode, TlsBlocked};
 use crate::domain::HostForm;
 use crate::gate::accept;
@@ -14,6 +16,7 @@ use crate::gate::stream::Channel;
 use crate::gate::watch::{Serving, Watch};
 use crate::gate::worker::{Tries, Worker};
 use crate::gate::{judge, tunnel};
+use greeting::Ended;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -53,7 +56,7 @@ async fn tunnel(
         TlsBlocked::Reset => || Ending::Reset,
         TlsBlocked::Page | TlsBlocked::Alert => || Ending::Alert(Alert::UnrecognizedName),
     };
-    let name = hello.server_name.ok_or_else(|| (Reject::MalformedHost, blocked()))?;
+    let name = hello.server_name.clone().ok_or_else(|| (Reject::MalformedHost, blocked()))?;
     let host = HostForm::Name(name);
     record.host = Some(host.clone());
     let target = judge_name(worker, client, &host, record).map_err(|reject| (reject, blocked()))?;
@@ -62,9 +65,16 @@ async fn tunnel(
         defaults: client.listener.defaults(),
         is_acme_challenge: false,
     }));
-    let (upstream, lease) =
+    let (mut upstream, lease) =
         connect(worker, client, &target, watch, record).await.map_err(|reject| (reject, Ending::Close))?;
-    (record.bytes_in, record.bytes_out) = tunnel::run(channel, upstream, watch).await;
+    match greeting::run(channel, &mut upstream, &hello, watch).await {
+        Ok(octets) => record.bytes_in = octets,
+        Err(Ended::Refused(alert)) => return Err((Reject::Misdirected, Ending::Alert(alert))),
+        Err(Ended::Over) => return Ok(()),
+    }
+    let (up, down) = tunnel::run(channel, upstream, watch).await;
+    record.bytes_in += up;
+    record.bytes_out = down;
     drop(lease);
     Ok(())
 }

@@ -1,0 +1,312 @@
+//! The beginning of a TLS connection that is passed through, as far as names are told in the clear.
+//!
+//! A server may ask for a second ClientHello (HelloRetryRequest; RFC 8446, 4.1.4), and many a server goes by the name
+//! in that one. So the client's records are gone over until the server has said that it asks for none, and every
+//! further hello must name what the first one did: it is held back until it is whole.
+
+use crate::domain::DomainName;
+use crate::gate::buffer::BUFFER_BYTES;
+use crate::gate::hello::{self, Alert, Hello, HelloReader};
+use crate::gate::stream::Channel;
+use crate::gate::tunnel;
+use crate::gate::watch::Watch;
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+const RECORD_HEADER: usize = 5;
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+/// Heartbeats: the last type that there is.
+const LAST_TYPE: u8 = 24;
+/// Octets of a ClientHello up to the version that all of them have.
+const HELLO_BEGIN: usize = 6;
+/// Octets of a ServerHello up to the end of its random.
+const ANSWER_BEGIN: usize = 38;
+/// Octets of a server's that are looked through for its answer.
+const MAX_ANSWER_BYTES: usize = 4096;
+/// The random that makes a ServerHello a HelloRetryRequest (RFC 8446, 4.1.3).
+const RETRY_RANDOM: [u8; 32] = [
+    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
+    0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+];
+
+/// Why a connection ends before it was a tunnel.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// A further hello that names something else, or nothing.
+    Refused(Alert),
+    /// Closed, cut, or silent for too long.
+    Over,
+}
+
+impl From<io::Error> for Ended {
+    fn from(_: io::Error) -> Self {
+        Self::Over
+    }
+}
+
+/// Carries octets both ways until no further hello may come. The first is in the client's input still. Gives the
+/// octets from the client.
+///
+/// # Errors
+/// `Ended`.
+pub(super) async fn run(
+    client: &mut Channel,
+    upstream: &mut Channel,
+    hello: &Hello,
+    watch: &Watch,
+) -> Result<u64, Ended> {
+    let Some(name) = hello.server_name else { return Err(Ended::Refused(Alert::UnrecognizedName)) };
+    let mut greeting =
+        Greeting { name, skip: hello.octets, again: None, is_over: false, said: Said::Nothing, moved: 0 };
+    watch.within(tunnel::IDLE_TIMEOUT);
+    poll_fn(|cx| {
+        if watch.check(cx).is_err() {
+            return Poll::Ready(Err(Ended::Over));
+        }
+        greeting.poll(cx, client, upstream)
+    })
+    .await?;
+    Ok(greeting.moved)
+}
+
+/// What a server has said so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// Too little to tell.
+    Nothing,
+    /// That it wants another hello, or nothing that could be made out.
+    Again,
+    /// Anything else.
+    Answer,
+}
+
+#[derive(Debug)]
+struct Greeting {
+    name: DomainName,
+    /// Octets of the client's current record still to come.
+    skip: usize,
+    /// A further hello that has begun.
+    again: Option<HelloReader>,
+    /// No further hello may come.
+    is_over: bool,
+    said: Said,
+    moved: u64,
+}
+
+impl Greeting {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Channel,
+        upstream: &mut Channel,
+    ) -> Poll<Result<(), Ended>> {
+        loop {
+            let octets = self.pass(client.input.data()).map_err(Ended::Refused)?;
+            upstream.output.put(&client.input.data()[..octets]);
+            client.input.consume(octets);
+            self.moved += octets as u64;
+            let is_stuck = upstream.poll_flush(cx)?.is_pending();
+            if self.is_over {
+                return Poll::Ready(Ok(()));
+            }
+            let answered = self.poll_answer(cx, client, upstream)?;
+            if let Poll::Ready(true) = answered {
+                // Half a hello goes nowhere.
+                return Poll::Ready(if self.again.is_none() { Ok(()) } else { Err(Ended::Over) });
+            }
+            if is_stuck {
+                ready!(answered);
+                continue;
+            }
+            match client.poll_fill(cx, hello::MAX_HELLO_BYTES)? {
+                Poll::Ready(0) if self.again.is_some() => return Poll::Ready(Err(Ended::Over)),
+                Poll::Ready(0) => return Poll::Ready(Ok(())),
+                Poll::Pending if answered.is_pending() => return Poll::Pending,
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads what the server says, and passes on what asks for a hello; `true` where nothing more is to be learnt.
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Channel,
+        upstream: &mut Channel,
+    ) -> Poll<Result<bool, Ended>> {
+        if self.said == Said::Nothing {
+            self.said = said(upstream.input.data());
+        }
+        match self.said {
+            Said::Answer => return Poll::Ready(Ok(true)),
+            Said::Again => {
+                client.output.put(upstream.input.data());
+                let octets = upstream.input.data().len();
+                upstream.input.consume(octets);
+                ready!(client.poll_flush(cx))?;
+            }
+            Said::Nothing => {}
+        }
+        let octets = ready!(upstream.poll_fill(cx, BUFFER_BYTES))?;
+        Poll::Ready(Ok(octets == 0))
+    }
+
+    /// Goes over the client's octets: gives how many may go on.
+    fn pass(&mut self, octets: &[u8]) -> Result<usize, Alert> {
+        let mut at = 0;
+        while !self.is_over {
+            let some = self.skip.min(octets.len() - at);
+            (at, self.skip) = (at + some, self.skip - some);
+            let rest = &octets[at..];
+            if let Some(reader) = &mut self.again {
+                let Some(hello) = reader.read(rest)? else { return Ok(at) };
+                if hello.server_name != Some(self.name) {
+                    return Err(Alert::IllegalParameter);
+                }
+                at += hello.octets;
+                self.again = None;
+                self.is_over = self.said == Said::Again;
+                continue;
+            }
+            match record(rest) {
+                Record::Unknown => return Ok(at),
+                Record::NoTls => self.is_over = true,
+                Record::Hello => self.again = Some(HelloReader::default()),
+                Record::Other(octets) => self.skip = octets,
+            }
+        }
+        Ok(octets.len())
+    }
+}
+
+/// What a client's octets begin with.
+#[derive(Debug, PartialEq, Eq)]
+enum Record {
+    /// Too few to tell.
+    Unknown,
+    /// A ClientHello, or the first piece of one.
+    Hello,
+    /// Another record, of so many octets.
+    Other(usize),
+    /// Nothing that a TLS server would go on from.
+    NoTls,
+}
+
+fn record(octets: &[u8]) -> Record {
+    match octets.first() {
+        None => return Record::Unknown,
+        Some(CHANGE_CIPHER_SPEC..=LAST_TYPE) => {}
+        Some(_) => return Record::NoTls,
+    }
+    let Some(header) = octets.first_chunk::<RECORD_HEADER>() else { return Record::Unknown };
+    let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+    let other = Record::Other(RECORD_HEADER + length);
+    if header[0] != HANDSHAKE || length == 0 {
+        return other;
+    }
+    let content = &octets[RECORD_HEADER..];
+    if content.len() < length.min(HELLO_BEGIN) {
+        return Record::Unknown;
+    }
+    // Encrypted ones begin with anything, but not with all three.
+    let is_hello = [(0, 1), (4, 3), (5, 3)].iter().all(|(at, octet)| *at >= length || content[*at] == *octet);
+    if is_hello { Record::Hello } else { other }
+}
+
+/// What a server's first octets say.
+fn said(octets: &[u8]) -> Said {
+    let mut content = Vec::with_capacity(ANSWER_BEGIN);
+    let mut rest = octets;
+    while content.len() < ANSWER_BEGIN {
+        let undecided = if octets.len() < MAX_ANSWER_BYTES { Said::Nothing } else { Said::Again };
+        let Some((header, after)) = rest.split_first_chunk::<RECORD_HEADER>() else {
+            let may_be = matches!(rest.first(), None | Some(CHANGE_CIPHER_SPEC..=HANDSHAKE));
+            return if may_be { undecided } else { Said::Answer };
+        };
+        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        let piece = &after[..length.min(after.len())];
+        match header[0] {
+            HANDSHAKE => content.extend_from_slice(piece),
+            // A warning may come first.
+            CHANGE_CIPHER_SPEC | ALERT => {}
+            _ => return Said::Answer,
+        }
+        let is_begun = content.first().is_none_or(|kind| *kind == 2);
+        if !is_begun {
+            return Said::Answer;
+        }
+        if piece.len() < length && content.len() < ANSWER_BEGIN {
+            return undecided;
+        }
+        rest = &after[piece.len()..];
+    }
+    if content[ANSWER_BEGIN - RETRY_RANDOM.len()..ANSWER_BEGIN] == RETRY_RANDOM {
+        Said::Again
+    } else {
+        Said::Answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record_of(kind: u8, content: &[u8]) -> Vec<u8> {
+        [&[kind, 3, 3][..], &u16::try_from(content.len()).unwrap().to_be_bytes(), content].concat()
+    }
+
+    #[track_caller]
+    fn check_said(octets: &[u8], expected: Said) {
+        assert_eq!(said(octets), expected, "{octets:02x?}");
+        for end in 0..octets.len() {
+            assert!([Said::Nothing, expected].contains(&said(&octets[..end])), "cut at {end}: {octets:02x?}");
+        }
+    }
+
+    #[test]
+    fn servers() {
+        let hello = |random: &[u8]| [&[2, 0, 0, 90, 3, 3], random, &[0; 60]].concat();
+        let (plain, retry) = (hello(&[7; 32]), hello(&RETRY_RANDOM));
+        check_said(&record_of(HANDSHAKE, &plain), Said::Answer);
+        check_said(&record_of(HANDSHAKE, &retry), Said::Again);
+        for size in [1, 5, 37] {
+            let cut: Vec<u8> = retry.chunks(size).flat_map(|piece| record_of(HANDSHAKE, piece)).collect();
+            check_said(&cut, Said::Again);
+        }
+        check_said(&[record_of(ALERT, &[1, 112]), record_of(HANDSHAKE, &retry)].concat(), Said::Again);
+        check_said(&record_of(ALERT, &[2, 40]), Said::Nothing);
+        check_said(b"HTTP/1.1 400 Bad Request\r\n\r\n", Said::Answer);
+        check_said(&record_of(HANDSHAKE, &[1, 0, 0, 90, 3, 3]), Said::Answer);
+        assert_eq!(said(&record_of(HANDSHAKE, &[]).repeat(1000)), Said::Again);
+    }
+
+    #[test]
+    fn clients() {
+        let hello = [1, 0, 0, 90, 3, 3, 7, 7];
+        for (content, expected) in [
+            (&hello[..], Record::Hello),
+            (&hello[..1], Record::Hello),
+            (&hello[..5], Record::Hello),
+            (&[16, 0, 0, 90, 3, 3], Record::Other(11)),
+            (&[1, 0, 0, 90, 4, 3], Record::Other(11)),
+            (&[], Record::Other(5)),
+        ] {
+            assert_eq!(record(&record_of(HANDSHAKE, content)), expected, "{content:?}");
+        }
+        assert_eq!(record(&record_of(23, &hello)), Record::Other(13));
+        assert_eq!(record(&record_of(HANDSHAKE, &hello)[..8]), Record::Unknown);
+        assert_eq!(record(b""), Record::Unknown);
+        assert_eq!(record(b"GET"), Record::NoTls);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_octets_never_panic(octets in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = (said(&octets), record(&octets));
+            let _ = (said(&record_of(HANDSHAKE, &octets)), record(&record_of(HANDSHAKE, &octets)));
+        }
+    }
+}
