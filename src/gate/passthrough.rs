@@ -56,7 +56,7 @@ async fn tunnel(
         TlsBlocked::Reset => || Ending::Reset,
         TlsBlocked::Page | TlsBlocked::Alert => || Ending::Alert(Alert::UnrecognizedName),
     };
-    let name = hello.server_name.clone().ok_or_else(|| (Reject::MalformedHost, blocked()))?;
+    let name = hello.server_name.ok_or_else(|| (Reject::MalformedHost, blocked()))?;
     let host = HostForm::Name(name);
     record.host = Some(host.clone());
     let target = judge_name(worker, client, &host, record).map_err(|reject| (reject, blocked()))?;
