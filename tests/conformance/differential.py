@@ -1,16 +1,22 @@
 #!/usr/bin/env python3
 """The hostile corpus against nginx, HAProxy and a plain hyper server: who reads what in another way than the gate.
 
-    python3 tests/conformance/differential.py [--gate PATH] [--corpus FILE] [--rows]
+    python3 tests/conformance/differential.py [--gate PATH] [--corpus FILE] [--rows] [--behind]
 
 The corpus is what the integration suite sends (`HOSTILE_CORPUS=FILE cargo test --test it hostile::`), with what the
 gate makes of it, which that suite has checked. nginx and HAProxy (Debian packages) forward to an upstream that
 records; hyper is the gate's own registry port, which serves nothing else than hyper's HTTP/1.1. What is absent is
 skipped, by name. All on loopback; only what this script started is ended.
+
+With --behind the peers stand where upstreams do, behind the gate: whatever it lets through, a second parser must make
+of it no request for a name that was not judged, and none of what hides in another's body. Fails if one does; needs
+--gate. This is what CI runs.
 """
 
 import argparse
 import collections
+import contextlib
+import json
 import os
 import re
 import shutil
@@ -20,8 +26,11 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 NGINX, HAPROXY, HYPER, UPSTREAM = 21201, 21202, 21203, 21204
+GATE, ADMIN, REGISTRY = 21205, 21206, 21207
+FILED = ("filed.cn", "also-filed.cn", "own-cert.cn")
 PATIENCE = 1.0
 
 
@@ -36,7 +45,12 @@ class Upstream:
     def accept(self):
         while True:
             connection, _ = self.listener.accept()
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+            threading.Thread(target=self.connected, args=(connection,), daemon=True).start()
+
+    def connected(self, connection):
+        # A peer that resets has heard enough.
+        with contextlib.suppress(OSError):
+            self.serve(connection)
 
     def serve(self, connection):
         held = b""
@@ -61,8 +75,19 @@ class Upstream:
                         return
                     held += octets
                 held = held[left:]
-                if re.search(rb"(?i)\r\ntransfer-encoding: *chunked", head):
-                    held = b""
+                while re.search(rb"(?i)\r\ntransfer-encoding: *chunked", head):
+                    # nginx and HAProxy write chunks plainly: a size, its octets, no trailers.
+                    chunk = re.match(rb"([0-9a-fA-F]+)\r\n", held)
+                    end = chunk.end() + int(chunk[1], 16) + 2 if chunk else 0
+                    if chunk and len(held) >= end:
+                        held = held[end:]
+                        if int(chunk[1], 16) == 0:
+                            break
+                        continue
+                    octets = connection.recv(65536)
+                    if not octets:
+                        return
+                    held += octets
                 try:
                     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
                 except OSError:
@@ -130,7 +155,7 @@ events {{ worker_connections 512; }}
 http {{ access_log off; client_body_temp_path {work}/b; proxy_temp_path {work}/p; fastcgi_temp_path {work}/f;
 uwsgi_temp_path {work}/u; scgi_temp_path {work}/s;
 server {{ listen 127.0.0.1:{NGINX}; location / {{ proxy_pass http://127.0.0.1:{UPSTREAM}; proxy_http_version 1.1; proxy_ignore_client_abort on;
-proxy_set_header Host $host; proxy_set_header Connection ""; }} }} }}"""
+proxy_set_header Host $http_host; proxy_set_header Connection ""; }} }} }}"""
 
 
 HAPROXY_CONFIG = f"""defaults
@@ -146,7 +171,7 @@ backend b
 """
 
 
-def start(work, gate):
+def start(work, gate, with_hyper=True):
     """Peers that are here: name, port, process."""
     peers = []
     path = os.environ["PATH"] + ":/usr/sbin"
@@ -162,7 +187,9 @@ def start(work, gate):
         with open(file, "w", encoding="utf-8") as out:
             out.write(config)
         peers.append((name, port, subprocess.Popen(command(binary, file), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)))
-    if gate:
+    if not with_hyper:
+        pass
+    elif gate:
         with open(f"{work}/hyper.toml", "w", encoding="utf-8") as out:
             out.write(f'provider = "p"\n[registry.embedded]\naddress = "127.0.0.1:{HYPER}"\ndatabase = "sqlite:{work}/r.db"\n')
         command = [os.path.abspath(gate), "registry", "serve", "-c", f"{work}/hyper.toml"]
@@ -181,6 +208,80 @@ def start(work, gate):
     return peers
 
 
+def start_gate(work, gate, peer):
+    """The gate, with that peer as the upstream of every name."""
+    with open(f"{work}/gate.toml", "w", encoding="utf-8") as out:
+        out.write(f"""provider = "example-cloud"
+[[listener]]
+address = "127.0.0.1:{GATE}"
+protocol = "http"
+[default_site]
+upstreams = ["http://127.0.0.1:{peer}"]
+[registry.embedded]
+address = "127.0.0.1:{REGISTRY}"
+database = "sqlite:{work}/gate-{peer}.db"
+[cache]
+directory = "{work}/state-{peer}"
+[log]
+access = "off"
+[admin]
+address = "127.0.0.1:{ADMIN}"
+""")
+    process = subprocess.Popen([os.path.abspath(gate), "run", "-c", f"{work}/gate.toml"], cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def call(port, path, body=None):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, {"content-type": "application/json"}, method="PUT" if body else "GET")
+        return urllib.request.urlopen(request, timeout=5).read()
+
+    for _ in range(600):
+        try:
+            call(ADMIN, "/readyz")
+            break
+        except OSError:
+            time.sleep(0.05)
+    for number, name in enumerate(FILED):
+        document = {"number": f"京ICP备2000000{number + 1}号-1", "access": {"example-cloud": "active"}}
+        call(REGISTRY, f"/v1/filings/{name}", json.dumps(document).encode())
+    for _ in range(600):
+        if b'"allow"' in call(ADMIN, f"/v1/verdict?host={FILED[-1]}"):
+            return process
+        time.sleep(0.05)
+    sys.exit("the gate did not learn of its filings")
+
+
+def behind(work, gate, rows):
+    """How many rows were read otherwise than judged by a peer behind the gate."""
+    upstream, wrong, seen = Upstream(), 0, 0
+    peers = start(work, None, with_hyper=False)
+    try:
+        for name, port, _ in peers:
+            process = start_gate(work, gate, port)
+            try:
+                for expect, octets in rows:
+                    ask(GATE, octets)
+                    # What comes late is looked at with the next row.
+                    heads = upstream.taken()
+                    seen += len(heads)
+                    hosts = [re.findall(rb"(?i)\r\nhost: *([^\r\n]*)", head) for head in heads]
+                    is_judged = all(len(host) == 1 and re.fullmatch(rb"([a-z0-9_-]+\.)*(" + "|".join(FILED).encode() + rb")", host[0]) for host in hosts)
+                    # A body that turns out malformed ends a request that has begun; what hides in it is none.
+                    hidden = sum(b" /hidden " in head.split(b"\r\n")[0] for head in heads)
+                    if not is_judged or hidden > max(0, expect.count("Forward") - 1):
+                        wrong += 1
+                        print(f"{name} behind the gate: {expect} {octets[:300]}\n    seen: {heads}")
+                if process.poll() is not None:
+                    sys.exit(f"the gate ended: {process.returncode}")
+            finally:
+                process.terminate()
+                process.wait(40)
+    finally:
+        for _, _, process in peers:
+            process.terminate()
+            process.wait(20)
+    print(f"{len(rows)} rows, {', '.join(name for name, _, _ in peers) or 'no peer'} behind the gate: {seen} requests seen, {wrong} rows read otherwise")
+    return wrong
+
+
 def corpus(path):
     if not os.path.exists(path):
         names = ["names", "request_line", "framing", "keepalive"]
@@ -196,10 +297,15 @@ def main():
     parser.add_argument("--gate", help="path of a beian-gate binary, whose registry is the hyper server")
     parser.add_argument("--corpus", help="a corpus that was recorded; else the suite is run")
     parser.add_argument("--rows", action="store_true", help="prints every row that is read differently")
+    parser.add_argument("--behind", action="store_true", help="the peers behind the gate: a test")
     options = parser.parse_args()
+    if options.behind and not options.gate:
+        parser.error("--behind needs --gate")
     with tempfile.TemporaryDirectory() as work:
         os.chmod(work, 0o755)
         rows = corpus(options.corpus or f"{work}/corpus")
+        if options.behind:
+            sys.exit(1 if behind(work, options.gate, rows) else 0)
         upstream, peers = Upstream(), start(work, options.gate)
         differ, more = collections.Counter(), collections.Counter()
         try:

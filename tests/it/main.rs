@@ -6,6 +6,26 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(unreachable_pub, reason = "one binary: visibility inside it says nothing")]
 
+// What fuzz targets call: here each becomes a function of any octets (fuzz.rs).
+extern crate self as libfuzzer_sys;
+
+/// A fuzz target's body as `run`.
+#[macro_export]
+macro_rules! fuzz_target {
+    (|$input:ident: &[u8]| $body:block) => {
+        pub fn run($input: &[u8]) {
+            $body
+        }
+    };
+    (|$input:ident: &str| $body:block) => {
+        pub fn run(octets: &[u8]) {
+            if let Ok($input) = std::str::from_utf8(octets) {
+                $body
+            }
+        }
+    };
+}
+
 mod admin;
 mod block;
 mod commands;
@@ -14,6 +34,7 @@ mod cut;
 mod distribution;
 mod docs;
 mod footers;
+mod fuzz;
 mod hand_over;
 mod hostile;
 mod house;
