@@ -27,14 +27,15 @@ pub(super) fn fields(text: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     text.split('|').map(field).collect()
 }
 
-fn is_as(expect: Expect, lane: Lane, outcome: &Outcome) -> bool {
+pub(super) fn is_as(expect: Expect, lane: Lane, outcome: &Outcome) -> bool {
     let over = !matches!(outcome, Outcome::Status(_) | Outcome::Lost(crate::world::wire::Lost::Silent(_)));
     let status = if let Outcome::Status(status) = outcome { *status } else { 0 };
     let block = status == 451 || status == 421 && lane == Lane::Tls;
     match expect {
         Forward(_) => status == 200,
         Block => block,
-        Bad => over || status == 400,
+        Bad | Expect::Status(400) => over || status == 400,
+        Expect::Ip => over || block || status == 400,
         Refuse => over || block || matches!(status, 400 | 405 | 421 | 431 | 501),
         ForwardOrRefuse(_) => over || matches!(status, 200 | 400 | 405 | 501),
         _ => false,

@@ -1,7 +1,9 @@
 //! Section 1: names. Every row is a Host value; most bypasses of a name filter are here.
 
-use super::Expect::{self, Block, Forward, Ip, Refuse, Status};
+use super::Expect::{self, Block, Forward, ForwardOrRefuse, Ip, Refuse, Status};
+use super::{LANES, Lane, http2, octets};
 use crate::world::World;
+use crate::world::h2::Outcome;
 
 /// Hosts in the Host header of an HTTP/1.1 request, in clear and over TLS.
 #[track_caller]
@@ -12,8 +14,45 @@ fn check(rows: &[(&str, Expect)]) {
         )
     });
     let request = |host: &str| format!("GET /name HTTP/1.1⏎Host: {host}⏎⏎");
-    let rows: Vec<_> = rows.iter().map(|(host, expect)| (request(host), *expect)).collect();
-    super::check_made(&world, &rows);
+    let texts: Vec<_> = rows.iter().map(|(host, expect)| (request(host), *expect)).collect();
+    super::check_made(&world, &texts);
+    for lane in LANES {
+        for (host, expect) in rows {
+            for name in [":authority", "host"] {
+                check_http2(&world, lane, (name, host), *expect);
+            }
+        }
+    }
+    world.assert_well();
+}
+
+/// The same in a stream's `:authority`, or in its `host` alone.
+#[track_caller]
+fn check_http2(world: &World, lane: Lane, (name, host): (&str, &str), expect: Expect) {
+    // Here nothing is taken off a value: a space is part of it.
+    let expect = match expect {
+        Forward(exactly) if octets(host).iter().any(|octet| octet.is_ascii_whitespace()) => {
+            ForwardOrRefuse(exactly)
+        }
+        other => other,
+    };
+    let before = world.upstream.heads().len();
+    let mut h2 = http2::open(world, lane);
+    let mut fields = http2::fields("{}");
+    fields.push((name.into(), octets(host)));
+    h2.request(1, &fields);
+    let outcome = h2.outcome(1);
+    let seen: Vec<_> =
+        world.upstream.heads().split_off(before).iter().map(|one| one.host().to_owned()).collect();
+    let is_forwarded = outcome == Outcome::Status(200);
+    let is_right = match expect {
+        Forward(exactly) | ForwardOrRefuse(exactly) if is_forwarded => seen == [exactly],
+        _ => seen.is_empty(),
+    };
+    assert!(
+        http2::is_as(expect, lane, &outcome) && is_right,
+        "{lane:?} {name}={host:?} expected {expect:?}: {outcome:?}, upstream {seen:?}"
+    );
 }
 
 #[test]
