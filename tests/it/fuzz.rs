@@ -3,7 +3,12 @@
 //!
 //! For hours of it, with coverage as a guide: fuzz/README.md. The targets are the very files that cargo-fuzz builds;
 //! here `fuzz_target!` makes a function of each (main.rs).
-#![allow(unused_attributes, unused_imports, reason = "each target is a crate of its own to cargo-fuzz")]
+#![allow(
+    unused_attributes,
+    unused_imports,
+    clippy::drop_non_drop,
+    reason = "each target is a crate of its own to cargo-fuzz"
+)]
 
 #[path = "../../fuzz/fuzz_targets/authority.rs"]
 mod authority;
