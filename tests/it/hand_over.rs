@@ -215,30 +215,29 @@ fn the_binary_may_be_another_one_by_now() {
     assert_eq!(world.process.ended().code(), Some(0));
 }
 
-/// A service manager's side of `sd_notify`.
-struct Notified(UnixDatagram);
+/// A service manager's side of `sd_notify`: the socket, and lines that nobody asked about yet.
+struct Notified(UnixDatagram, Vec<String>);
 
 impl Notified {
     fn at(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        Self(socket)
+        Self(socket, Vec::new())
     }
 
-    /// Waits for that line.
+    /// Waits for that line: old and new process speak in any order.
     #[track_caller]
-    fn told(&self, line: &str) {
-        let mut seen = Vec::new();
-        loop {
-            let mut octets = [0; 4096];
-            let length =
-                self.0.recv(&mut octets).unwrap_or_else(|e| panic!("{e}: {line} is not in {seen:?}"));
-            let text = String::from_utf8_lossy(&octets[..length]).into_owned();
-            if text.lines().any(|one| one == line) {
-                return;
+    fn told(&mut self, line: &str) {
+        wait(line, || {
+            if let Some(at) = self.1.iter().position(|one| one == line) {
+                self.1.remove(at);
+                return Some(());
             }
-            seen.push(text);
-        }
+            let mut octets = [0; 4096];
+            let length = self.0.recv(&mut octets).unwrap_or_else(|e| panic!("{e}: {line}: {:?}", self.1));
+            self.1.extend(String::from_utf8_lossy(&octets[..length]).lines().map(str::to_owned));
+            None
+        });
     }
 }
 
@@ -253,7 +252,7 @@ fn a_service_manager_opens_the_socket_and_hears_how_it_goes() {
     let setup = Setup::new(dir.path(), upstream.address)
         .toml(&format!("[[listener]]\naddress = \"{address}\"\nprotocol = \"http\"\n"));
     let config = setup.write();
-    let notified = Notified::at(&dir.path().join("notify"));
+    let mut notified = Notified::at(&dir.path().join("notify"));
     let mut command = Command::new("sh");
     let script =
         "exec 3<&0 0</dev/null; LISTEN_PID=$$ WATCHDOG_PID=$$ LISTEN_FDS=1 exec \"$0\" run -c \"$1\"";
