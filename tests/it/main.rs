@@ -31,6 +31,7 @@ mod block;
 mod commands;
 mod console;
 mod cut;
+mod deploy;
 mod distribution;
 mod docs;
 mod footers;
