@@ -10,6 +10,7 @@ mod held;
 mod orders;
 mod registry;
 mod replay;
+mod shell;
 mod table;
 mod traffic;
 mod what_if;
@@ -51,6 +52,16 @@ enum Command {
     ///
     /// Judges the hosts of an access log by the filings in force, and by those of the file. Imports nothing.
     WhatIf(WhatIfArguments),
+    /// Print a completion script for a shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages, one for each command
+    Man {
+        /// Directory to write to; made where it is missing
+        directory: PathBuf,
+    },
     /// Work with the config
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
@@ -218,6 +229,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Held(arguments) => held::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Completions { shell } => shell::completions(shell),
+        Command::Man { directory } => shell::man(&directory),
         Command::WhatIf(arguments) => what_if::run(&arguments),
         Command::Config(ConfigCommand::Check(file)) => config_check::run(&file.load()?),
         Command::Registry(RegistryCommand::Serve(file)) => {
@@ -300,6 +313,9 @@ mod tests {
         check("replay access.log --json", 0);
         check("what-if new.csv --traffic access.log --replace", 0);
         check("what-if new.csv", 2);
+        check("completions bash", 0);
+        check("completions tcsh", 2);
+        check("man target/man", 0);
         for wrong in ["", "nonsense", "run --x", "check", "registry", "config", "registry import", "replay"] {
             check(wrong, 2);
         }

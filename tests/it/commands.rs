@@ -238,3 +238,18 @@ fn the_sample_file() {
     assert_eq!(code, 0, "{out}{err}");
     assert_eq!(run(dir.path(), &["check", "example.com", "-c", "r.toml"]).0, 0);
 }
+
+#[test]
+fn completions_and_man_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    for (shell, word) in
+        [("bash", "complete -F"), ("zsh", "#compdef beian-gate"), ("fish", "complete -c beian-gate")]
+    {
+        let (code, out, err) = run(dir.path(), &["completions", shell]);
+        assert!(code == 0 && out.contains(word) && out.contains("registry"), "{shell}: {out}{err}");
+    }
+    let (code, _, err) = run(dir.path(), &["man", "pages"]);
+    assert_eq!(code, 0, "{err}");
+    let page = std::fs::read_to_string(dir.path().join("pages/beian-gate-check.1")).unwrap();
+    assert!(page.contains(".TH") && page.contains("HOST"), "{page}");
+}
