@@ -4,6 +4,7 @@
 //! a registry says is verified against what is held before any of it shows. Ages are measured on the monotonic
 //! clock; wall-clock times are for people. Knows no socket; files are `saved`'s.
 
+mod aside;
 mod assembly;
 mod batch;
 mod changed;
@@ -36,6 +37,7 @@ pub use waiting::{MAX_AHEAD, MAX_SINGLE_CANCELLATIONS, MAX_WAITING, WaitingStatu
 use crate::config::WhenStale;
 use crate::feed::{Digest, Entry, EpochKey, Position, Summary};
 use arc_swap::ArcSwapOption;
+use aside::drop_aside;
 use pending::Pending;
 use replacement::Replacement;
 use shown::Shown;
@@ -387,23 +389,6 @@ impl Held {
         let replaced = self.replacement.as_ref().map(Replacement::position);
         Some((replaced.unwrap_or_else(|| table.position()), table.count(), table.shown()))
     }
-}
-
-/// Drops a table away from whoever replaced it, once no reader has it: giving back gigabytes takes long.
-fn drop_aside(table: Table, shown: Arc<Shown>) {
-    const PATIENCE: u32 = 1000;
-    let drop_it = move || {
-        drop(table);
-        // The last to let go pays; it should not be a request.
-        for _ in 0..PATIENCE {
-            if Arc::strong_count(&shown) == 1 {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    };
-    // Where no thread can be had, what was captured is dropped right here.
-    let _ = std::thread::Builder::new().name("cache-drop".into()).spawn(drop_it);
 }
 
 fn millis(duration: Duration) -> i64 {

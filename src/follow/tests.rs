@@ -405,8 +405,11 @@ async fn what_an_operator_refuses_waits_until_the_registry_takes_it_back() {
     until("more words", || world.stats.heartbeats.load(Ordering::Relaxed) > heard + 5).await;
     assert!(world.has("n0.cn") && world.stats.held().unwrap().is_refused);
     registry.change(names[..1_490].iter().map(|name| filed(name)).collect());
-    until("the registry's change of mind", || world.cache.position() == Some(at(1, 7))).await;
-    assert!(world.has("n0.cn") && !world.has("n1495.cn") && world.stats.held().is_none());
+    until("the registry's change of mind", || {
+        world.cache.position() == Some(at(1, 7)) && world.stats.held().is_none()
+    })
+    .await;
+    assert!(world.has("n0.cn") && !world.has("n1495.cn"));
     world.stop().await;
 }
 
