@@ -6,12 +6,15 @@ standard library does the rest. Builds nothing but the gate (`cargo build --rele
 installs nothing.
 
     python3 benches/side_by_side.py [--filings 100000] [--rounds 5] [--seconds 3] [--rows plain,tls,h2] [--gate PATH]
+    python3 benches/side_by_side.py --quick        # every row, three short rounds: some eight minutes
 
 Each proxy has one worker pinned to CPU 0; the origin (nginx) and the load generator have CPU 1. Rounds are interleaved;
 a figure is the median over the rounds, its spread (max - min) / median. CPU is what the scheduler counted for the
 proxy's threads, per request (or GiB, or connection); user and system shares come from /proc. The ratio is to the better
-of nginx and HAProxy. Writes side_by_side.json and side_by_side.svg into --out. All traffic stays on loopback; only what
-this script started is ended.
+of nginx and HAProxy. Writes side_by_side.json and side_by_side.svg into --out after each row, so that what was measured
+is kept if it is stopped. Latency is at a fixed rate with both processors kept awake, of one connection; `direct` is the
+origin without a proxy. Pingora, which the anchors name, is no Debian package and is left out. All traffic stays on
+loopback; only what this script started is ended.
 """
 
 import argparse
@@ -19,6 +22,7 @@ import json
 import os
 import random
 import re
+import select
 import shutil
 import signal
 import socket
@@ -32,9 +36,12 @@ import urllib.request
 
 # clear, TLS, passthrough, clear with an access log
 PORTS = {"nginx": (21010, 21011, 21012, 21013), "haproxy": (21020, 21021, 21022, 21023), "gate": (21030, 21031, 21032, 21033, 21036, 21037)}
-ORIGIN, ORIGIN_TLS, REGISTRY, ADMIN = 21000, 21001, 21040, 21050
+ORIGIN, ORIGIN_TLS, ECHO, REGISTRY, ADMIN = 21000, 21001, 21002, 21040, 21050
 CLEAR, TLS, PASS, LOGGED, IDLE_CLEAR, IDLE_TLS = range(6)
 NAME = "bench.test"
+ECHO_NAME = f"echo.{NAME}"
+ECHO_CONNECTIONS = 32
+LATENCY_RATE = 2_000
 HOSTS_ASKED = 20_000
 IDLE = {"idle": 2_000, "idle_tls": 1_000}
 MIB = 1024 * 1024
@@ -53,6 +60,7 @@ BROWSER = {
 ROWS = {
     "plain": ("HTTP/1.1 keep-alive, 1 KiB, 20,000 hosts, filings checked", "µs/request", 0.85),
     "browser": ("the same, heads as a browser sends them", "µs/request", 0.85),
+    "many": ("the same as the first, every filed host in turn", "µs/request", 0.85),
     "blocked": ("the same as the first, 10 % blocked", "µs/request", 0.85),
     "all_blocked": ("the same, all blocked", "µs/request", None),
     "one_host": ("HTTP/1.1 keep-alive, 1 KiB, one host", "µs/request", 0.85),
@@ -63,6 +71,9 @@ ROWS = {
     "resumed": ("the same, resumed", "µs/connection", 0.38),
     "connection": ("new clear connection, one request", "µs/connection", 1.05),
     "passthrough": ("SNI passthrough, new connection", "µs/connection", 1.0),
+    "passthrough_kept": ("SNI passthrough, 1 KiB keep-alive", "µs/request", 1.0),
+    "websocket": ("WebSocket messages of 64 octets, there and back", "µs/message", 1.0),
+    "latency": (f"p50 at {LATENCY_RATE} requests a second", "µs", 1.05),
     "bulk": ("1 MiB bodies, clear", "s/GiB", 0.90),
     "bulk_tls": ("1 MiB bodies, TLS", "s/GiB", 0.95),
     "bulk_passthrough": ("1 MiB bodies, SNI passthrough", "s/GiB", 0.88),
@@ -77,9 +88,13 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("--quick", action="store_true", help="three rounds of a second each")
     parser.add_argument("--gate", help="path of a beian-gate binary")
     parser.add_argument("--out", default="benches/out")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = 3, 1
+    return arguments
 
 
 def require_tools():
@@ -121,6 +136,11 @@ def prepare(work, filed):
         path = "/product/list/detail?category=3&item=10482&from=home" if title == "browser" else "/1k"
         write(f"{work}/{title}.lua", f"local hosts = {{\n{listing}\n}}\nlocal fields = {{ {fields} }}\nlocal n = 0\n"
               f"request = function()\n  n = n % #hosts + 1\n  fields.Host = hosts[n]\n  return wrk.format('GET', '{path}', fields)\nend\n")
+    write(f"{work}/hosts", "\n".join(filed) + "\n")
+    # Too many for a table in the source: LuaJIT counts its constants.
+    write(f"{work}/many.lua", f"local hosts = {{}}\nfor line in io.lines('{work}/hosts') do hosts[#hosts + 1] = line end\n"
+          "local fields = { ['User-Agent'] = 'bench', Accept = '*/*' }\nlocal n = 0\n"
+          "request = function()\n  n = n % #hosts + 1\n  fields.Host = hosts[n]\n  return wrk.format('GET', '/1k', fields)\nend\n")
     with open(f"{work}/filings.csv", "w", encoding="utf-8") as file:
         file.write("domain,number,access\n")
         for number, name in enumerate(filed + [NAME]):
@@ -158,7 +178,9 @@ def configs(work):
           f"log_format json escape=json {line};\n"
           f"map $host $filed {{ hostnames; default 0; include {work}/map.nginx; }}\n"
           f"upstream origin {{ server 127.0.0.1:{ORIGIN}; keepalive 256; keepalive_requests 100000000; }}\n"
-          f"server {{ listen 127.0.0.1:{ports[CLEAR]} backlog=4096; listen 127.0.0.1:{ports[TLS]} ssl http2 backlog=4096; {secure} {location} }}\n"
+          f"server {{ listen 127.0.0.1:{ports[CLEAR]}; server_name {ECHO_NAME}; location / {{ if ($filed = 0) {{ return 451; }} proxy_pass http://127.0.0.1:{ECHO}; proxy_http_version 1.1; "
+          "proxy_set_header Host $host; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; } }\n"
+          f"server {{ listen 127.0.0.1:{ports[CLEAR]} default_server backlog=4096; listen 127.0.0.1:{ports[TLS]} ssl http2 backlog=4096; {secure} {location} }}\n"
           f"server {{ listen 127.0.0.1:{ports[LOGGED]} backlog=4096; access_log {work}/nginx.access json buffer=32k flush=1s; {location} }} }}\n"
           f"stream {{ map_hash_max_size 4194304; map_hash_bucket_size 128; map $ssl_preread_server_name $to {{ hostnames; default 127.0.0.1:1; {NAME} 127.0.0.1:{ORIGIN_TLS}; }}\n"
           f"server {{ listen 127.0.0.1:{ports[PASS]} backlog=4096; ssl_preread on; proxy_pass $to; }} }}\n")
@@ -168,13 +190,13 @@ def configs(work):
                f"  acl parent_filed var(txn.host),regsub('^[^.]*\\.',''),map_str({work}/map.haproxy) -m found\n"
                f"  http-request return status 451 content-type text/html hdr Cache-Control no-store file {work}/www/blocked.html unless filed or parent_filed\n"
                "  option forwardfor\n  http-request set-header X-Forwarded-Proto https if { ssl_fc }\n  http-request set-header X-Forwarded-Proto http if !{ ssl_fc }\n"
-               "  default_backend origin\n")
+               f"  use_backend echo if {{ req.hdr(host),host_only,lower -m str {ECHO_NAME} }}\n  default_backend origin\n")
     write(f"{work}/haproxy.cfg", f"global\n  nbthread 1\n  maxconn 4000\n  log {work}/log.sock format raw local0\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n  option splice-auto\n"
           f"frontend all\n  bind 127.0.0.1:{ports[CLEAR]} backlog 4096\n  bind 127.0.0.1:{ports[TLS]} backlog 4096 ssl crt {work}/bench.pem alpn h2,http/1.1\n{filter_}"
           f"frontend logged\n  bind 127.0.0.1:{ports[LOGGED]} backlog 4096\n  log global\n  option httplog\n{filter_}"
           f"frontend pass\n  mode tcp\n  bind 127.0.0.1:{ports[PASS]} backlog 4096\n  tcp-request inspect-delay 5s\n  tcp-request content accept if {{ req.ssl_hello_type 1 }}\n"
           f"  use_backend origin_tls if {{ req.ssl_sni -i {NAME} }}\n"
-          f"backend origin_tls\n  mode tcp\n  server origin 127.0.0.1:{ORIGIN_TLS}\nbackend origin\n  http-reuse always\n  server origin 127.0.0.1:{ORIGIN}\n")
+          f"backend origin_tls\n  mode tcp\n  server origin 127.0.0.1:{ORIGIN_TLS}\nbackend echo\n  server echo 127.0.0.1:{ECHO}\nbackend origin\n  http-reuse always\n  server origin 127.0.0.1:{ORIGIN}\n")
     ports = PORTS["gate"]
     exception = f'[enforcement]\nexceptions = [{{ host = "{NAME}", reason = "no filings are held", owner = "bench" }}]\n'
     # A listener of its own does not have a log of its own: a second gate has one.
@@ -193,6 +215,9 @@ workers = 1
 directory = "{work}/no-certificates"
 certificates = [{{ cert = "{work}/bench.crt", key = "{work}/bench.key" }}]
 default_certificate = "bench"
+[[site]]
+hosts = ["{ECHO_NAME}"]
+upstreams = ["http://127.0.0.1:{ECHO}"]
 [default_site]
 upstreams = ["http://127.0.0.1:{ORIGIN}"]
 {exception if title == "gate-idle" else ""}[registry.embedded]
@@ -271,6 +296,17 @@ def to_ms(text):
 
 
 def client(kind, port, much):
+    if kind == "spin":
+        spin(port)
+    if kind == "messages":
+        return print(messages(port, much))
+    if kind == "paced":
+        took = paced(port, much)
+        return print(*(took[min(int(len(took) * share), len(took) - 1)] for share in (0.5, 0.99, 0.999)))
+    return connections(kind, port, much)
+
+
+def connections(kind, port, much):
     """Runs in a process of its own. `full`, `resumed`: TLS connections, one request each, for so many seconds; says how
     many were made and how many of them resumed. `idle`, `idle_tls`: so many connections with one request each, kept
     until the input ends."""
@@ -306,16 +342,111 @@ def client(kind, port, much):
     print(made, resumed)
 
 
+def echo():
+    """An upstream that switches protocols and sends back what it gets, until it is ended."""
+    listening = socket.create_server(("127.0.0.1", ECHO), backlog=512)
+    events, open_ = select.epoll(), {}
+    events.register(listening.fileno(), select.EPOLLIN)
+    while True:
+        for number, _ in events.poll():
+            if number == listening.fileno():
+                sock = listening.accept()[0]
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                open_[sock.fileno()] = [sock, b""]
+                events.register(sock.fileno(), select.EPOLLIN)
+                continue
+            sock, head = open_[number]
+            try:
+                octets = sock.recv(65536)
+                if head is not None:
+                    head += octets
+                    open_[number][1], octets = (head, None) if b"\r\n\r\n" not in head else (None, SWITCH)
+                if octets:
+                    sock.sendall(octets)
+            except OSError:
+                octets = b""
+            if octets == b"":
+                events.unregister(number)
+                open_.pop(number)[0].close()
+
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+
+
+def messages(port, seconds):
+    """WebSocket messages over several connections, one on its way on each; says how many came back."""
+    ask = (f"GET / HTTP/1.1\r\nHost: {ECHO_NAME}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+           "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").encode()
+    message = b"\x82\xc0\x01\x02\x03\x04" + bytes(64)
+    events, socks = select.epoll(), {}
+    for _ in range(ECHO_CONNECTIONS):
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.sendall(ask)
+        head = b""
+        while b"\r\n\r\n" not in head:
+            octets = sock.recv(4096)
+            if not octets:
+                sys.exit(f"no switch: {head[:200]}")
+            head += octets
+        if not head.startswith(b"HTTP/1.1 101"):
+            sys.exit(f"no switch: {head[:200]}")
+        socks[sock.fileno()] = [sock, 0]
+        events.register(sock.fileno(), select.EPOLLIN)
+    for sock, _ in socks.values():
+        sock.sendall(message)
+    done, until = 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        for number, _ in events.poll(1):
+            one = socks[number]
+            one[1] += len(one[0].recv(65536))
+            if one[1] >= len(message):
+                one[1], done = one[1] - len(message), done + 1
+                one[0].sendall(message)
+    return done
+
+
+def paced(port, seconds):
+    """Requests at a fixed rate on one connection; microseconds that each took, in order."""
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    ask, took, due = f"GET /1k HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode(), [], time.perf_counter()
+    until = due + seconds
+    while due < until:
+        due += 1 / LATENCY_RATE
+        time.sleep(max(0.0, due - time.perf_counter()))
+        sent, held = time.perf_counter(), 0
+        sock.sendall(ask)
+        # Head and body come in one piece here or in two.
+        while held < 1024:
+            octets = len(sock.recv(65536))
+            if not octets:
+                sys.exit("cut short")
+            held += octets
+        took.append((time.perf_counter() - sent) * 1e6)
+    return sorted(took)
+
+
+def spin(cpu_number):
+    """Keeps a processor awake without taking it from anybody."""
+    os.sched_setaffinity(0, {cpu_number})
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    while True:
+        pass
+
+
 def load(work, row, proxy, seconds):
     ports = PORTS[proxy]
     tls = lambda port, path: [f"--connect-to=127.0.0.1:{port}", f"https://{NAME}:{port}{path}"]
     wrk = lambda port, path, *more: ["wrk", "-t1", "-c64", f"-d{seconds}s", "--latency", *more, f"http://127.0.0.1:{port}{path}"]
-    if row in ("handshake", "resumed", "passthrough"):
+    if row == "websocket":
+        command = [sys.executable, os.path.abspath(__file__), "client", "messages", str(ports[CLEAR]), str(seconds)]
+    elif row in ("handshake", "resumed", "passthrough"):
         kind, port = ("resumed" if row == "resumed" else "full"), ports[PASS if row == "passthrough" else TLS]
         command = [sys.executable, os.path.abspath(__file__), "client", kind, str(port), str(seconds)]
-    elif row in ("tls", "h2", "bulk_tls", "bulk_passthrough"):
-        port, path = ports[PASS if row == "bulk_passthrough" else TLS], "/1m" if "bulk" in row else "/1k"
-        shape = {"h2": ["-c16", "-m4"], "tls": ["--h1", "-c64"]}.get(row, ["--h1", "-c8"])
+    elif row in ("tls", "h2", "bulk_tls", "bulk_passthrough", "passthrough_kept"):
+        port, path = ports[PASS if "passthrough" in row else TLS], "/1m" if "bulk" in row else "/1k"
+        shape = {"h2": ["-c16", "-m4"], "tls": ["--h1", "-c64"], "passthrough_kept": ["--h1", "-c64"]}.get(row, ["--h1", "-c8"])
         command = ["h2load", "-t1", "-D", str(seconds), *shape, *tls(port, path)]
     elif row in ("one_host", "connection", "bulk"):
         more = ["-H", f"Host: {NAME}"] + (["-H", "Connection: close"] if row == "connection" else []) + (["-c8"] if row == "bulk" else [])
@@ -337,6 +468,8 @@ def read_load(row, command, text, seconds):
     elif command[0] == "wrk":
         done, failed = number(r"(\d+) requests in"), number(r"Non-2xx or 3xx responses: (\d+)")
         p50, p99 = (to_ms(re.search(rf"^\s+{share}%\s+(\S+)\s*$", text, re.M).group(1)) for share in (50, 99))
+    elif row == "websocket":
+        done, failed = int(text), 0
     else:
         done, resumed = map(int, text.split())
         failed = done - resumed if row == "resumed" else resumed
@@ -348,11 +481,14 @@ def gate_for(row):
     return "gate-logged" if row == "logged" else "gate-idle" if row in IDLE else "gate"
 
 
-def measure(work, row, proxy, processes, seconds):
+def measure(work, row, proxy, processes, seconds, is_first):
     process = processes[gate_for(row) if proxy == "gate" else proxy]
     if row in IDLE:
         return measure_idle(row, proxy, process)
-    load(work, row, proxy, 1)
+    if row == "latency":
+        return measure_latency(PORTS[proxy][CLEAR], process, seconds)
+    if is_first:
+        load(work, row, proxy, 1)
     before = cpu(process.pid)
     result = load(work, row, proxy, seconds)
     used, user, system = (after - earlier for after, earlier in zip(cpu(process.pid), before))
@@ -364,6 +500,26 @@ def measure(work, row, proxy, processes, seconds):
     user_share = user / max(user + system, 1)
     return {"figure": figure, "user": figure * user_share, "system": figure * (1 - user_share), "rate": result["rate"],
             "p50_ms": result["p50_ms"], "p99_ms": result["p99_ms"], "memory_mib": memory_kib(process.pid) / 1024}
+
+
+def measure_latency(port, process, seconds):
+    """Every proxy's other side is the same, `direct` too: the origin, and a client that waits as long."""
+    spinners = [subprocess.Popen([sys.executable, os.path.abspath(__file__), "client", "spin", str(number), "0"]) for number in (0, 1)]
+    try:
+        run = subprocess.run(["taskset", "-c", "1", sys.executable, os.path.abspath(__file__), "client", "paced", str(port), str(max(seconds, 2))],
+                             capture_output=True, text=True, timeout=seconds + 60, check=False)
+        direct = subprocess.run(["taskset", "-c", "1", sys.executable, os.path.abspath(__file__), "client", "paced", str(ORIGIN), "1"],
+                                capture_output=True, text=True, timeout=60, check=False)
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+    if run.returncode or direct.returncode:
+        sys.exit(f"latency: {run.stdout}{run.stderr}{direct.stderr}")
+    p50, p99, p999 = map(float, run.stdout.split())
+    bare50, bare99, _ = map(float, direct.stdout.split())
+    return {"figure": p50, "user": None, "system": None, "rate": LATENCY_RATE, "p50_ms": p50 / 1e3, "p99_ms": p99 / 1e3, "p999_ms": p999 / 1e3,
+            "direct_p50_ms": bare50 / 1e3, "direct_p99_ms": bare99 / 1e3, "memory_mib": memory_kib(process.pid) / 1024}
 
 
 def measure_idle(row, proxy, process):
@@ -444,6 +600,8 @@ def stop(processes):
 
 
 def main():
+    if sys.argv[1:2] == ["echo"]:
+        return echo()
     if sys.argv[1:2] == ["client"]:
         return client(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
     arguments = parse_arguments()
@@ -471,6 +629,7 @@ def main():
             sink.bind(f"{work}/log.sock")
             os.chmod(f"{work}/log.sock", 0o777)
             processes["origin"] = start(["nginx", "-c", f"{work}/origin.conf", "-p", work], 1, log)
+            processes["echo"] = start([sys.executable, os.path.abspath(__file__), "echo"], 1, log)
             processes["nginx"] = start(["nginx", "-c", f"{work}/nginx.conf", "-p", work], 0, log)
             processes["haproxy"] = start(["haproxy", "-f", f"{work}/haproxy.cfg"], 0, log)
             for title in gates:
@@ -479,19 +638,48 @@ def main():
             ready = [(title, PORTS[title][CLEAR]) for title in ("nginx", "haproxy")] + [(title, PORTS["gate"][others[title]]) for title in gates]
             for title, port in ready:
                 wait_for(lambda port=port: answers(port), title, processes[title], log)
-            rounds = {row: {proxy: [] for proxy in PORTS} for row in rows}
-            for number in range(arguments.rounds):
-                for row in rows:
-                    for proxy in rounds[row]:
-                        rounds[row][proxy].append(measure(work, row, proxy, processes, arguments.seconds))
-                        print(f"round {number + 1} {row} {proxy}: {rounds[row][proxy][-1]['figure']:.2f} {ROWS[row][1]}", file=sys.stderr)
+            results, failed = {}, []
+            for row in rows:
+                try:
+                    results[row] = measure_row(work, row, processes, arguments)
+                except SystemExit as refused:
+                    # One row that can't be measured is no reason to lose the others.
+                    failed.append(f"not measured: {row}: {refused.code}")
+                    print(failed[-1], file=sys.stderr)
+                keep(arguments, with_ratios(results))
         finally:
             stop(processes)
-    results = with_ratios({row: {proxy: summary(row, measured) for proxy, measured in by_proxy.items()} for row, by_proxy in rounds.items()})
+    print(f"{arguments.filings:,} filings, {arguments.rounds} rounds of {arguments.seconds} s\n\n{table(results)}\n{asides(results)}")
+    if failed:
+        sys.exit("\n".join(failed))
+
+
+def measure_row(work, row, processes, arguments):
+    rounds = {proxy: [] for proxy in PORTS}
+    for number in range(arguments.rounds):
+        for proxy, measured in rounds.items():
+            measured.append(measure(work, row, proxy, processes, arguments.seconds, number == 0))
+            print(f"{row} round {number + 1} {proxy}: {measured[-1]['figure']:.2f} {ROWS[row][1]}", file=sys.stderr)
+    return {proxy: summary(row, measured) for proxy, measured in rounds.items()}
+
+
+def keep(arguments, results):
     os.makedirs(arguments.out, exist_ok=True)
     write(os.path.join(arguments.out, "side_by_side.json"), json.dumps({"filings": arguments.filings, "rounds": arguments.rounds, "seconds": arguments.seconds, "results": results}, indent=1))
     write(os.path.join(arguments.out, "side_by_side.svg"), plot(results))
-    print(f"{arguments.filings:,} filings, {arguments.rounds} rounds of {arguments.seconds} s\n\n{table(results)}")
+
+
+def asides(results):
+    """What two rows say together, and what has more than one figure."""
+    lines = []
+    if "plain" in results and "logged" in results:
+        ratios = {proxy: results["logged"][proxy]["figure"] / results["plain"][proxy]["figure"] for proxy in PORTS}
+        lines.append("access log on, against off: " + ", ".join(f"{proxy} {ratio:.2f}" for proxy, ratio in ratios.items()) + " (aim: gate 1.06)")
+    if "latency" in results:
+        for proxy, one in results["latency"].items():
+            added = (one["p50_ms"] - one["direct_p50_ms"]) * 1e3, (one["p99_ms"] - one["direct_p99_ms"]) * 1e3
+            lines.append(f"latency of {proxy}: p50 {one['p50_ms'] * 1e3:.0f}, p99 {one['p99_ms'] * 1e3:.0f}, p99.9 {one['p999_ms'] * 1e3:.0f} µs; above the origin's own {added[0]:.0f} and {added[1]:.0f} µs")
+    return "\n".join([""] + lines)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ pub mod transform;
 pub mod treat;
 pub mod trunk;
 pub mod tunnel;
+pub mod turn;
 pub mod watch;
 pub mod worker;
 
@@ -51,9 +52,8 @@ use record::Record;
 use reject::Reject;
 use request::RequestHead;
 use route::Target;
-use std::sync::Arc;
 use watch::Watch;
-use worker::Worker;
+use worker::{Own, Worker};
 
 /// A request as it arrives: its head, its body, and the deadline that its connection is under.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub struct Incoming<'a, B> {
 #[derive(Debug)]
 pub enum Answer {
     /// The upstream's response: its head is read, its body under way.
-    Forward(Forward, Arc<Target>),
+    Forward(Forward, Own<Target>),
     /// The gate answers itself.
     Own(Reject),
     /// The listener's health path.
@@ -129,12 +129,12 @@ fn judge(
     client: &Client,
     head: &RequestHead,
     record: &mut Record,
-) -> Result<Arc<Target>, Reject> {
+) -> Result<Own<Target>, Reject> {
     let rules = worker.rules();
     let filings = worker.filings();
     let host = judge::name(head, &worker.shared.via, record)?;
     judge::connection(client, &host, &filings)?;
     let site = judge::site(&rules, &host);
     let decision = judge::decide(&rules, client.listener.defaults(), (&host, site), &filings, worker.today());
-    judge::pass(&rules, &decision, site, head, record)
+    judge::pass(&rules, &decision, site, head, record).map(|target| worker.own(target))
 }

@@ -55,12 +55,12 @@ impl DomainName {
                 None => NameError::BadAddress,
             });
         }
-        let text = name.as_str();
-        if has_punycode && !is_true_punycode(text) {
+        if has_punycode && !is_true_punycode(name.as_str()) {
             return Err(NameError::BadPunycode);
         }
+        let text = name.as_bytes();
         let is_government =
-            GOVERNMENT_SUFFIXES.iter().any(|suffix| text != *suffix && is_within(text, suffix));
+            GOVERNMENT_SUFFIXES.iter().any(|suffix| text != suffix.as_bytes() && is_within(text, suffix));
         if let Some(start) = registrable_start(text) {
             name.registrable_at = u8::try_from(start).map_err(|_| NameError::TooLong)?;
         }
@@ -80,6 +80,11 @@ impl DomainName {
     /// The canonical ASCII form.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[..usize::from(self.len)]).expect("only ASCII passes `check_label`")
+    }
+
+    /// The same as octets.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
     }
 
     /// The Unicode form, for people.
@@ -124,7 +129,7 @@ impl DomainName {
 
     /// Whether `self` is `parent` or lies below it (whole labels). `parent` is in canonical form.
     pub fn is_within(&self, parent: &str) -> bool {
-        is_within(self.as_str(), parent)
+        is_within(self.as_bytes(), parent)
     }
 
     /// The names above this one, nearest first: `b.c`, `c` for `a.b.c`.
@@ -134,9 +139,9 @@ impl DomainName {
     }
 }
 
-fn is_within(name: &str, parent: &str) -> bool {
-    match name.strip_suffix(parent) {
-        Some(rest) => !parent.is_empty() && (rest.is_empty() || rest.ends_with('.')),
+fn is_within(name: &[u8], parent: &str) -> bool {
+    match name.strip_suffix(parent.as_bytes()) {
+        Some(rest) => !parent.is_empty() && (rest.is_empty() || rest.ends_with(b".")),
         None => false,
     }
 }
@@ -225,18 +230,18 @@ fn is_true_punycode(name: &str) -> bool {
 
 /// Where the registrable domain starts, by the ICANN section alone: names under a shared private
 /// suffix are covered by the suffix owner's filing.
-fn registrable_start(name: &str) -> Option<usize> {
+fn registrable_start(name: &[u8]) -> Option<usize> {
     let mut looked_at = 0;
     let suffix_start = loop {
-        let suffix = psl::suffix(&name.as_bytes()[looked_at..])?;
+        let suffix = psl::suffix(&name[looked_at..])?;
         let start = name.len().checked_sub(suffix.as_bytes().len())?;
         if suffix.typ() != Some(psl::Type::Private) {
             break start;
         }
-        looked_at = start + name[start..].find('.')? + 1;
+        looked_at = start + name[start..].iter().position(|byte| *byte == b'.')? + 1;
     };
-    let above = name[..suffix_start].strip_suffix('.')?;
-    Some(above.rfind('.').map_or(0, |dot| dot + 1))
+    let above = name[..suffix_start].strip_suffix(b".")?;
+    Some(above.iter().rposition(|byte| *byte == b'.').map_or(0, |dot| dot + 1))
 }
 
 impl FromStr for DomainName {

@@ -197,7 +197,8 @@ async fn tls(
     let Stream::Tcp(tcp) = channel.stream else { return None };
     let prefixed = Prefixed::new(Bytes::copy_from_slice(channel.input.data()), tcp);
     drop(channel.input);
-    let mut accepting = pin!(tokio_rustls::TlsAcceptor::from(Arc::clone(&served.config)).accept(prefixed));
+    let mut accepting =
+        pin!(tokio_rustls::TlsAcceptor::from(Arc::clone(served.config_for(&hello))).accept(prefixed));
     let Ok(Ok(stream)) = watch.bound(|cx| accepting.as_mut().poll(cx)).await else {
         worker.counters.one(|c| &c.handshakes_failed);
         return None;

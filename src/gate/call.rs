@@ -11,7 +11,7 @@ use crate::gate::headers::{self, Onward};
 use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head::ResponseHead;
 use crate::gate::reject::Reject;
-use crate::gate::request::{BodyLength, Field, Known, RequestHead, Span, Version};
+use crate::gate::request::{BodyLength, Field, Known, RequestHead, Span, Version, Wishes};
 use crate::gate::trailers;
 use crate::gate::trunk::Ticket;
 use bytes::{Buf, Bytes};
@@ -227,6 +227,7 @@ impl Call {
         for (name, value) in spans {
             head.fields.push(Field::new(&head.text, name, value));
         }
+        head.wishes = Wishes::of(&head.fields, &head.text);
         let lengths = parts.headers.get_all(http::header::CONTENT_LENGTH);
         let length = match (lengths.iter().next(), lengths.iter().count()) {
             (None, _) => None,

@@ -106,7 +106,7 @@ pub struct Client {
 impl Client {
     /// What the gate tells an upstream of a request of this client's.
     #[must_use]
-    pub fn onward<'a>(&self, host: &'a str, via: &'a str) -> Onward<'a> {
+    pub fn onward<'a>(&self, host: &'a [u8], via: &'a str) -> Onward<'a> {
         Onward { host, client: self.address, is_trusted: self.is_trusted, is_tls: self.tls.is_some(), via }
     }
 }

@@ -15,7 +15,7 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy)]
 pub struct Onward<'a> {
     /// The canonical name (or address) that was judged: the one Host that the upstream sees.
-    pub host: &'a str,
+    pub host: &'a [u8],
     /// The client as TCP or a trusted PROXY header names it.
     pub client: SocketAddr,
     /// Whether that peer's own forwarding fields are believed.
@@ -38,9 +38,9 @@ pub fn has_looped(head: &RequestHead, via: &str) -> bool {
 pub fn write_request(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuffer) {
     put_request_line(head, out);
     out.put(b"host: ");
-    out.put(onward.host.as_bytes());
+    out.put(onward.host);
     out.put(b"\r\n");
-    let named = names_in_connection(head);
+    let named = head.wishes.names;
     let mut has_cookie = false;
     let mut lines = Lines::new(&head.text, out);
     for field in head.fields.iter() {
@@ -122,13 +122,6 @@ fn is_passed_on(field: &Field, name: &[u8]) -> bool {
         && !name.contains(&b'_')
 }
 
-fn names_in_connection(head: &RequestHead) -> bool {
-    let is_plain = |token: &[u8]| {
-        [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|known| token.eq_ignore_ascii_case(known))
-    };
-    head.values(Known::Connection).flat_map(list_elements).any(|token| !is_plain(token))
-}
-
 fn is_named_in_connection(head: &RequestHead, name: &[u8]) -> bool {
     head.values(Known::Connection).flat_map(list_elements).any(|token| token.eq_ignore_ascii_case(name))
 }
@@ -145,7 +138,7 @@ fn put_cookies(head: &RequestHead, out: &mut WriteBuffer) {
 fn put_forwarding(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuffer) {
     let ip = onward.client.ip().to_canonical();
     let client = IpText::of(ip);
-    let (host, proto): (_, &[u8]) = (onward.host.as_bytes(), if onward.is_tls { b"https" } else { b"http" });
+    let (host, proto): (_, &[u8]) = (onward.host, if onward.is_tls { b"https" } else { b"http" });
     out.put(b"via: ");
     for hop in head.values(Known::Via) {
         put_all(out, &[hop, b", "]);
@@ -254,7 +247,7 @@ fn trusted_fields(head: &RequestHead) -> Trusted<'_> {
 /// Whether a response says that its connection ends with it.
 #[must_use]
 pub fn says_close(head: &ResponseHead) -> bool {
-    connection_of(head).any(|token| token.eq_ignore_ascii_case(b"close"))
+    head.wishes.close
 }
 
 fn connection_of(head: &ResponseHead) -> impl Iterator<Item = &[u8]> {
@@ -267,8 +260,7 @@ pub fn response_fields(head: &ResponseHead) -> impl Iterator<Item = (&[u8], &[u8
 }
 
 fn fields_to_client(head: &ResponseHead) -> impl Iterator<Item = &Field> {
-    let named = connection_of(head)
-        .any(|token| !token.eq_ignore_ascii_case(b"close") && !token.eq_ignore_ascii_case(b"keep-alive"));
+    let named = head.wishes.names;
     head.fields.iter().filter(move |field| {
         let is_kept = !matches!(
             field.known,
@@ -285,10 +277,10 @@ fn fields_to_client(head: &ResponseHead) -> impl Iterator<Item = &Field> {
     })
 }
 
-/// The Via element of a response that an upstream sent.
+/// The Via of a response that an upstream sent in HTTP/1.0, in HTTP/1.1 and in HTTP/2.
 #[must_use]
-pub fn response_via(head: &ResponseHead, via: &str) -> String {
-    format!("{} {via}", head.version.as_str())
+pub fn response_vias(via: &str) -> [String; 3] {
+    [Version::Http10, Version::Http11, Version::Http2].map(|version| format!("{} {via}", version.as_str()))
 }
 
 /// The Content-Length of a response, which also describes bodies that are not sent (HEAD, 304).

@@ -20,6 +20,8 @@ const ECDSA_SIGNATURES: [u16; 4] = [0x0403, 0x0503, 0x0603, 0x0807];
 /// Suites that go with any key (TLS 1.3), and those of TLS 1.2 that go with such keys.
 const TLS13_SUITES: u16 = 0x1300;
 const ECDSA_SUITES: [u16; 3] = [0xc02b, 0xc02c, 0xcca9];
+/// Cipher suites with ChaCha20-Poly1305 (RFC 8446, B.4; RFC 7905).
+const CHACHA: [[u8; 2]; 3] = [[0x13, 0x03], [0xcc, 0xa8], [0xcc, 0xa9]];
 
 /// Fatal alerts that the gate sends itself (RFC 8446, 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub struct Hello {
     pub takes_ecdsa: bool,
     /// Octets of the records that it came in: with the last of them it ends.
     pub octets: usize,
+    /// The client would rather have ChaCha20, as those do that have no AES in hardware.
+    pub prefers_chacha: bool,
 }
 
 /// Puts a hello together as its octets arrive: each record is looked at once.
@@ -132,15 +136,18 @@ fn message_length(message: &[u8]) -> Result<Option<usize>, Alert> {
     if length > MAX_MESSAGE { Err(Alert::DecodeError) } else { Ok(Some(length)) }
 }
 
-/// Walks the hello's body to the extensions that matter here.
+/// Walks the hello's body: cipher suites, and the extensions that matter here.
 fn body(body: &[u8]) -> Result<Hello, Alert> {
     let mut body = Cursor(body);
     body.take(2 + 32)?;
     body.vector8()?;
     let suites = body.vector16()?;
+    // What nobody knows (RFC 8701) may stand first.
+    let mut known = suites.as_chunks::<2>().0.iter().filter(|one| one[0] & 0x0f != 0x0a || one[0] != one[1]);
+    let prefers_chacha = known.next().is_some_and(|suite| CHACHA.contains(suite));
     body.vector8()?;
     if body.0.is_empty() {
-        return Ok(Hello { server_name: None, takes_ecdsa: false, octets: 0 });
+        return Ok(Hello { server_name: None, takes_ecdsa: false, octets: 0, prefers_chacha });
     }
     let mut extensions = Cursor(body.vector16()?);
     if !body.0.is_empty() {
@@ -159,7 +166,7 @@ fn body(body: &[u8]) -> Result<Hello, Alert> {
     }
     let has_suite = has(suites, |suite| suite & 0xff00 == TLS13_SUITES || ECDSA_SUITES.contains(&suite));
     let takes_ecdsa = has_suite && has(signatures, |one| ECDSA_SIGNATURES.contains(&one));
-    Ok(Hello { server_name: found, takes_ecdsa, octets: 0 })
+    Ok(Hello { server_name: found, takes_ecdsa, octets: 0, prefers_chacha })
 }
 
 /// Whether one of a list of 16-bit numbers is such.

@@ -228,7 +228,7 @@ impl Connection {
     }
 
     async fn answer(&mut self, worker: &Worker, watch: &Watch, reject: &Reject, record: &mut Record) -> Next {
-        let rules = arc_swap::Guard::into_inner(worker.rules());
+        let rules = worker.rules();
         let synced_at = worker.shared.cache.synced_at();
         match own::respond(reject, &rules, synced_at, &self.head, record) {
             Some(response) => {

@@ -87,13 +87,13 @@ pub fn mode(rules: &Rules, site: Option<&Arc<Route>>) -> Mode {
 ///
 /// # Errors
 /// `Blocked`, `Unavailable`, or `NoSite` where it is allowed but goes nowhere.
-pub fn pass(
+pub fn pass<'r>(
     rules: &Rules,
     decision: &Decision<'_>,
-    site: Option<&Arc<Route>>,
+    site: Option<&'r Arc<Route>>,
     head: &RequestHead,
     record: &mut Record,
-) -> Result<Arc<Target>, Reject> {
+) -> Result<&'r Arc<Target>, Reject> {
     record.decided(decision);
     if !decision.verdict.is_forwarded() {
         let is_let_through =
@@ -106,7 +106,7 @@ pub fn pass(
         }
         record.would_block = Some(decision.verdict);
     }
-    site.map(|site| Arc::clone(&site.target)).ok_or(Reject::NoSite)
+    site.map(|site| &site.target).ok_or(Reject::NoSite)
 }
 
 /// An HTTP-01 challenge and nothing else (RFC 8555, 8.3): one token of base64url below the well-known path.

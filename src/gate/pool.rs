@@ -5,9 +5,9 @@
 
 use crate::gate::endpoint::Endpoint;
 use crate::gate::exchange::Exchange;
+use crate::gate::turn;
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
-use tokio::runtime::{Handle, RuntimeMetrics};
 
 /// Idle connections kept per endpoint and worker.
 const MAX_IDLE: usize = 128;
@@ -24,33 +24,20 @@ struct Idle {
 }
 
 /// One worker's idle upstream connections.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pool {
     /// By endpoint; each in the order in which they came back.
     idle: RefCell<Vec<Vec<Idle>>>,
-    reactor: Option<RuntimeMetrics>,
-}
-
-impl Default for Pool {
-    fn default() -> Self {
-        let reactor = Handle::try_current().ok().map(|handle| handle.metrics());
-        Self { idle: RefCell::default(), reactor }
-    }
 }
 
 impl Pool {
-    /// How often the reactor was asked for news; always 0 where there is none.
-    fn turn(&self) -> u64 {
-        self.reactor.as_ref().map_or(0, |reactor| reactor.worker_park_count(0))
-    }
-
     /// The most recently used connection that is still silent.
     ///
     /// One that came back before the reactor's last turn would have been heard of by now if it had spoken or ended:
     /// those come first, for the kernel need not be asked. Of a younger one it is asked.
     #[must_use]
     pub fn take(&self, endpoint: &Endpoint, now: Instant) -> Option<Box<Exchange>> {
-        let turn = self.turn();
+        let turn = turn::current();
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(endpoint.slot)?;
         while !stack.is_empty() {
@@ -74,7 +61,7 @@ impl Pool {
             idle.resize_with(slot + 1, Vec::new);
         }
         if idle[slot].len() < MAX_IDLE {
-            idle[slot].push(Idle { exchange, since: now, turn: self.turn() });
+            idle[slot].push(Idle { exchange, since: now, turn: turn::current() });
         }
     }
 

@@ -164,6 +164,15 @@ impl Record {
         Some(Turned { domain, verdict, listener: client.listener.address })
     }
 
+    /// The same as octets, without looking at a name again.
+    #[must_use]
+    pub fn host_octets(&self) -> Cow<'_, [u8]> {
+        match &self.host {
+            Some(HostForm::Name(name)) => name.as_bytes().into(),
+            _ => self.host_text().into_owned().into_bytes().into(),
+        }
+    }
+
     /// Tells counters and log, once.
     pub fn tell(&self, client: &Client, head: &RequestHead, counters: &WorkerCounters, log: &mut LogBuffer) {
         let duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -3,6 +3,10 @@
 //! One block of octets and spans into it, reused from request to request, so that a warm connection
 //! allocates nothing. Knows what fields are called, not what to do with them.
 
+mod known;
+
+pub use known::Known;
+
 use crate::domain::Authority;
 use crate::gate::reject::Reject;
 use std::cell::RefCell;
@@ -50,79 +54,42 @@ impl Span {
     }
 }
 
-/// Field names that the gate acts upon; everything else is passed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
-    /// Passed on as it is.
-    Other,
-    /// Host.
-    Host,
-    /// Content-Length.
-    ContentLength,
-    /// Transfer-Encoding.
-    TransferEncoding,
-    /// Connection.
-    Connection,
-    /// Upgrade.
-    Upgrade,
-    /// Expect.
-    Expect,
-    /// Via.
-    Via,
-    /// TE: what the neighbour takes; never passed on as it is.
-    Te,
-    /// X-Forwarded-For.
-    ForwardedFor,
-    /// Forwarded and every other `X-Forwarded-*`: the gate's to write.
-    Forwarding,
-    /// A field between neighbours (RFC 9110, 7.6.1), or one that only the gate may set (`beian-*`).
-    Dropped,
-    /// Accept.
-    Accept,
-    /// Accept-Language.
-    AcceptLanguage,
-    /// User-Agent.
-    UserAgent,
+/// What a message's Connection fields say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wishes {
+    /// `close`
+    pub close: bool,
+    /// `keep-alive`
+    pub keep_alive: bool,
+    /// `upgrade`
+    pub upgrade: bool,
+    /// Names of fields that are for the next hop only.
+    pub names: bool,
 }
 
-impl Known {
-    const COUNT: usize = Self::UserAgent as usize + 1;
-
-    /// Classifies a field name, in any case.
+impl Wishes {
+    /// Of the fields of the head `text`.
     #[must_use]
-    pub fn of(name: &[u8]) -> Self {
-        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        match name.len() {
-            2 if is("te") => Self::Te,
-            3 if is("via") => Self::Via,
-            4 if is("host") => Self::Host,
-            6 if is("expect") => Self::Expect,
-            6 if is("accept") => Self::Accept,
-            7 if is("upgrade") => Self::Upgrade,
-            7 if is("trailer") => Self::Dropped,
-            9 if is("forwarded") || is("x-real-ip") => Self::Forwarding,
-            10 if is("connection") => Self::Connection,
-            10 if is("keep-alive") => Self::Dropped,
-            10 if is("user-agent") => Self::UserAgent,
-            14 if is("content-length") => Self::ContentLength,
-            14 if is("http2-settings") => Self::Dropped,
-            15 if is("x-forwarded-for") => Self::ForwardedFor,
-            15 if is("accept-language") => Self::AcceptLanguage,
-            16 if is("proxy-connection") => Self::Dropped,
-            18 if is("proxy-authenticate") => Self::Dropped,
-            19 if is("proxy-authorization") => Self::Dropped,
-            17 if is("transfer-encoding") => Self::TransferEncoding,
-            _ => match name.first() {
-                Some(b'x' | b'X') if starts_with(name, b"x-forwarded-") => Self::Forwarding,
-                Some(b'b' | b'B') if starts_with(name, b"beian-") => Self::Dropped,
-                _ => Self::Other,
-            },
+    pub fn of(fields: &Fields, text: &[u8]) -> Self {
+        let mut wishes = Self::default();
+        for value in fields.of(Known::Connection).map(|field| field.value.of(text)) {
+            // Mostly it is this one word.
+            if value == b"keep-alive" {
+                wishes.keep_alive = true;
+                continue;
+            }
+            for token in list_elements(value) {
+                let is = |word: &str| token.eq_ignore_ascii_case(word.as_bytes());
+                match () {
+                    () if is("close") => wishes.close = true,
+                    () if is("keep-alive") => wishes.keep_alive = true,
+                    () if is("upgrade") => wishes.upgrade = true,
+                    () => wishes.names = true,
+                }
+            }
         }
+        wishes
     }
-}
-
-fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
-    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 /// One header field.
@@ -269,6 +236,8 @@ pub struct RequestHead {
     pub version: Version,
     /// The fields in order.
     pub fields: Fields,
+    /// What its Connection fields say (HTTP/1).
+    pub wishes: Wishes,
     /// How the body arrives.
     pub body: BodyLength,
     /// The one authority that the request names, or why there is none.

@@ -8,10 +8,11 @@ pub mod upstream;
 use crate::config::certificates::{self, CertificateError, Loaded, Pair};
 use crate::config::{self, TlsVersion};
 use crate::domain::DomainName;
+use crate::gate::hello::Hello;
 use crate::gate::tickets::{KeyError, Tickets};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::{CipherSuite, ServerConfig, SupportedProtocolVersion};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,8 +55,10 @@ impl CertificateNames {
 pub struct Served {
     /// Its names.
     pub names: Arc<CertificateNames>,
-    /// With its key.
-    pub config: Arc<ServerConfig>,
+    /// With its key, for clients that the gate chooses the cipher for.
+    config: Arc<ServerConfig>,
+    /// The same for clients that choose: those without AES in hardware.
+    config_by_client: Arc<ServerConfig>,
     /// Unix seconds after which it is no longer valid.
     pub not_after: i64,
     /// Where it came from.
@@ -130,6 +133,14 @@ pub enum StoreError {
     NoDefault(String),
 }
 
+impl Served {
+    /// How the client that said this is served.
+    #[must_use]
+    pub fn config_for(&self, hello: &Hello) -> &Arc<ServerConfig> {
+        if hello.prefers_chacha { &self.config_by_client } else { &self.config }
+    }
+}
+
 impl CertificateStore {
     /// Loads what the config names. A certificate without its key, or the reverse, is an error.
     ///
@@ -202,15 +213,27 @@ fn serve(pair: &Pair, min_version: TlsVersion, tickets: &Arc<Tickets>) -> Result
     let loaded = pair.load(&rustls::crypto::aws_lc_rs::default_provider())?;
     let (names, not_after) = (Arc::new(CertificateNames::of(&loaded)), loaded.not_after);
     let has_rsa_key = loaded.key.key.algorithm() == rustls::SignatureAlgorithm::RSA;
-    let config = server_config(loaded.key, min_version, tickets)
+    let mut config = server_config(loaded.key, min_version, tickets)
         .map_err(|source| StoreError::Refused { file: pair.cert.clone(), source })?;
-    Ok(Served { names, config: Arc::new(config), not_after, file: pair.cert.clone(), has_rsa_key })
+    let config_by_client = Arc::new(config.clone());
+    config.ignore_client_order = true;
+    let (config, file) = (Arc::new(config), pair.cert.clone());
+    Ok(Served { names, config, config_by_client, not_after, file, has_rsa_key })
 }
 
 fn take_keys(file: &Path, tickets: &Tickets) -> Result<(), StoreError> {
     let wrong = |reason: String| StoreError::TicketKeys { file: file.to_owned(), reason };
     let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
     tickets.share(&text).map_err(|error| wrong(error.to_string()))
+}
+
+fn has_aes_128(suite: CipherSuite) -> bool {
+    matches!(
+        suite,
+        CipherSuite::TLS13_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+    )
 }
 
 fn server_config(
@@ -222,8 +245,10 @@ fn server_config(
         TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsVersion::V1_3 => &[&rustls::version::TLS13],
     };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    // AES-128 first: a quarter cheaper for each octet, and a handshake's keys come by SHA-256, which processors know.
+    provider.cipher_suites.sort_by_key(|suite| !has_aes_128(suite.suite()));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(versions)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));

@@ -1,18 +1,22 @@
 //! One worker: a thread with its own runtime, upstream pool, counters and log buffer. On the request path it
 //! shares nothing but the rules and the filing table, both read-only to it.
 
+mod mine;
 mod onward;
 
+pub use mine::Own;
 pub use onward::Tries;
 
 use crate::cache::{FilingCache, View};
 use crate::gate::client::Client;
 use crate::gate::endpoint::Endpoints;
+use crate::gate::headers;
 use crate::gate::listen::Admission;
 use crate::gate::pace::Pace;
 use crate::gate::pool::Pool;
 use crate::gate::record::Record;
-use crate::gate::request::RequestHead;
+use crate::gate::request::{RequestHead, Version};
+use crate::gate::route::Target;
 use crate::gate::rules::Rules;
 use crate::gate::sessions::cut;
 use crate::gate::tls::CertificateStore;
@@ -23,7 +27,9 @@ use crate::telemetry::{
 };
 use crate::verdict;
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 use jiff::civil::Date;
+use mine::Mine;
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
@@ -69,6 +75,9 @@ pub struct Worker {
     pub trunks: Trunks,
     /// Counters.
     pub counters: Arc<WorkerCounters>,
+    mine: Mine,
+    /// What HTTP/2 responses say of their way; `None` for a name that no field can hold.
+    vias: [Option<HeaderValue>; 3],
     log: RefCell<LogBuffer>,
     blocked: RefCell<BlockedNotes>,
     today: Cell<Date>,
@@ -80,6 +89,8 @@ impl Worker {
     #[must_use]
     pub fn new(shared: Arc<Shared>, counters: Arc<WorkerCounters>, log: Option<AccessLogSink>) -> Rc<Self> {
         Rc::new(Self {
+            mine: Mine::new(&shared),
+            vias: headers::response_vias(&shared.via).map(|via| HeaderValue::try_from(via).ok()),
             shared,
             clock: Clock::new(),
             pool: Pool::default(),
@@ -122,9 +133,14 @@ impl Worker {
         self.counters.several(|c| &c.log_dropped, lost);
     }
 
-    /// The rules in force.
-    pub fn rules(&self) -> arc_swap::Guard<Arc<Rules>> {
-        self.shared.rules.load()
+    /// The rules in force, as this worker's own.
+    pub fn rules(&self) -> Own<Rules> {
+        self.mine.rules()
+    }
+
+    /// A target of theirs as this worker's own: requests that go there count it here, not where all workers write.
+    pub fn own(&self, target: &Arc<Target>) -> Own<Target> {
+        self.mine.target(target)
     }
 
     /// The filings in force.
@@ -136,6 +152,16 @@ impl Worker {
     pub fn pace(&self) -> Pace {
         let limits = &self.rules().limits;
         Pace::new(limits.min_rate, limits.body_timeout)
+    }
+
+    /// The Via of a response to HTTP/2 that an upstream sent in such a version.
+    pub fn via(&self, version: Version) -> Option<HeaderValue> {
+        let place = match version {
+            Version::Http10 => 0,
+            Version::Http11 => 1,
+            Version::Http2 => 2,
+        };
+        self.vias[place].clone()
     }
 
     /// Today in UTC+8.

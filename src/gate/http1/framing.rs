@@ -6,7 +6,7 @@
 use super::head::ResponseHead;
 use crate::domain::Authority;
 use crate::gate::reject::Reject;
-use crate::gate::request::{BodyLength, Field, Known, RequestHead, Span, Version, list_elements};
+use crate::gate::request::{BodyLength, Field, Known, RequestHead, Span, Version, Wishes, list_elements};
 
 /// How a response body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -80,16 +80,9 @@ fn content_length<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<Opti
 }
 
 fn settle_connection(head: &mut RequestHead) -> Result<(), Reject> {
-    let has = |token: &str| {
-        head.values(Known::Connection)
-            .flat_map(list_elements)
-            .any(|t| t.eq_ignore_ascii_case(token.as_bytes()))
-    };
-    let keep_alive = match head.version {
-        Version::Http10 => has("keep-alive") && !has("close"),
-        _ => !has("close"),
-    };
-    let asks_upgrade = has("upgrade") && head.version == Version::Http11 && head.body == BodyLength::None;
+    let wishes = Wishes::of(&head.fields, &head.text);
+    let keep_alive = !wishes.close && (head.version != Version::Http10 || wishes.keep_alive);
+    let asks_upgrade = wishes.upgrade && head.version == Version::Http11 && head.body == BodyLength::None;
     let upgrade = single(head, Known::Upgrade)
         .filter(|field| asks_upgrade && is_upgrade_to_pass(field.value.of(&head.text)));
     let mut expectations = head.values(Known::Expect);
@@ -104,7 +97,7 @@ fn settle_connection(head: &mut RequestHead) -> Result<(), Reject> {
         _ => return Err(Reject::ExpectationFailed),
     };
     head.upgrade = upgrade.map(|field| field.value);
-    head.keep_alive = keep_alive;
+    (head.wishes, head.keep_alive) = (wishes, keep_alive);
     head.expects_continue = expects_continue && head.version == Version::Http11;
     Ok(())
 }
@@ -207,10 +200,9 @@ pub(super) fn settle_response(head: &mut ResponseHead) -> Result<(), &'static st
         }
         (Some(_), None) => return Err("Transfer-Encoding is not exactly `chunked`"),
     };
-    let has = |token: &str| {
-        values(Known::Connection).flat_map(list_elements).any(|t| t.eq_ignore_ascii_case(token.as_bytes()))
-    };
-    let keep_alive = if is_http11 { !has("close") } else { has("keep-alive") && !has("close") };
+    let wishes = Wishes::of(&head.fields, &head.text);
+    let keep_alive = !wishes.close && (is_http11 || wishes.keep_alive);
+    head.wishes = wishes;
     head.framing = framing;
     head.keep_alive = keep_alive && framing != Framing::UntilClose;
     Ok(())

@@ -6,7 +6,7 @@
 use super::framing::{self, Framing};
 use super::lines::{self, Refusal};
 use crate::gate::reject::Reject;
-use crate::gate::request::{Fields, RequestHead, Version};
+use crate::gate::request::{Fields, RequestHead, Version, Wishes};
 
 /// The most header fields that any configuration may allow.
 pub const MAX_FIELDS: usize = 256;
@@ -34,6 +34,8 @@ pub struct ResponseHead {
     pub version: Version,
     /// The fields in order.
     pub fields: Fields,
+    /// What its Connection fields say.
+    pub wishes: Wishes,
     /// How its body is framed, the request's method aside.
     pub framing: Framing,
     /// Whether the connection may carry another exchange afterwards.
@@ -88,6 +90,9 @@ pub fn take_request(
     limits: HeadLimits,
     head: &mut RequestHead,
 ) -> Result<Option<usize>, Reject> {
+    if input.is_empty() {
+        return Ok(None);
+    }
     // Most heads arrive whole: the pass that reads them then finds their end too. What it does not take is looked
     // at by those who know why.
     if scanned == 0
@@ -142,6 +147,9 @@ pub fn take_response(
     limits: HeadLimits,
     head: &mut ResponseHead,
 ) -> Result<Option<usize>, &'static str> {
+    if input.is_empty() {
+        return Ok(None);
+    }
     if scanned == 0
         && let Ok(end) = read_response(input, limits, head)
         && end <= limits.bytes

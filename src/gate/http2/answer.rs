@@ -49,14 +49,14 @@ impl Download {
         // The client may want the first octets much later.
         exchange.release();
         *response.status_mut() = status(exchange.head().status);
+        response.headers_mut().reserve(exchange.head().fields.len() + 2);
         for (name, value) in headers::response_fields(exchange.head()) {
             // Both were held against RFC 9110's characters when the head was parsed.
             if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
                 response.headers_mut().append(name, value);
             }
         }
-        let via = headers::response_via(exchange.head(), &self.told.stream.worker.shared.via);
-        if let Ok(via) = HeaderValue::try_from(via) {
+        if let Some(via) = self.told.stream.worker.via(exchange.head().version) {
             response.headers_mut().append(http::header::VIA, via);
         }
         if let Some(octets) =

@@ -122,7 +122,7 @@ impl Worker {
             if self.log.borrow().is_on() {
                 record.upstream = Some(Arc::clone(&endpoint.label));
             }
-            let begun = exchange.begin(request.head, &client.onward(&record.host_text(), &self.shared.via));
+            let begun = exchange.begin(request.head, &client.onward(&record.host_octets(), &self.shared.via));
             let answered = match begun {
                 Ok(()) => {
                     let waits = (request.watch, target);
