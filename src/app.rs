@@ -26,7 +26,7 @@ use crate::gate::listen::Admission;
 use crate::gate::rules::Rules;
 use crate::gate::tls::CertificateStore;
 use crate::gate::worker::Shared;
-use crate::telemetry::{AccessLogSink, AccessLogWriter, Blocked, Counters, Tail, TailWriter};
+use crate::telemetry::{AccessLogSink, AccessLogWriter, Blocked, Counters, Reopen, Tail, TailWriter};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use embedded::Beside;
@@ -130,7 +130,7 @@ impl Built {
         let shared = share(config, &self.reloader, (self.rules, self.certificates), cache)?;
         let counters = Arc::new(Counters::default());
         let tail = Arc::<Tail>::default();
-        let (log, log_thread) = access_log(&config.log.access, Arc::clone(&tail))?;
+        let (log, log_thread) = access_log(&config.log.access, Arc::clone(&tail), &shared.reopen)?;
         let addresses = self.others.addresses(&self.layout, self.source.address());
         let admin_address = addresses.admin;
         let shown = Arc::new(ArcSwap::from_pointee(addresses));
@@ -291,6 +291,8 @@ fn share(
         endpoints: Arc::clone(&reloader.endpoints),
         blocked: Blocked::default(),
         footers: Arc::clone(&reloader.footers),
+        rates: Default::default(),
+        reopen: Reopen::default(),
     }))
 }
 
@@ -351,13 +353,17 @@ fn via_name() -> Result<String> {
     Ok(format!("beian-gate-{:08x}", u32::from_le_bytes(random)))
 }
 
-fn access_log(to: &AccessLog, tail: Arc<Tail>) -> Result<(Option<AccessLogSink>, Option<JoinHandle<()>>)> {
+fn access_log(
+    to: &AccessLog,
+    tail: Arc<Tail>,
+    reopen: &Reopen,
+) -> Result<(Option<AccessLogSink>, Option<JoinHandle<()>>)> {
     if *to == AccessLog::Off {
         return Ok((None, None));
     }
     let (sink, writer) = AccessLogWriter::new();
     let out: Box<dyn std::io::Write + Send> = match to {
-        AccessLog::File(path) => Box::new(AccessLogWriter::open(path).with_context(|| {
+        AccessLog::File(path) => Box::new(AccessLogWriter::open(path, reopen).with_context(|| {
             format!(
                 "log.access: can't append to {}; give a path that the gate's user may write",
                 path.display()

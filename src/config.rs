@@ -32,7 +32,7 @@ pub use footer::{Footer, FooterMode, FooterRule, FooterRules, ShownNumber};
 pub use listener::{Listener, Protocol, ProxyProtocol};
 pub use load::{ConfigSource, DEFAULT_PATH};
 pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry, Role, Token};
-pub use site::{HostRule, Site, SiteTarget, SiteTimeouts};
+pub use site::{HostRule, PathRoute, Site, SiteTarget, SiteTimeouts};
 pub use treatment::Treatment;
 pub use upstream::{
     Alpn, Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, Server, Sticky, Upstream,
@@ -139,6 +139,19 @@ pub struct Limits {
     /// Octets a second that a client must send of its body or take of its answer while it is waited for, over
     /// `body_timeout`; 0: any.
     pub min_rate: usize,
+    /// Octets of a request body; no limit: `u64::MAX`.
+    pub body_bytes: u64,
+    /// Requests of one client; `None`: any.
+    pub request_rate: Option<RequestRate>,
+}
+
+/// How many requests a client may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestRate {
+    /// In the long run.
+    pub per_second: u32,
+    /// At once, after a pause.
+    pub burst: u32,
 }
 
 /// `[log]`

@@ -26,6 +26,7 @@ pub mod pace;
 pub mod passthrough;
 pub mod pool;
 pub mod proxy_header;
+pub mod rate;
 pub mod record;
 pub mod reject;
 pub mod request;
@@ -136,5 +137,6 @@ fn judge(
     judge::connection(client, &host, &filings)?;
     let site = judge::site(&rules, &host);
     let decision = judge::decide(&rules, client.listener.defaults(), (&host, site), &filings, worker.today());
-    judge::pass(&rules, &decision, site, head, record).map(|target| worker.own(target))
+    let target = judge::pass(&rules, &decision, site, head, record)?;
+    judge::limits(worker, client, &rules.limits, head).map(|()| worker.own(target))
 }

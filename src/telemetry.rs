@@ -10,7 +10,7 @@ mod footers;
 mod life;
 mod tail;
 
-pub use access_log::{AccessLine, AccessLogSink, AccessLogWriter, LogBuffer, TlsLine};
+pub use access_log::{AccessLine, AccessLogSink, AccessLogWriter, LogBuffer, LogFile, Reopen, TlsLine};
 pub use blocked::{Blocked, BlockedDomain, BlockedNotes, HOURS, Turned};
 pub use counters::{Counters, DURATION_BOUNDS_MS, Totals, WorkerCounters};
 pub use footers::{FooterReport, FooterReports, FooterSighting, FooterSummary, LackingPage};

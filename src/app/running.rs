@@ -37,6 +37,8 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// The access log's file was rotated.
+    rotated: Signal,
     hand_over: Signal,
     /// Caught, a write beyond what a file may have (`ulimit -f`) is an error like another, and not the end.
     _too_large: Signal,
@@ -48,6 +50,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            rotated: signal(SignalKind::user_defined1())?,
             hand_over: signal(SignalKind::user_defined2())?,
             _too_large: signal(SignalKind::from_raw(SIGXFSZ))?,
         })
@@ -83,7 +86,11 @@ impl Running {
             tokio::select! {
                 _ = signals.terminate.recv() => return Ok(self.terminated()),
                 _ = signals.interrupt.recv() => return Ok(self.terminated()),
-                _ = signals.hang_up.recv() => self.reload(),
+                _ = signals.hang_up.recv() => {
+                    self.shared.reopen.ask();
+                    self.reload();
+                }
+                _ = signals.rotated.recv() => self.shared.reopen.ask(),
                 _ = signals.hand_over.recv() => self.hand_over(),
                 _ = expiry.tick() => warn_of_expiry(&self.shared.certificates.load()),
                 changed = self.watching.changed() => match changed {

@@ -8,6 +8,7 @@ mod enforcement;
 mod footer;
 mod listener;
 mod registry;
+mod route;
 mod site;
 mod tokens;
 mod treatment;
@@ -16,7 +17,8 @@ mod upstream;
 use super::error::ConfigError;
 use super::raw::{Document, Section, Value};
 use super::{
-    AccessLog, Admin, Cache, Config, ConfigSource, Development, Limits, Log, Tls, TlsVersion, value,
+    AccessLog, Admin, Cache, Config, ConfigSource, Development, Limits, Log, RequestRate, Tls, TlsVersion,
+    value,
 };
 use crate::verdict::{Region, Scenario};
 use std::net::SocketAddr;
@@ -134,6 +136,8 @@ fn limits(section: Option<Section<'_>>) -> Limits {
         drain_timeout: Duration::from_secs(30),
         body_timeout: Duration::from_secs(30),
         min_rate: 240,
+        body_bytes: u64::MAX,
+        request_rate: None,
     };
     let Some(mut section) = section else { return limits };
     let counts: [(_, &mut usize, _); 3] = [
@@ -152,6 +156,10 @@ fn limits(section: Option<Section<'_>>) -> Limits {
     if let Some(octets) = optional(&mut section, "min_rate", |value| value.size(0..=1 << 30)) {
         limits.min_rate = octets;
     }
+    if let Some(octets) = optional(&mut section, "body_bytes", |value| value.size(1..=1 << 50)) {
+        limits.body_bytes = octets as u64;
+    }
+    limits.request_rate = request_rate(&mut section);
     let timeouts = [
         ("header_timeout", &mut limits.header_timeout),
         ("idle_timeout", &mut limits.idle_timeout),
@@ -167,6 +175,19 @@ fn limits(section: Option<Section<'_>>) -> Limits {
     }
     section.finish();
     limits
+}
+
+/// Requests of one client, and at once; 0 is no limit.
+fn request_rate(section: &mut Section<'_>) -> Option<RequestRate> {
+    let number = |value: &Value<'_>| value.integer(0..=1_000_000).and_then(|it| u32::try_from(it).ok());
+    let per_second = optional(section, "requests_per_second", number);
+    let burst = section.value("request_burst");
+    if let (Some(burst), None | Some(0)) = (&burst, per_second) {
+        burst.refuse_key("a burst goes with requests_per_second; add it, or leave this out");
+    }
+    let per_second = per_second.filter(|it| *it > 0)?;
+    let burst = burst.and_then(|value| value.integer(1..=1_000_000)).and_then(|it| u32::try_from(it).ok());
+    Some(RequestRate { per_second, burst: burst.unwrap_or(per_second) })
 }
 
 fn log(section: Option<Section<'_>>) -> Log {

@@ -59,6 +59,23 @@ pub struct SiteTarget {
     pub block_page: Option<BlockPage>,
     /// What becomes of what passes.
     pub treatment: Treatment,
+    /// Paths that go elsewhere.
+    pub routes: Vec<PathRoute>,
+}
+
+/// `[[site.route]]`: the paths below a prefix, and where they go.
+#[derive(Debug, Clone)]
+pub struct PathRoute {
+    /// Begins with a slash; named once in a site.
+    pub prefix: String,
+    /// Never empty; none is tcp.
+    pub upstreams: Vec<Server>,
+    /// How one is chosen.
+    pub choice: Choice,
+    /// How each is dealt with.
+    pub way: Way,
+    /// Else the site's.
+    pub timeouts: SiteTimeouts,
 }
 
 /// `[site.timeouts]`
@@ -70,4 +87,14 @@ pub struct SiteTimeouts {
     pub response: Duration,
     /// Between octets; default 60s.
     pub idle: Duration,
+}
+
+impl Default for SiteTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            response: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+        }
+    }
 }

@@ -46,6 +46,8 @@ pub struct Call {
     is_ended: bool,
     trailers: Option<HeaderMap>,
     body_octets: u64,
+    /// The most that they may be.
+    pub body_limit: u64,
     /// The response head, once `poll_head` has given it.
     pub head: ResponseHead,
 }
@@ -66,6 +68,7 @@ impl Call {
             is_ended: false,
             trailers: None,
             body_octets: 0,
+            body_limit: u64::MAX,
             head: ResponseHead::default(),
         }
     }
@@ -150,6 +153,9 @@ impl Call {
                 continue;
             }
             let octets = stream.capacity().min(wanted);
+            if self.body_octets + octets as u64 > self.body_limit {
+                return Poll::Ready(Err(Reject::BodyTooLarge));
+            }
             if octets > 0 && stream.send_data(Bytes::copy_from_slice(&body.data()[..octets]), false).is_err()
             {
                 self.abandon();

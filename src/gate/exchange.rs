@@ -68,6 +68,8 @@ pub struct Exchange {
     pub head: ResponseHead,
     decoder: BodyDecoder,
     body_octets: u64,
+    /// The most that they may be.
+    pub body_limit: u64,
     /// Octets at the front of the input that the decoder has found to be body.
     found: usize,
     /// The trailer section so far, which the decoder bounds.
@@ -92,6 +94,7 @@ impl Exchange {
             head: ResponseHead::default(),
             decoder: BodyDecoder::default(),
             body_octets: 0,
+            body_limit: u64::MAX,
             found: 0,
             trailers: Vec::new(),
             room: BUFFER_BYTES,
@@ -189,7 +192,7 @@ impl Exchange {
                     return Poll::Pending;
                 }
                 Poll::Ready(false) => self.end_body(),
-                Poll::Ready(true) => self.gather(body),
+                Poll::Ready(true) => self.gather(body)?,
             }
         }
     }
@@ -215,8 +218,11 @@ impl Exchange {
         self.sending = Sending::Done;
     }
 
-    fn gather(&mut self, body: &mut impl BodySource) {
+    fn gather(&mut self, body: &mut impl BodySource) -> Result<(), Reject> {
         let octets = body.data().len().min(GATHER_BYTES);
+        if self.body_octets + octets as u64 > self.body_limit {
+            return Err(Reject::BodyTooLarge);
+        }
         if self.sending == Sending::Chunked {
             self.channel.put_chunk(&body.data()[..octets]);
         } else {
@@ -224,6 +230,7 @@ impl Exchange {
         }
         body.consume(octets);
         self.body_octets += octets as u64;
+        Ok(())
     }
 
     /// Waits for the final response head, passing the request body on meanwhile.

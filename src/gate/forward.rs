@@ -68,6 +68,11 @@ impl Forward {
         }
     }
 
+    /// The most octets that the request's body may have.
+    pub fn limit_body(&mut self, octets: u64) {
+        each!(&mut self.over, it => it.body_limit = octets);
+    }
+
     #[must_use]
     pub fn head_mut(&mut self) -> &mut ResponseHead {
         each!(&mut self.over, it => &mut it.head)

@@ -1,17 +1,19 @@
 //! name → site → filing → verdict: the steps of the walk that decide. No step touches a socket.
 
-use crate::config::Mode;
+use crate::config::{Limits, Mode};
 use crate::domain::{DomainName, HostForm};
 use crate::gate::client::{Client, Defaults, TlsFacts};
 use crate::gate::headers;
 use crate::gate::record::Record;
 use crate::gate::reject::Reject;
-use crate::gate::request::RequestHead;
+use crate::gate::request::{BodyLength, RequestHead};
 use crate::gate::route::{Route, Target};
 use crate::gate::rules::Rules;
+use crate::gate::worker::Worker;
 use crate::verdict::{self, Coverage, Decision, Filings, Question, Verdict};
 use jiff::civil::Date;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The one name that the request is judged by and forwarded under.
 ///
@@ -21,6 +23,23 @@ pub fn name(head: &RequestHead, via: &str, record: &mut Record) -> Result<HostFo
     let authority = head.authority.clone().unwrap_or(Err(Reject::MalformedHost))?;
     record.host = Some(authority.host.clone());
     if headers::has_looped(head, via) { Err(Reject::Loop) } else { Ok(authority.host) }
+}
+
+/// Whether the client may ask at all now, and for something this large.
+///
+/// # Errors
+/// `RateLimited` or `BodyTooLarge`.
+pub fn limits(worker: &Worker, client: &Client, limits: &Limits, head: &RequestHead) -> Result<(), Reject> {
+    if let Some(rate) = limits.request_rate
+        && !client.is_trusted
+        && !worker.shared.rates.admits(client.address.ip(), rate, Instant::now())
+    {
+        return Err(Reject::RateLimited);
+    }
+    match head.body {
+        BodyLength::Exactly(octets) if octets > limits.body_bytes => Err(Reject::BodyTooLarge),
+        _ => Ok(()),
+    }
 }
 
 /// Whether the name may be asked for on this connection: SNI and Host under one filing, Host in the certificate
@@ -106,7 +125,7 @@ pub fn pass<'r>(
         }
         record.would_block = Some(decision.verdict);
     }
-    site.map(|site| &site.target).ok_or(Reject::NoSite)
+    site.map(|site| site.target.of_path(head.path())).ok_or(Reject::NoSite)
 }
 
 /// An HTTP-01 challenge and nothing else (RFC 8555, 8.3): one token of base64url below the well-known path.

@@ -108,7 +108,7 @@ impl Place {
 }
 
 /// Whom an address counts as: itself, or with IPv6 its /64, which is what one subscriber gets.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             IpAddr::from(std::array::from_fn::<u8, 16, _>(|i| if i < 8 { v6.octets()[i] } else { 0 }))

@@ -80,7 +80,7 @@ pub fn respond(
     match reject {
         Reject::Blocked(_) => fields.push(("link", Bytes::copy_from_slice(rules.blocked_by.as_bytes()))),
         Reject::MethodRefused => fields.push(("allow", Bytes::from_static(METHODS.as_bytes()))),
-        Reject::Unavailable | Reject::Overloaded | Reject::Cut => {
+        Reject::Unavailable | Reject::Overloaded | Reject::RateLimited | Reject::Cut => {
             fields.push(("retry-after", Bytes::from_static(RETRY_AFTER.as_bytes())))
         }
         _ => {}

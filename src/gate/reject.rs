@@ -41,6 +41,10 @@ pub enum Reject {
     Cut,
     /// Out of a resource that has a limit.
     Overloaded,
+    /// The client makes more requests than it may.
+    RateLimited,
+    /// A request body beyond the limit.
+    BodyTooLarge,
     /// The client is gone: nobody to answer.
     ClientGone,
 }
@@ -63,7 +67,8 @@ impl Reject {
             Self::MalformedRequest(_) | Self::UnknownCoding | Self::ExpectationFailed => {
                 Reason::MalformedRequest
             }
-            Self::HeadTooLarge => Reason::TooLarge,
+            Self::HeadTooLarge | Self::BodyTooLarge => Reason::TooLarge,
+            Self::RateLimited => Reason::RateLimited,
             Self::MethodRefused => Reason::MethodRefused,
             Self::Misdirected => Reason::Misdirected,
             Self::Blocked(verdict) => Reason::try_from(*verdict).unwrap_or(Reason::Unavailable),
@@ -87,6 +92,8 @@ impl Reject {
             Self::UnknownCoding => 501,
             Self::ExpectationFailed => 417,
             Self::HeadTooLarge => 431,
+            Self::BodyTooLarge => 413,
+            Self::RateLimited => 429,
             Self::MethodRefused => 405,
             Self::Misdirected => 421,
             Self::Blocked(_) => blocked,
@@ -116,7 +123,9 @@ impl Reject {
             Self::Blocked(_) | Self::Unavailable | Self::NoSite | Self::Misdirected | Self::Loop => {
                 Afterwards::KeepAlive
             }
-            Self::UpstreamError(_) | Self::UpstreamTimeout | Self::Overloaded => Afterwards::KeepAlive,
+            Self::UpstreamError(_) | Self::UpstreamTimeout | Self::Overloaded | Self::RateLimited => {
+                Afterwards::KeepAlive
+            }
             _ => Afterwards::Close,
         }
     }

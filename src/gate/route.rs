@@ -32,7 +32,9 @@ pub struct Target {
     /// How long to wait for its upstreams.
     pub timeouts: SiteTimeouts,
     /// What becomes of what passes; `None`: nothing.
-    pub treatment: Option<Box<Treatment>>,
+    pub treatment: Option<Arc<Treatment>>,
+    /// Where paths go that have a route of their own, the longest prefix first.
+    pub paths: Vec<(Box<[u8]>, Arc<Target>)>,
     /// For round robin.
     pub turn: AtomicUsize,
     /// What visitors of this site read, where it is not what all read.
@@ -94,7 +96,20 @@ impl Routes {
     }
 }
 
+/// Whether a path, as it was sent, is the prefix or below it.
+fn is_below(path: &[u8], prefix: &[u8]) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| prefix.ends_with(b"/") || matches!(rest, [] | [b'/' | b'?', ..]))
+}
+
 impl Target {
+    /// Where a path goes: what is matched is what is sent, octet for octet.
+    #[must_use]
+    pub fn of_path<'t>(self: &'t Arc<Self>, path: &[u8]) -> &'t Arc<Self> {
+        let own = self.paths.iter().find(|(prefix, _)| is_below(path, prefix));
+        own.map_or(self, |(_, target)| target)
+    }
+
     /// The server for the next try, by its place among `members`; `None` where there is none left.
     #[must_use]
     pub fn pick(&self, ask: &Ask<'_>) -> Option<usize> {
@@ -108,5 +123,27 @@ impl Target {
             [only] if only.endpoint.standing.wish() == Wish::Up => Some(0),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_below;
+
+    #[test]
+    fn a_prefix_is_whole_segments_of_the_path_as_sent() {
+        #[track_caller]
+        fn check(path: &str, prefix: &str, expected: bool) {
+            assert_eq!(is_below(path.as_bytes(), prefix.as_bytes()), expected, "{path} below {prefix}");
+        }
+        for path in ["/api", "/api/", "/api/x", "/api?x", "/api//", "/api/../admin"] {
+            check(path, "/api", true);
+        }
+        for path in ["/", "/ap", "/apix", "/API", "/%61pi", "//api", "/x/../api", "/api;x", "*"] {
+            check(path, "/api", false);
+        }
+        check("/api/x", "/api/", true);
+        check("/api", "/api/", false);
+        check("/any", "/", true);
     }
 }

@@ -168,20 +168,42 @@ impl Resolver<'_> {
         let reports = self.reports;
         let treatment =
             Treatment::new(&target.treatment, &self.footer_rules, |mode| reports.of(&name(), mode));
-        let mut member = |server: &Server| {
-            let endpoint = self.endpoint(&server.upstream, &target.way)?;
-            Ok::<_, RulesError>(Member::new(endpoint, server.weight, server.is_backup))
-        };
+        let pages = target.block_page.as_ref().map(|own| self.pages(own)).transpose()?;
+        let mut paths = Vec::new();
+        for route in &target.routes {
+            let target = Target {
+                members: self.members(&route.upstreams, &route.way)?,
+                choice: route.choice.clone(),
+                origin_here: target.origin_here,
+                mode: target.mode,
+                timeouts: route.timeouts,
+                treatment: treatment.clone(),
+                paths: Vec::new(),
+                turn: AtomicUsize::new(0),
+                pages: pages.clone(),
+            };
+            paths.push((route.prefix.as_bytes().into(), Arc::new(target)));
+        }
+        paths.sort_by_key(|(prefix, _): &(Box<[u8]>, _)| std::cmp::Reverse(prefix.len()));
         Ok(Arc::new(Target {
-            members: target.upstreams.iter().map(&mut member).collect::<Result<_, _>>()?,
+            members: self.members(&target.upstreams, &target.way)?,
             choice: target.choice.clone(),
             origin_here: target.origin_here,
             mode: target.mode,
             timeouts: target.timeouts,
             treatment,
+            paths,
             turn: AtomicUsize::new(0),
-            pages: target.block_page.as_ref().map(|own| self.pages(own)).transpose()?,
+            pages,
         }))
+    }
+
+    fn members(&mut self, servers: &[Server], way: &Way) -> Result<Vec<Member>, RulesError> {
+        let member = |server: &Server| {
+            let endpoint = self.endpoint(&server.upstream, way)?;
+            Ok(Member::new(endpoint, server.weight, server.is_backup))
+        };
+        servers.iter().map(member).collect()
     }
 
     fn pages(&mut self, own: &config::BlockPage) -> Result<Arc<BlockPages>, RulesError> {
@@ -204,6 +226,7 @@ impl Resolver<'_> {
             mode: None,
             timeouts: LISTENER_TIMEOUTS,
             treatment: None,
+            paths: Vec::new(),
             turn: AtomicUsize::new(0),
             pages: None,
         }))

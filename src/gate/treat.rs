@@ -22,9 +22,9 @@ impl Treatment {
         from: &config::Treatment,
         rules: &Arc<config::FooterRules>,
         report: impl FnOnce(&'static str) -> Arc<FooterReport>,
-    ) -> Option<Box<Self>> {
+    ) -> Option<Arc<Self>> {
         let footers = Footers::new(&from.footer, rules, report);
-        footers.is_some().then(|| Box::new(Self { footers }))
+        footers.is_some().then(|| Arc::new(Self { footers }))
     }
 
     /// A response's head has come; its body will be read through what is set up here.

@@ -14,6 +14,7 @@ use crate::gate::headers;
 use crate::gate::listen::Admission;
 use crate::gate::pace::Pace;
 use crate::gate::pool::Pool;
+use crate::gate::rate::ClientRates;
 use crate::gate::record::Record;
 use crate::gate::request::{RequestHead, Version};
 use crate::gate::route::Target;
@@ -23,7 +24,7 @@ use crate::gate::tls::CertificateStore;
 use crate::gate::trunk::Trunks;
 use crate::gate::watch::{Clock, TICK};
 use crate::telemetry::{
-    AccessLogSink, Blocked, BlockedNotes, FooterReports, Life, LogBuffer, WorkerCounters,
+    AccessLogSink, Blocked, BlockedNotes, FooterReports, Life, LogBuffer, Reopen, WorkerCounters,
 };
 use crate::verdict;
 use arc_swap::ArcSwap;
@@ -60,6 +61,10 @@ pub struct Shared {
     pub blocked: Blocked,
     /// What was seen at the foot of pages.
     pub footers: Arc<FooterReports>,
+    /// What each client asked for lately.
+    pub rates: ClientRates,
+    /// Asks for the access log's file to be opened anew.
+    pub reopen: Reopen,
 }
 
 /// A worker.

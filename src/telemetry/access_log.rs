@@ -2,11 +2,12 @@
 //!
 //! A writer that is behind loses lines, and every lost line is counted.
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 /// A worker hands its buffer over when it is this full.
@@ -76,12 +77,12 @@ impl AccessLogWriter {
         (AccessLogSink { to, failed_lines: Arc::clone(&failed_lines) }, Self { from, failed_lines })
     }
 
-    /// Opens the file for appending.
+    /// Opens the file for appending, and anew whenever `reopen` is asked for: a rotated file is let go.
     ///
     /// # Errors
     /// The system's.
-    pub fn open(path: &Path) -> io::Result<std::fs::File> {
-        std::fs::OpenOptions::new().create(true).append(true).open(path)
+    pub fn open(path: &Path, reopen: &Reopen) -> io::Result<LogFile> {
+        Ok(LogFile { path: path.to_owned(), file: append(path)?, reopen: reopen.clone() })
     }
 
     /// Writes until every sink is gone. Says when writing begins to fail, and when it goes on.
@@ -105,6 +106,47 @@ impl AccessLogWriter {
                 }
             }
         }
+    }
+}
+
+/// Asks for the log's file to be opened anew before the next lines.
+#[derive(Debug, Clone, Default)]
+pub struct Reopen(Arc<AtomicBool>);
+
+impl Reopen {
+    /// Asks.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The log's file, found again by its name when it was rotated.
+#[derive(Debug)]
+pub struct LogFile {
+    path: PathBuf,
+    file: File,
+    reopen: Reopen,
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+impl Write for LogFile {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        if self.reopen.0.swap(false, Ordering::Relaxed) {
+            match append(&self.path) {
+                Ok(file) => self.file = file,
+                Err(error) => {
+                    tracing::error!(%error, "the access log can't be opened anew; going on with the old file");
+                }
+            }
+        }
+        self.file.write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -46,6 +46,7 @@ mod pages;
 mod proxy;
 mod reload;
 mod replay;
+mod routes;
 mod sync;
 mod walkthrough;
 mod world;

@@ -3,7 +3,6 @@
 use super::{optional, upstream};
 use crate::config::raw::{Place, Section, Value};
 use crate::config::{HostRule, Mode, Site, SiteTarget, SiteTimeouts, UpstreamScheme, value};
-use std::time::Duration;
 
 pub(super) const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("monitor", Mode::Monitor)];
 
@@ -69,7 +68,16 @@ fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
     let way = upstream::way(section, &upstreams);
     let origin_here = optional(section, "origin_here", Value::boolean);
     let mode = optional(section, "mode", |value| value.choice("a mode", &MODES));
-    let timeouts = timeouts(section.section("timeouts"));
+    let timeouts = timeouts(section.section("timeouts"), SiteTimeouts::default());
+    let routes = super::route::routes(section, timeouts);
+    if let (Some(written), [first, ..]) = (&written, &routes[..])
+        && upstreams.iter().any(|server| server.upstream.scheme == UpstreamScheme::Tcp)
+    {
+        written.refuse(format!(
+            "what passes through unopened shows no path; leave the route {} out",
+            first.prefix
+        ));
+    }
     let block_page = section.section("block_page").map(super::block_page::block_page);
     let treatment = super::treatment::treatment(section);
     let target = SiteTarget {
@@ -81,16 +89,12 @@ fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
         timeouts,
         block_page,
         treatment,
+        routes,
     };
     Some((target, written?))
 }
 
-fn timeouts(section: Option<Section<'_>>) -> SiteTimeouts {
-    let mut timeouts = SiteTimeouts {
-        connect: Duration::from_secs(5),
-        response: Duration::from_secs(60),
-        idle: Duration::from_secs(60),
-    };
+pub(super) fn timeouts(section: Option<Section<'_>>, mut timeouts: SiteTimeouts) -> SiteTimeouts {
     let Some(mut section) = section else { return timeouts };
     let slots = [
         ("connect", &mut timeouts.connect),

@@ -122,6 +122,7 @@ impl Worker {
             if self.log.borrow().is_on() {
                 record.upstream = Some(Arc::clone(&endpoint.label));
             }
+            exchange.limit_body(self.rules().limits.body_bytes);
             let begun = exchange.begin(request.head, &client.onward(&record.host_octets(), &self.shared.via));
             let answered = match begun {
                 Ok(()) => {

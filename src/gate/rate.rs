@@ -1,0 +1,94 @@
+//! How many requests a client may make: a bucket for each, process-wide, in a sharded table of bounded size.
+//!
+//! Knows addresses and instants that it is given; refuses to know what is asked for.
+
+use crate::config::RequestRate;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const SHARDS: usize = 64;
+/// Clients that a shard remembers: 262,144 in all. Beyond them newcomers pass uncounted, rather than nobody.
+const MAX_CLIENTS: usize = 4096;
+
+/// Every client's bucket: when it will be full again.
+#[derive(Debug)]
+pub struct ClientRates {
+    shards: Vec<Mutex<HashMap<IpAddr, Instant>>>,
+    hash: RandomState,
+}
+
+impl Default for ClientRates {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), hash: RandomState::new() }
+    }
+}
+
+impl ClientRates {
+    /// Counts one request of `client` at `now`; `false` where it has made as many as it may.
+    ///
+    /// A bucket holds `burst` requests and gains `per_second`; an IPv6 client is its /64.
+    #[must_use]
+    pub fn admits(&self, client: IpAddr, rate: RequestRate, now: Instant) -> bool {
+        let client = super::listen::network(client);
+        let shard = usize::try_from(self.hash.hash_one(client) % SHARDS as u64).unwrap_or(0);
+        let mut shard = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
+        let one = Duration::from_secs(1) / rate.per_second.max(1);
+        let full_at = shard.get(&client).copied().unwrap_or(now).max(now);
+        let is_admitted = full_at + one <= now + one * rate.burst.max(1);
+        if !is_admitted {
+            return false;
+        }
+        if shard.len() >= MAX_CLIENTS && !shard.contains_key(&client) {
+            // Full buckets say nothing that a new one would not.
+            shard.retain(|_, full_at| *full_at > now);
+            if shard.len() >= MAX_CLIENTS {
+                return true;
+            }
+        }
+        shard.insert(client, full_at + one);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: RequestRate = RequestRate { per_second: 10, burst: 3 };
+
+    #[test]
+    fn a_burst_then_a_rate() {
+        let (rates, start) = (ClientRates::default(), Instant::now());
+        let ask = |client: &str, ms: u64| {
+            rates.admits(client.parse().unwrap(), RATE, start + Duration::from_millis(ms))
+        };
+        assert_eq!([0, 0, 0, 0, 50].map(|ms| ask("192.0.2.1", ms)), [true, true, true, false, false]);
+        assert!(ask("192.0.2.2", 50), "another client");
+        assert_eq!([100, 100, 200].map(|ms| ask("192.0.2.1", ms)), [true, false, true]);
+        assert_eq!(
+            [5000; 4].map(|ms| ask("192.0.2.1", ms)),
+            [true, true, true, false],
+            "the burst and no more"
+        );
+        let of_net = ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4"].map(|one| ask(one, 0));
+        assert_eq!(of_net, [true, true, true, false], "a /64 is one client");
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_full_buckets_make_room() {
+        let (rates, start) = (ClientRates::default(), Instant::now());
+        let held = || rates.shards.iter().map(|shard| shard.lock().unwrap().len()).sum::<usize>();
+        for client in 0..400_000_u32 {
+            assert!(rates.admits(IpAddr::from(client.to_be_bytes()), RATE, start));
+        }
+        assert!(held() <= SHARDS * MAX_CLIENTS);
+        let later = start + Duration::from_secs(10);
+        for client in 1_000_000..1_000_640_u32 {
+            assert!(rates.admits(IpAddr::from(client.to_be_bytes()), RATE, later));
+        }
+        assert!(held() < 20_000, "{}", held());
+    }
+}
