@@ -13,7 +13,7 @@ a figure is the median over the rounds, its spread (max - min) / median. CPU is 
 proxy's threads, per request (or GiB, or connection); user and system shares come from /proc. The ratio is to the better
 of nginx and HAProxy. Writes side_by_side.json and side_by_side.svg into --out after each row, so that what was measured
 is kept if it is stopped. Latency is at a fixed rate with both processors kept awake, of one connection; `direct` is the
-origin without a proxy. Pingora, which the anchors name, is no Debian package and is left out. All traffic stays on
+origin without a proxy. Pingora is no Debian package and is left out. All traffic stays on
 loopback; only what this script started is ended.
 """
 
