@@ -161,20 +161,21 @@ impl Running {
             }
             Event::Failed(error) => {
                 self.successor = None;
-                self.not_handed_over(&error);
                 if std::mem::take(&mut self.has_released)
                     && let Err(error) = self.take_back()
                 {
                     tracing::error!("filings go on from memory, but: {error:#}");
                 }
+                // Said last: who reads it may rely on all being as before.
+                self.not_handed_over(&error);
                 None
             }
         }
     }
 
     fn not_handed_over(&self, error: &anyhow::Error) {
-        self.shared.life.hand_over_failed();
         tracing::error!("SIGUSR2: not handed over, this process goes on: {error:#}");
+        self.shared.life.hand_over_failed();
     }
 
     /// Goes on with what a new process was to have.
