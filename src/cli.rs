@@ -8,6 +8,7 @@ mod check;
 mod config_check;
 mod held;
 mod orders;
+mod refused;
 mod registry;
 mod replay;
 mod shell;
@@ -154,7 +155,7 @@ enum ConfigCommand {
 enum RegistryCommand {
     /// Run the registry alone
     Serve(ConfigFile),
-    /// Import filings, all rows or none
+    /// Import filings; rows that a rule refuses are left out, each with a line that says why
     Import(ImportArguments),
     /// Export all filings, as `import` reads them
     Export(ExportArguments),
@@ -183,6 +184,12 @@ struct ImportArguments {
     /// Make the rows the whole content: what is not among them is forgotten
     #[arg(long)]
     replace: bool,
+    /// Import nothing where a row is refused
+    #[arg(long)]
+    strict: bool,
+    /// Write refused rows to this file too, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -294,7 +301,7 @@ mod tests {
         check("--help", 0);
         check("--version", 0);
         check("check example.com --scenario cdn --region overseas --json -c x", 0);
-        check("registry import - --replace", 0);
+        check("registry import - --replace --strict --report refused.ndjson", 0);
         check("registry export", 0);
         check("registry export --format ndjson", 0);
         check("registry order open --intent cancel_access --domain a.cn --confirm-empty-shell", 0);

@@ -34,7 +34,7 @@ mod tail;
 mod view;
 
 pub use import::{
-    Event, Format, ImportError, Imported, Phase, RefusedRow, Source, export, export_to, import, import_via,
+    Event, Format, ImportError, Imported, Phase, RefusedRow, Source, Terms, export, export_to, import, import_via,
 };
 pub use model::{About, Access, Document, Outcome, Stored};
 pub use routes::Options;
@@ -140,7 +140,8 @@ impl Registry {
         }
         let source = Source::of(std::io::Cursor::new(csv.to_owned()), Format::Csv);
         let (events, mut heard) = mpsc::channel(1);
-        let import = import::import_as(self, "sample", source, false, events);
+        let terms = Terms { is_whole: false, is_strict: true };
+        let import = import::import_as(self, "sample", source, terms, events);
         let hear = async {
             while let Some(event) = heard.recv().await {
                 if let Event::Refused(RefusedRow { line, domain, rule, detail, .. }) = event {

@@ -1,8 +1,9 @@
 //! `registry import` and `registry export`: filings between files and the database that the config names.
 
+use super::refused::Refused;
 use super::{ExportArguments, ExportFormat, FAILED, ImportArguments, block_on};
 use crate::config::{Database, EmbeddedRegistry};
-use crate::registry::{self, Event, Format, ImportError, Imported, Phase, RefusedRow, Registry, Source};
+use crate::registry::{self, Event, Format, ImportError, Imported, Phase, Registry, Source, Terms};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::Write;
@@ -22,27 +23,46 @@ pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
     let failed = || format!("can't import {}", arguments.file.display());
     let source = Source::open(&arguments.file).with_context(failed)?;
     let (octets_read, octets) = (source.octets_read(), source.octets());
+    let terms = Terms { is_whole: arguments.replace, is_strict: arguments.strict };
+    let refused = match &arguments.report {
+        Some(path) => {
+            Refused::with_report(path).with_context(|| format!("can't write {}", path.display()))?
+        }
+        None => Refused::default(),
+    };
     let imported = block_on(async {
         let (sender, mut events) = mpsc::channel(EVENTS_WAITING);
-        let work = write(embedded, source, arguments.replace, sender);
-        let (imported, shown) = tokio::join!(work, show(&mut events, &octets_read, octets));
+        let work = write(embedded, source, terms, sender);
+        let (imported, shown) = tokio::join!(work, show(&mut events, refused, &octets_read, octets));
         shown?;
         Ok(imported)
     })?;
     match imported {
         Ok(imported) => {
-            let Imported { created, updated, unchanged, deleted } = imported;
+            let Imported { created, updated, unchanged, deleted, refused } = imported;
             let mut out = std::io::stdout().lock();
-            writeln!(
+            write!(
                 out,
                 "imported 已导入: {created} created 新增, {updated} updated 更新, {unchanged} unchanged 未变, {deleted} deleted 删除"
             )?;
+            if refused > 0 {
+                write!(out, ", {refused} refused and left out 被拒绝未导入")?;
+            }
+            writeln!(out)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(ImportError::Refused(rows)) => {
             writeln!(
                 std::io::stderr(),
                 "{rows} 行被拒绝，未导入任何备案 / {rows} rows were refused, so nothing was imported"
+            )?;
+            Ok(ExitCode::from(FAILED))
+        }
+        Err(ImportError::Forgets(rows)) => {
+            writeln!(
+                std::io::stderr(),
+                "{rows} 个被拒绝的行涉及现有备案，整体替换会丢失这些备案，因此未导入 / {}",
+                ImportError::Forgets(rows)
             )?;
             Ok(ExitCode::from(FAILED))
         }
@@ -54,7 +74,7 @@ pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
 async fn write(
     embedded: &EmbeddedRegistry,
     source: Source,
-    replace: bool,
+    terms: Terms,
     events: mpsc::Sender<Event>,
 ) -> Result<Imported, ImportError> {
     // Registries that share a database learn of it from that.
@@ -64,15 +84,16 @@ async fn write(
     };
     if let Some(address) = running {
         let token = embedded.token.as_deref();
-        return registry::import_via(reachable(address), token, source, replace, events).await;
+        return registry::import_via(reachable(address), token, source, terms, events).await;
     }
     let opened = Registry::open(&embedded.database, None).await?;
-    registry::import(&opened, source, replace, events).await
+    registry::import(&opened, source, terms, events).await
 }
 
 /// Shows how far an import is, and each refused row on a line of its own, in both languages.
 async fn show(
     events: &mut mpsc::Receiver<Event>,
+    mut refused: Refused,
     octets_read: &AtomicU64,
     octets: Option<u64>,
 ) -> std::io::Result<()> {
@@ -95,17 +116,16 @@ async fn show(
                 bar.finish_and_clear();
                 bar = spinner(phase_name(phase), "{spinner} {msg} ({elapsed})");
             }
-            Some(Event::Refused(RefusedRow { line, domain, rule, detail, detail_zh })) => {
+            Some(Event::Done(_)) => is_reading = false,
+            Some(Event::Refused(row)) => {
                 is_reading = false;
                 bar.finish_and_clear();
-                let mut out = std::io::stderr().lock();
-                failed = failed
-                    .and_then(|()| writeln!(out, "line {line}: {domain}: {rule}: {detail_zh} / {detail}"));
+                failed = failed.and_then(|()| refused.name(&row));
             }
         }
     }
     bar.finish_and_clear();
-    failed
+    failed.and_then(|()| refused.end())
 }
 
 fn phase_name(phase: Phase) -> &'static str {

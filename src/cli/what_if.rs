@@ -2,6 +2,7 @@
 
 use super::check::asked::{Asked, Basis};
 use super::check::{self, Answers};
+use super::refused::Refused;
 use super::replay::{self, Change, between};
 use super::traffic::{self, Logged};
 use super::{FAILED, WhatIfArguments, block_on, today};
@@ -9,7 +10,7 @@ use crate::admin::answer::VerdictAnswer;
 use crate::config::{Config, Database};
 use crate::domain::DomainName;
 use crate::filing::{Covering, Status};
-use crate::registry::{self, Event, ImportError, RefusedRow, Registry, Source};
+use crate::registry::{self, Event, ImportError, Registry, Source, Terms};
 use crate::verdict::{Coverage, Filings, Policy};
 use anyhow::Context;
 use std::collections::HashMap;
@@ -78,16 +79,22 @@ async fn file_alone(
     let registry = Registry::open(&Database::Sqlite(aside.join("filings.db")), None).await?;
     let (sender, mut events) = mpsc::channel(EVENTS_WAITING);
     let show = async {
+        let mut refused = Refused::default();
         while let Some(event) = events.recv().await {
-            if let Event::Refused(RefusedRow { line, domain, rule, detail, detail_zh }) = event {
-                writeln!(io::stderr(), "line {line}: {domain}: {rule}: {detail_zh} / {detail}")?;
+            if let Event::Refused(row) = event {
+                refused.name(&row)?;
             }
         }
         io::Result::Ok(())
     };
-    let (imported, shown) = tokio::join!(registry::import(&registry, source, true, sender), show);
+    let terms = Terms { is_whole: true, is_strict: false };
+    let (imported, shown) = tokio::join!(registry::import(&registry, source, terms, sender), show);
     shown?;
     match imported {
+        Ok(imported) if imported.refused > 0 => {
+            let rows = imported.refused;
+            writeln!(io::stderr(), "{rows} 行会被拒绝 / {rows} rows would be refused and left out")?;
+        }
         Ok(_) => {}
         Err(ImportError::Refused(rows)) => {
             writeln!(io::stderr(), "{rows} 行会被拒绝 / {rows} rows would be refused")?;

@@ -1,6 +1,7 @@
 //! `POST /v1/filings:batch`: many edits as NDJSON, one result per line, alone or all or nothing.
 
 use super::filings::query;
+use super::import::Terms;
 use super::ledger::Ledger;
 use super::model::{Edit, Line, Outcome};
 use super::problem::Problem;
@@ -36,6 +37,29 @@ pub(super) enum Mode {
     Atomic,
     /// All or nothing, and they are the whole content then.
     Replace,
+    /// Each alone, and those that are done are the whole content then; unless that forgets a filing that a refused line
+    /// is about, or everything.
+    ReplaceByEach,
+}
+
+impl Mode {
+    /// How an import's lines hang together.
+    pub(super) fn of(terms: Terms) -> Self {
+        match (terms.is_whole, terms.is_strict) {
+            (false, false) => Self::Each,
+            (false, true) => Self::Atomic,
+            (true, true) => Self::Replace,
+            (true, false) => Self::ReplaceByEach,
+        }
+    }
+
+    fn is_atomic(self) -> bool {
+        matches!(self, Self::Atomic | Self::Replace)
+    }
+
+    fn is_whole(self) -> bool {
+        matches!(self, Self::Replace | Self::ReplaceByEach)
+    }
 }
 
 /// `?atomic=&replace=`
@@ -182,32 +206,33 @@ pub(super) async fn run(
     lines: Vec<Read>,
     mode: Mode,
 ) -> Result<Vec<Done>, StoreError> {
-    if mode != Mode::Each && lines.iter().any(|it| it.edit.is_err()) {
+    if mode.is_atomic() && lines.iter().any(|it| it.edit.is_err()) {
         return Ok(lines
             .into_iter()
             .map(|it| Done::not_applied(it.line, it.domain, it.edit.err()))
             .collect());
     }
-    let reach = match mode {
-        Mode::Replace => Reach::All,
-        Mode::Each | Mode::Atomic => Reach::of(lines.iter().filter_map(|it| it.edit.as_ref().ok())),
-    };
+    let edits = lines.iter().filter_map(|it| it.edit.as_ref().ok());
+    let reach = if mode.is_whole() { Reach::All } else { Reach::of(edits) };
     let size = if mode == Mode::Each { Size::Few } else { Size::Bulk };
     let work = move |ledger: &mut Ledger| {
-        if mode == Mode::Replace {
+        if mode.is_whole() {
             ledger.clear();
         }
         let apply = |Read { line, domain, edit }: Read| {
             let applied = edit.and_then(|edit| Ok((edit.domain.clone(), ledger.apply(edit)?)));
-            let outcome = applied.map(|(name, outcome)| match mode {
+            let outcome = applied.map(|(name, outcome)| {
                 // Against what was there, not against the nothing that the first line met.
-                Mode::Replace => ledger.outcome_since_loaded(&name, outcome),
-                Mode::Each | Mode::Atomic => outcome,
+                if mode.is_whole() { ledger.outcome_since_loaded(&name, outcome) } else { outcome }
             });
             Done { line, domain, outcome }
         };
         let done: Vec<_> = lines.into_iter().map(apply).collect();
-        let is_refused = mode != Mode::Each && done.iter().any(|it| it.outcome.is_err());
+        let is_refused = match mode {
+            Mode::Each => false,
+            Mode::Atomic | Mode::Replace => done.iter().any(|it| it.outcome.is_err()),
+            Mode::ReplaceByEach => is_lossy(ledger, &done),
+        };
         if is_refused { Err(done) } else { Ok(done) }
     };
     Ok(match registry.commit(who, size, reach, work).await? {
@@ -216,6 +241,19 @@ pub(super) async fn run(
             done.into_iter().map(|it| Done::not_applied(it.line, it.domain, it.outcome.err())).collect()
         }
     })
+}
+
+/// Whether lines that are refused are about filings that are forgotten for it, or all lines are refused.
+fn is_lossy(ledger: &Ledger, done: &[Done]) -> bool {
+    let is_forgotten = |it: &Done| {
+        let is_meant = it.outcome.as_ref().is_err_and(|refusal| refusal.rule != rules::NOT_FILED);
+        is_meant
+            && rules::filed_name(&it.domain).is_ok_and(|name| {
+                ledger.stored(name.as_str()).is_some() && ledger.document(name.as_str()).is_none()
+            })
+    };
+    let is_nothing = !done.is_empty() && done.iter().all(|it| it.outcome.is_err());
+    is_nothing || done.iter().any(is_forgotten)
 }
 
 impl Done {

@@ -1,6 +1,6 @@
-//! Filings from and to files: CSV and NDJSON, plain or `.zst`, all rows or none.
+//! Filings from and to files: CSV and NDJSON, plain or `.zst`. Rows that a rule refuses are left out, or refuse the file.
 //!
-//! A small file is one atomic batch, fed to followers change by change. A larger one is set aside row by row while it is
+//! A small file is one transaction, fed to followers change by change. A larger one is set aside row by row while it is
 //! read, checked there, and swapped in at once as a new epoch: memory does not grow with it. What is exported is what an
 //! import reads back.
 
@@ -17,7 +17,7 @@ pub(super) use receive::post;
 pub use rows::RefusedRow;
 pub use via::import_via;
 
-use super::batch::{self, Mode, Read};
+use super::batch::{self, Done, Mode, Read};
 use super::model::Outcome;
 use super::{Registry, StoreError};
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,18 @@ pub struct Imported {
     pub unchanged: u64,
     /// Names that were deleted.
     pub deleted: u64,
+    /// Rows that were left out.
+    #[serde(default)]
+    pub refused: u64,
+}
+
+/// How a file is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// Its rows are the whole content: what is not among them is forgotten.
+    pub is_whole: bool,
+    /// One refused row refuses the file.
+    pub is_strict: bool,
 }
 
 /// Why nothing was imported, or not everything exported.
@@ -58,6 +70,9 @@ pub enum ImportError {
     /// So many rows break rules; each was an event.
     #[error("{0} rows were refused, so nothing was imported")]
     Refused(u64),
+    /// So many rows that rules refuse are of filings that the file would forget, being the whole content.
+    #[error("{0} refused rows name filings that --replace would forget, so nothing was imported: put those rows right")]
+    Forgets(u64),
     /// The file as a whole is not what it should be.
     #[error("{0}")]
     File(String),
@@ -102,21 +117,24 @@ pub enum Phase {
 pub enum Event {
     /// The next phase begins.
     Phase(Phase),
-    /// A row is refused, so nothing will be imported.
+    /// A row is refused.
     Refused(RefusedRow),
+    /// Rows were imported; those that were left out follow.
+    Done(Imported),
 }
 
-/// Imports rows into an open registry; `is_whole` makes them its whole content. Waits for whoever takes `events`.
+/// Imports rows into an open registry. Waits for whoever takes `events`.
 ///
 /// # Errors
-/// `Refused` where a row is refused: nothing was imported then.
+/// Nothing was imported then: `Refused` where no row is left, or one is refused and the terms are strict; `Forgets` where
+/// the rows would be the whole content without filings that they mean to keep.
 pub async fn import(
     registry: &Registry,
     source: Source,
-    is_whole: bool,
+    terms: Terms,
     events: mpsc::Sender<Event>,
 ) -> Result<Imported, ImportError> {
-    import_as(registry, "import", source, is_whole, events).await
+    import_as(registry, "import", source, terms, events).await
 }
 
 /// `import`, with another author in the change log.
@@ -124,7 +142,7 @@ pub(super) async fn import_as(
     registry: &Registry,
     who: &str,
     source: Source,
-    is_whole: bool,
+    terms: Terms,
     events: mpsc::Sender<Event>,
 ) -> Result<Imported, ImportError> {
     let mut rows = Rows::read(source);
@@ -136,49 +154,47 @@ pub(super) async fn import_as(
     }
     let events = Events(events);
     if first.len() > registry.most_fed {
-        return bulk::import(registry, who, first, rows, is_whole, events).await;
+        return bulk::import((registry, who), first, rows, terms, events).await;
     }
-    at_once(registry, who, first, rows, is_whole, &events).await
+    at_once((registry, who), first, rows, terms, &events).await
 }
 
-/// Imports rows as one batch, in memory.
+/// Imports rows as one transaction, in memory.
 async fn at_once(
-    registry: &Registry,
-    who: &str,
+    (registry, who): (&Registry, &str),
     mut first: Vec<Read>,
     mut rows: Rows,
-    is_whole: bool,
+    terms: Terms,
     events: &Events,
 ) -> Result<Imported, ImportError> {
     while let Some(run) = rows.next().await {
         first.extend(run);
     }
     rows.end().await?;
-    match rows::checked(first) {
-        Ok(rows) => apply(registry, who, rows, is_whole, events).await,
-        Err(refused) => events.refuse(refused).await,
+    let rows = rows::checked(first);
+    if terms.is_strict && rows.iter().any(|it| it.edit.is_err()) {
+        return events.refuse(rows.into_iter().filter_map(RefusedRow::of_read).collect()).await;
     }
-}
-
-/// Imports a few rows as one batch.
-async fn apply(
-    registry: &Registry,
-    who: &str,
-    rows: Vec<Read>,
-    is_whole: bool,
-    events: &Events,
-) -> Result<Imported, ImportError> {
     events.phase(Phase::Swapping).await;
-    let mode = if is_whole { Mode::Replace } else { Mode::Atomic };
-    let (mut imported, mut refused) = (Imported::default(), Vec::new());
-    for done in batch::run(registry, who, rows, mode).await? {
-        match done.outcome {
+    let done = batch::run(registry, who, rows, Mode::of(terms)).await?;
+    let is_undone = !done.is_empty() && done.iter().all(|it| it.outcome.is_err());
+    let (mut imported, mut refused, mut forgets) = (Imported::default(), Vec::new(), false);
+    for Done { line, domain, outcome } in done {
+        match outcome {
             Ok(outcome) => imported.add(outcome),
-            Err(refusal) if refusal.rule == batch::BATCH_REFUSED => {}
-            Err(refusal) => refused.push(RefusedRow::new(done.line, done.domain, refusal)),
+            Err(refusal) if refusal.rule == batch::BATCH_REFUSED => forgets = true,
+            Err(refusal) => refused.push(RefusedRow::new(line, domain, refusal)),
         }
     }
-    if refused.is_empty() { Ok(imported) } else { events.refuse(refused).await }
+    imported.refused = refused.len() as u64;
+    if !is_undone {
+        events.left_out(imported, refused).await;
+        return Ok(imported);
+    }
+    match events.refuse(refused).await {
+        Err(ImportError::Refused(rows)) if forgets && !terms.is_strict => Err(ImportError::Forgets(rows)),
+        other => other,
+    }
 }
 
 impl Imported {
@@ -238,5 +254,15 @@ impl Events {
             self.refused(row).await;
         }
         Err(ImportError::Refused(count))
+    }
+
+    /// Says what was imported, where something was left out, and what that was.
+    async fn left_out(&self, imported: Imported, rows: Vec<RefusedRow>) {
+        if imported.refused > 0 {
+            let _ = self.0.send(Event::Done(imported)).await;
+        }
+        for row in rows {
+            self.refused(row).await;
+        }
     }
 }

@@ -297,10 +297,13 @@ pub(super) fn text(field: &'static str, value: Option<String>) -> Result<Option<
 }
 
 /// Said of a name that is not there to be deleted.
+pub(super) const NOT_FILED: &str = "not_filed";
+
+/// The refusal of a name that is not there to be deleted.
 #[must_use]
 pub(super) fn not_filed(domain: &str) -> Refusal {
     Refusal::new(
-        "not_filed",
+        NOT_FILED,
         format!("`{domain}` has no filing of exactly this name"),
         format!("`{domain}` 本身没有备案记录"),
     )

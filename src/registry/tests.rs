@@ -9,7 +9,7 @@ mod on_sqlite;
 mod server;
 
 use super::{
-    Event, Format, ImportError, Imported, Options, RefusedRow, Registry, Source, import, running_at,
+    Event, Format, ImportError, Imported, Options, RefusedRow, Registry, Source, Terms, import, running_at,
 };
 use crate::config::Database;
 use reqwest::{Method, Response, StatusCode};
@@ -180,8 +180,12 @@ fn source(text: &str, format: Format) -> Source {
     Source::of(std::io::Cursor::new(text.to_owned()), format)
 }
 
+const JOINING: Terms = Terms { is_whole: false, is_strict: false };
+const STRICT: Terms = Terms { is_whole: false, is_strict: true };
+
 async fn take(registry: &Registry, text: &str, format: Format, is_whole: bool) -> Imported {
-    let (imported, refused) = heard(|events| import(registry, source(text, format), is_whole, events)).await;
+    let terms = Terms { is_whole, is_strict: true };
+    let (imported, refused) = heard(|events| import(registry, source(text, format), terms, events)).await;
     imported.unwrap_or_else(|error| panic!("{error}: {refused:?}"))
 }
 

@@ -201,6 +201,7 @@ fn import_and_export() {
     }
 }
 
+/// What a rule refuses is left out with a line that says why, or, with --strict, refuses the file.
 #[test]
 fn import_refuses_rows_by_line_and_nothing_is_half_done() {
     let dir = registry_only();
@@ -208,13 +209,24 @@ fn import_refuses_rows_by_line_and_nothing_is_half_done() {
         "{ROWS}com.cn,京ICP备20000053号-1,example-cloud=active\nc-filed.cn,no number,example-cloud=active\n"
     );
     std::fs::write(dir.path().join("bad.csv"), bad).unwrap();
-    let (code, out, err) = run(dir.path(), &["registry", "import", "bad.csv", "-c", "r.toml"]);
+    let import = ["registry", "import", "bad.csv", "-c", "r.toml"];
+    let (code, out, err) = run(dir.path(), &[&import[..], &["--strict"]].concat());
     let said = out + &err;
     assert!(code != 0 && said.contains("com.cn") && said.contains("c-filed.cn"), "{code} {said}");
     assert!(
         !run(dir.path(), &["registry", "export", "-c", "r.toml"]).1.contains("a-filed.cn"),
         "nothing half-imported"
     );
+    let (code, out, err) = run(dir.path(), &[&import[..], &["--report", "refused.ndjson"]].concat());
+    assert!(code == 0 && out.contains("2 created") && out.contains("2 refused"), "{code} {out}");
+    assert!(err.contains("line 4: com.cn: public_suffix") && err.contains("line 5: c-filed.cn"), "{err}");
+    let report = std::fs::read_to_string(dir.path().join("refused.ndjson")).unwrap();
+    let rows: Vec<serde_json::Value> = report.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+    let rules: Vec<_> = rows.iter().map(|it| (it["line"].as_u64(), it["rule"].as_str())).collect();
+    assert_eq!(rules, [(Some(4), Some("public_suffix")), (Some(5), Some("invalid_number"))]);
+    assert!(rows.iter().all(|it| it["detail"].is_string() && it["detail_zh"].is_string()));
+    let exported = run(dir.path(), &["registry", "export", "-c", "r.toml"]).1;
+    assert!(exported.contains("a-filed.cn") && !exported.contains("c-filed.cn"), "{exported}");
 }
 
 /// An import goes through the registry that is running, so that its followers learn of it.

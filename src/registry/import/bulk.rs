@@ -2,31 +2,30 @@
 //!
 //! Until the swap nothing of it is to be seen, and the registry reads, writes and feeds as ever. Writers wait for the swap alone.
 
-use super::{Events, ImportError, Imported, Phase, RefusedRow, Rows};
+use super::{Events, ImportError, Imported, Phase, RefusedRow, Rows, Terms};
 use crate::registry::batch::Read;
-use crate::registry::store::{self, Author, Differences, Stage, Swapped, Terms, now_ms};
+use crate::registry::store::{self, Author, Differences, Stage, Swapped, now_ms};
 use crate::registry::{Registry, StoreError};
 use futures_util::StreamExt;
 use std::sync::Arc;
 
 /// What became of rows that were aside.
 enum Outcome {
-    Swapped(Swapped),
-    /// So many can't be done.
-    Refused(u64, Stage),
+    Swapped(Swapped, Stage),
+    /// Nothing is swapped in, for this.
+    Refused(ImportError, Stage),
 }
 
 /// Imports `first` and what `rows` still brings.
 pub(super) async fn import(
-    registry: &Registry,
-    who: &str,
+    (registry, who): (&Registry, &str),
     first: Vec<Read>,
     mut rows: Rows,
-    is_whole: bool,
+    terms: Terms,
     events: Events,
 ) -> Result<Imported, ImportError> {
     let Some(mut stage) = registry.store.stage().await? else {
-        return super::at_once(registry, who, first, rows, is_whole, &events).await;
+        return super::at_once((registry, who), first, rows, terms, &events).await;
     };
     stage.push(first).await?;
     while let Some(run) = rows.next().await {
@@ -34,57 +33,75 @@ pub(super) async fn import(
     }
     rows.end().await?;
     events.phase(Phase::Checking).await;
-    let refused = stage.check().await?;
-    if refused > 0 {
-        return refuse(stage, refused, &events).await;
+    let refused = stage.check(terms.is_whole).await?;
+    if refused > 0 && (terms.is_strict || stage.is_all_refused()) {
+        return refuse(ImportError::Refused(refused), stage, &events).await;
     }
     events.phase(Phase::Comparing).await;
-    let found = stage.differences(is_whole).await?;
-    if found.refused > 0 {
-        return refuse(stage, found.refused, &events).await;
+    let found = stage.differences(terms.is_whole).await?;
+    if let Some(error) = refusal(&stage, &found, terms) {
+        return refuse(error, stage, &events).await;
     }
     // Runs to its end even if the caller goes away, for a commit that the feed does not learn of would leave
     // followers wrong.
     let events = Arc::new(events);
-    let swap = swap(registry.clone(), who.to_owned(), stage, found, is_whole, events.clone());
+    let swap = swap((registry.clone(), who.to_owned()), stage, found, terms, events.clone());
     let swapped = tokio::spawn(swap).await;
     match swapped.map_err(|error| StoreError::Corrupt(format!("a swap did not finish: {error}")))?? {
-        Outcome::Swapped(Swapped { created, updated, unchanged, deleted, .. }) => {
-            Ok(Imported { created, updated, unchanged, deleted })
+        Outcome::Swapped(swapped, stage) => {
+            let Swapped { created, updated, unchanged, deleted, refused, .. } = swapped;
+            let imported = Imported { created, updated, unchanged, deleted, refused };
+            events.left_out(imported, Vec::new()).await;
+            name_refused(stage, &events).await?;
+            Ok(imported)
         }
-        Outcome::Refused(count, stage) => refuse(stage, count, &events).await,
+        Outcome::Refused(error, stage) => refuse(error, stage, &events).await,
     }
 }
 
-async fn refuse(mut stage: Stage, count: u64, events: &Events) -> Result<Imported, ImportError> {
+/// Why rows that were held against the content can't be swapped in.
+fn refusal(stage: &Stage, found: &Differences, terms: Terms) -> Option<ImportError> {
+    let refused = stage.refused_so_far() + found.refused;
+    if found.forgets > 0 {
+        return Some(ImportError::Forgets(found.forgets));
+    }
+    let is_nothing_left = refused > 0 && stage.left() == found.refused;
+    (is_nothing_left || (terms.is_strict && refused > 0)).then_some(ImportError::Refused(refused))
+}
+
+async fn refuse(error: ImportError, stage: Stage, events: &Events) -> Result<Imported, ImportError> {
+    name_refused(stage, events).await?;
+    Err(error)
+}
+
+/// Names the rows that are refused, and ends what is aside.
+async fn name_refused(mut stage: Stage, events: &Events) -> Result<(), StoreError> {
     let mut rows = stage.refused();
     while let Some(row) = rows.next().await {
         let store::RefusedRow { line, domain, rule, detail, detail_zh } = row?;
         events.refused(RefusedRow { line, domain, rule, detail, detail_zh }).await;
     }
     drop(rows);
-    stage.close().await?;
-    Err(ImportError::Refused(count))
+    stage.close().await
 }
 
 async fn swap(
-    registry: Registry,
-    who: String,
+    (registry, who): (Registry, String),
     mut stage: Stage,
     mut found: Differences,
-    is_whole: bool,
+    terms: Terms,
     events: Arc<Events>,
 ) -> Result<Outcome, StoreError> {
     let mut writer = registry.store.writer_at_last().await?;
     events.phase(Phase::Swapping).await;
     let at_ms = now_ms();
     let author = Author { who: &who, at_ms };
-    let terms = Terms { author, most_fed: registry.most_fed };
+    let limits = store::Terms { author, most_fed: registry.most_fed };
     let swapped = loop {
-        match stage.swap(&found, terms).await {
+        match stage.swap(&found, limits).await {
             Ok(Some(swapped)) => break swapped,
             // Someone wrote since; now that the writer is ours, nobody else will.
-            Ok(None) => found = stage.differences(is_whole).await?,
+            Ok(None) => found = stage.differences(terms.is_whole).await?,
             Err(error) => {
                 // Whether a commit that failed was one is for the database to say.
                 drop(writer);
@@ -92,8 +109,8 @@ async fn swap(
                 return Err(error);
             }
         }
-        if found.refused > 0 {
-            return Ok(Outcome::Refused(found.refused, stage));
+        if let Some(error) = refusal(&stage, &found, terms) {
+            return Ok(Outcome::Refused(error, stage));
         }
     };
     match &swapped.fed {
@@ -103,6 +120,5 @@ async fn swap(
     drop(writer);
     events.phase(Phase::Settling).await;
     stage.settle().await?;
-    stage.close().await?;
-    Ok(Outcome::Swapped(swapped))
+    Ok(Outcome::Swapped(swapped, stage))
 }

@@ -1,6 +1,6 @@
 //! `POST /v1/filings:import`: a whole file as a body, set aside as it arrives.
 
-use super::{Event, Format, ImportError, RefusedRow, Source, import_as};
+use super::{Event, Format, ImportError, Imported, RefusedRow, Source, Terms, import_as};
 use crate::registry::batch::{ResultLine, write_line};
 use crate::registry::filings::query;
 use crate::registry::problem::Problem;
@@ -19,15 +19,19 @@ use tokio::task::JoinHandle;
 
 /// The longest body, in octets.
 const MAX_BODY_BYTES: u64 = 64 << 30;
+/// The rule's name of a file that would forget filings.
+pub(super) const REPLACE_FORGETS: &str = "replace_forgets";
 /// Pieces of a body that wait to be read, and events that wait to be sent.
 const WAITING: usize = 16;
 
-/// `?replace=&format=`
+/// `?replace=&strict=&format=`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::registry) struct ImportQuery {
     #[serde(default)]
     replace: bool,
+    #[serde(default)]
+    strict: bool,
     format: Format,
 }
 
@@ -38,15 +42,20 @@ pub(in crate::registry) async fn post(
     params: Result<Query<ImportQuery>, QueryRejection>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let ImportQuery { replace, format } = query(params)?;
+    let ImportQuery { replace, strict, format } = query(params)?;
+    let terms = Terms { is_whole: replace, is_strict: strict };
     let (pieces, waiting) = mpsc::channel(WAITING);
     tokio::spawn(receive(body.into_data_stream(), pieces));
     let source = Source::of(Received { waiting, piece: Bytes::new() }, format);
     let (sender, mut events) = mpsc::channel(WAITING);
-    let import = tokio::spawn(async move { import_as(&api.registry, who.0, source, replace, sender).await });
+    let import = tokio::spawn(async move { import_as(&api.registry, who.0, source, terms, sender).await });
     while let Some(event) = events.recv().await {
-        if let Event::Refused(row) = event {
-            return Ok(refused(row, events, import));
+        match event {
+            Event::Phase(_) => {}
+            Event::Refused(row) => {
+                return Ok(rows(StatusCode::UNPROCESSABLE_ENTITY, line(row), events, import));
+            }
+            Event::Done(imported) => return Ok(rows(StatusCode::OK, summary(imported), events, import)),
         }
     }
     match import.await.map_err(|error| failed(error.to_string()))? {
@@ -91,36 +100,60 @@ impl io::Read for Received {
     }
 }
 
-/// The rows that are refused, as they come.
-fn refused(
-    first: RefusedRow,
+/// A first line, and the rows that are refused, as they come.
+fn rows(
+    status: StatusCode,
+    first: Bytes,
     events: mpsc::Receiver<Event>,
-    import: JoinHandle<Result<super::Imported, ImportError>>,
+    import: JoinHandle<Result<Imported, ImportError>>,
 ) -> Response {
     let lines =
         stream::unfold((Some(first), events, Some(import)), async |(next, mut events, mut import)| {
             let row = match next {
-                Some(row) => Some(row),
+                Some(line) => Some(line),
                 None => loop {
                     match events.recv().await {
-                        Some(Event::Refused(row)) => break Some(row),
-                        Some(Event::Phase(_)) => {}
+                        Some(Event::Refused(row)) => break Some(line(row)),
+                        Some(Event::Phase(_) | Event::Done(_)) => {}
                         None => break None,
                     }
                 },
             };
-            if let Some(row) = row {
-                return Some((Ok(line(row)), (None, events, import)));
+            if let Some(line) = row {
+                return Some((Ok(line), (None, events, import)));
             }
             // An answer that breaks off must not look like a whole one.
             match import.take()?.await {
                 Ok(Ok(_) | Err(ImportError::Refused(_))) => None,
+                Ok(Err(ImportError::Forgets(rows))) => Some((Ok(forgets(rows)), (None, events, None))),
                 Ok(Err(error)) => Some((Err(io::Error::other(error)), (None, events, None))),
                 Err(error) => Some((Err(io::Error::other(error)), (None, events, None))),
             }
         });
     let body = Body::from_stream(lines.boxed());
-    (StatusCode::UNPROCESSABLE_ENTITY, [(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+    (status, [(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// What was imported, ahead of the rows that were left out.
+fn summary(imported: Imported) -> Bytes {
+    let mut octets = serde_json::to_vec(&imported).expect("numbers are JSON, and memory takes them");
+    octets.push(b'\n');
+    octets.into()
+}
+
+/// After the refused rows of a file that would be the whole content.
+fn forgets(rows: u64) -> Bytes {
+    let mut octets = Vec::new();
+    let result = ResultLine {
+        line: 0,
+        domain: String::new(),
+        status: "refused".to_owned(),
+        rule: Some(REPLACE_FORGETS.to_owned()),
+        detail: Some(ImportError::Forgets(rows).to_string()),
+        detail_zh: Some(format!("{rows} 个被拒绝的行涉及现有备案，整体替换会丢失这些备案，因此未导入")),
+    };
+    write_line(&mut octets, &result);
+    octets.into()
 }
 
 fn line(row: RefusedRow) -> Bytes {
@@ -151,7 +184,9 @@ fn problem(error: ImportError) -> Problem {
             Problem::bad_request("truncated", format!("the body broke off: {source}"), "请求中断")
         }
         ImportError::File(detail) => Problem::bad_request("malformed_file", detail, "文件格式不正确"),
-        error @ (ImportError::Refused(_) | ImportError::Remote { .. }) => failed(error.to_string()),
+        error @ (ImportError::Refused(_) | ImportError::Forgets(_) | ImportError::Remote { .. }) => {
+            failed(error.to_string())
+        }
     }
 }
 

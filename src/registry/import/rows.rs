@@ -5,10 +5,12 @@ use crate::registry::batch::{MAX_LINE_BYTES, Read as ReadLine, ResultLine, read_
 use crate::registry::model::{Access, Action, Edit, Line};
 use crate::registry::rules::{self, Refusal};
 use crate::registry::store::STAGED_ROWS;
+use serde::Serialize;
 use std::collections::HashMap;
 use std::io::{BufRead, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The columns that a CSV file may have; the first two it must have.
 pub(super) const CSV_COLUMNS: [&str; 8] =
@@ -18,7 +20,7 @@ const REQUIRED_COLUMNS: usize = 2;
 const MAX_SHARED: usize = 32;
 
 /// A row that breaks a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RefusedRow {
     /// Its line in the file, from 1.
     pub line: u64,
@@ -38,6 +40,11 @@ impl RefusedRow {
         Self { line, domain, rule: rule.to_owned(), detail, detail_zh }
     }
 
+    /// A row that was refused when it was read.
+    pub(super) fn of_read(row: ReadLine) -> Option<Self> {
+        Some(Self::new(row.line, row.domain, row.edit.err()?))
+    }
+
     /// From what a running registry said.
     pub(super) fn of_result(result: ResultLine) -> Self {
         Self {
@@ -54,7 +61,7 @@ impl RefusedRow {
 pub(super) fn read(source: Source, take: impl FnMut(Vec<ReadLine>) -> bool) -> Result<(), ImportError> {
     let mut handed = Handed { rows: Vec::with_capacity(STAGED_ROWS), take };
     match source.format {
-        Format::Csv => read_csv(source.reader, &mut |row| handed.add(row))?,
+        Format::Csv => read_csv(source.reader, &source.path, &mut |row| handed.add(row))?,
         Format::Ndjson => read_ndjson(source.reader, &source.path, &mut |row| handed.add(row))?,
     }
     handed.flush();
@@ -78,34 +85,25 @@ impl<T: FnMut(Vec<ReadLine>) -> bool> Handed<T> {
     }
 }
 
-/// Holds the rows of a small file against each other: the ones to apply, or else every one that is refused.
-pub(super) fn checked(rows: Vec<ReadLine>) -> Result<Vec<ReadLine>, Vec<RefusedRow>> {
+/// Holds the rows of a small file against each other.
+pub(super) fn checked(rows: Vec<ReadLine>) -> Vec<ReadLine> {
     let mut checked = Checked::default();
-    for row in rows {
-        checked.add(row);
-    }
-    if checked.refused.is_empty() { Ok(checked.rows) } else { Err(checked.refused) }
+    let check = |ReadLine { line, domain, edit }| {
+        let edit = edit.and_then(|edit| checked.fit(line, edit));
+        ReadLine { line, domain, edit }
+    };
+    rows.into_iter().map(check).collect()
 }
 
-/// Rows so far, with what later ones are held against.
+/// What later rows are held against.
 #[derive(Default)]
 struct Checked {
-    rows: Vec<ReadLine>,
-    refused: Vec<RefusedRow>,
     names: HashMap<Arc<str>, u64>,
     sites: HashMap<Arc<str>, (Arc<Access>, u64)>,
     shared: Vec<Arc<Access>>,
 }
 
 impl Checked {
-    fn add(&mut self, row: ReadLine) {
-        let ReadLine { line, domain, edit } = row;
-        match edit.and_then(|edit| self.fit(line, edit)) {
-            Ok(edit) => self.rows.push(ReadLine { line, domain, edit: Ok(edit) }),
-            Err(refusal) => self.refused.push(RefusedRow::new(line, domain, refusal)),
-        }
-    }
-
     /// Holds an edit against those before it.
     fn fit(&mut self, line: u64, mut edit: Edit) -> Result<Edit, Refusal> {
         if let Some(first) = self.names.insert(edit.domain.clone(), line) {
@@ -144,29 +142,90 @@ fn read_ndjson(
             return Ok(());
         }
         line += 1;
+        let is_cut = text.last() != Some(&b'\n');
         if text.len() > MAX_LINE_BYTES {
             return Err(ImportError::File(format!("line {line} is longer than {MAX_LINE_BYTES} octets")));
         }
-        if !text.trim_ascii().is_empty() && !take(read_line(line, &text)) {
+        if text.trim_ascii().is_empty() {
+            continue;
+        }
+        let row = read_line(line, &text);
+        if is_cut && row.edit.as_ref().is_err_and(|it| it.rule == "malformed_json") {
+            return Err(cut(line));
+        }
+        if !take(row) {
             return Ok(());
         }
     }
 }
 
-fn read_csv(reader: impl BufRead, take: &mut impl FnMut(ReadLine) -> bool) -> Result<(), ImportError> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(reader);
-    let broken = |error: csv::Error| ImportError::File(format!("not CSV as it should be: {error}"));
-    let columns = columns(reader.byte_headers().map_err(broken)?)?;
+/// A file without its end: what is missing can't be known.
+fn cut(line: u64) -> ImportError {
+    ImportError::File(format!("the file seems to be cut off in its last row, on line {line}"))
+}
+
+/// What passes, and whether the last of it ended a line.
+struct Ending<R> {
+    reader: R,
+    ends_line: Arc<AtomicBool>,
+}
+
+impl<R: Read> Read for Ending<R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.reader.read(into)?;
+        if let Some(last) = into[..read].last() {
+            self.ends_line.store(*last == b'\n', Ordering::Relaxed);
+        }
+        Ok(read)
+    }
+}
+
+fn read_csv(
+    reader: impl BufRead,
+    path: &Path,
+    take: &mut impl FnMut(ReadLine) -> bool,
+) -> Result<(), ImportError> {
+    let ends_line = Arc::<AtomicBool>::default();
+    let reader = Ending { reader, ends_line: ends_line.clone() };
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(reader);
+    let broken = |error: csv::Error| match error.into_kind() {
+        csv::ErrorKind::Io(error) => files::io_error(path)(error),
+        other => ImportError::File(format!("not CSV as it should be: {other:?}")),
+    };
+    let header = reader.byte_headers().map_err(broken)?;
+    let (fields, columns) = (header.len(), columns(header)?);
     let mut record = csv::ByteRecord::new();
+    // The last row is looked at once it is known to be the last.
+    let mut held: Option<(ReadLine, bool)> = None;
     while reader.read_byte_record(&mut record).map_err(broken)? {
+        if let Some((row, _)) = held.take()
+            && !take(row)
+        {
+            return Ok(());
+        }
         let line = record.position().map_or(0, csv::Position::line);
         let field = |column: usize| columns[column].and_then(|at| record.get(at)).unwrap_or_default();
         let domain = String::from_utf8_lossy(field(0)).into_owned();
-        if !take(ReadLine { line, domain, edit: csv_edit(&field) }) {
-            break;
-        }
+        let edit = if record.len() == fields { csv_edit(&field) } else { Err(field_count(fields, &record)) };
+        let has_lines = edit.is_err() && record.as_slice().contains(&b'\n');
+        held = Some((ReadLine { line, domain, edit }, has_lines));
     }
+    let Some((row, has_lines)) = held else { return Ok(()) };
+    // A quote that is never closed takes all that follows into one field.
+    if row.edit.is_err() && (has_lines || !ends_line.load(Ordering::Relaxed)) {
+        return Err(cut(row.line));
+    }
+    take(row);
     Ok(())
+}
+
+fn field_count(expected: usize, record: &csv::ByteRecord) -> Refusal {
+    let found = record.len();
+    Refusal::new(
+        "wrong_field_count",
+        format!("the row has {found} fields, and the header names {expected}"),
+        format!("该行有 {found} 个字段，表头有 {expected} 个"),
+    )
 }
 
 /// Where each of `CSV_COLUMNS` is.

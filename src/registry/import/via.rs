@@ -1,6 +1,7 @@
 //! An import through the registry that is running for the database, so that its followers learn of it.
 
-use super::{Event, Format, ImportError, Imported, RefusedRow, Source, files};
+use super::receive::REPLACE_FORGETS;
+use super::{Event, Format, ImportError, Imported, RefusedRow, Source, Terms, files};
 use crate::registry::batch::ResultLine;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
@@ -23,7 +24,7 @@ pub async fn import_via(
     address: SocketAddr,
     token: Option<&str>,
     source: Source,
-    is_whole: bool,
+    terms: Terms,
     events: mpsc::Sender<Event>,
 ) -> Result<Imported, ImportError> {
     let remote = |problem: String| ImportError::Remote { address, problem };
@@ -32,7 +33,10 @@ pub async fn import_via(
         Format::Ndjson => "ndjson",
     };
     let client = reqwest::Client::builder().no_proxy().build().map_err(|error| remote(error.to_string()))?;
-    let url = format!("http://{address}/v1/filings:import?replace={is_whole}&format={format}");
+    let Terms { is_whole, is_strict } = terms;
+    let url = format!(
+        "http://{address}/v1/filings:import?replace={is_whole}&strict={is_strict}&format={format}"
+    );
     let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
     let sending = tokio::task::spawn_blocking(move || send(source, &sender));
     let body = stream::unfold(pieces, async |mut pieces: mpsc::Receiver<std::io::Result<Bytes>>| {
@@ -48,7 +52,7 @@ pub async fn import_via(
     let response = response.map_err(|error| remote(described(&error)))?;
     let is_result = response.headers().get("content-type").is_some_and(|it| it == "application/x-ndjson");
     if is_result {
-        return Err(ImportError::Refused(refused(response, address, events).await?));
+        return refused(response, address, events).await;
     }
     let status = response.status();
     let answer = response.bytes().await.map_err(|error| remote(described(&error)))?;
@@ -85,20 +89,30 @@ fn send(source: Source, pieces: &mpsc::Sender<std::io::Result<Bytes>>) -> Result
     }
 }
 
-/// Makes events of refused rows; says how many.
+/// Makes events of refused rows; what was imported without them stands before them.
 async fn refused(
     mut response: reqwest::Response,
     address: SocketAddr,
     events: mpsc::Sender<Event>,
-) -> Result<u64, ImportError> {
+) -> Result<Imported, ImportError> {
     let remote = |problem: String| ImportError::Remote { address, problem };
+    let (mut imported, mut forgets) = (None, false);
+    let mut is_summary = response.status().is_success();
     let (mut buffer, mut count) = (BytesMut::new(), 0);
     while let Some(piece) = response.chunk().await.map_err(|error| remote(described(&error)))? {
         buffer.extend_from_slice(&piece);
         while let Some(end) = memchr::memchr(b'\n', &buffer) {
             let line = buffer.split_to(end + 1);
+            if std::mem::take(&mut is_summary) {
+                imported = Some(serde_json::from_slice(&line).map_err(|error| remote(error.to_string()))?);
+                continue;
+            }
             let result: ResultLine =
                 serde_json::from_slice(&line).map_err(|error| remote(error.to_string()))?;
+            if result.rule.as_deref() == Some(REPLACE_FORGETS) {
+                forgets = true;
+                continue;
+            }
             count += 1;
             // Whether anyone takes it is not the import's concern.
             let _ = events.send(Event::Refused(RefusedRow::of_result(result))).await;
@@ -107,5 +121,9 @@ async fn refused(
             return Err(remote("a line of its answer is too long".to_owned()));
         }
     }
-    Ok(count)
+    match imported {
+        Some(imported) => Ok(imported),
+        None if forgets => Err(ImportError::Forgets(count)),
+        None => Err(ImportError::Refused(count)),
+    }
 }

@@ -60,6 +60,8 @@ CREATE TABLE aside.refused (
     rule TEXT,
     detail TEXT,
     detail_zh TEXT,
+    -- The filing that it is about, where that is plain.
+    name TEXT,
     -- What a row without a rule of its own collides with.
     first_line INTEGER,
     number TEXT
@@ -90,7 +92,9 @@ pub(in crate::registry) struct Stage {
     pub(super) connection: SqliteConnection,
     insert: Arc<str>,
     taken: i64,
+    /// Rows that are refused, and how many of those were taken first.
     refused: u64,
+    left_out: u64,
     _scratch: Scratch,
     _turn: OwnedMutexGuard<()>,
 }
@@ -144,12 +148,22 @@ impl Stage {
         sqlx::raw_sql(ASIDE).execute(&mut connection).await?;
         sqlx::raw_sql("BEGIN").execute(&mut connection).await?;
         let insert = insert_of(ROWS).into();
-        Ok(Self { connection, insert, taken: 0, refused: 0, _scratch: scratch, _turn: turn })
+        Ok(Self { connection, insert, taken: 0, refused: 0, left_out: 0, _scratch: scratch, _turn: turn })
     }
 
-    /// Rows so far that no rule refuses.
-    pub(in crate::registry) fn taken(&self) -> i64 {
-        self.taken
+    /// Rows that are left, once they were checked.
+    pub(in crate::registry) fn left(&self) -> u64 {
+        self.taken.unsigned_abs() - self.left_out
+    }
+
+    /// Whether no row is left, once they were checked.
+    pub(in crate::registry) fn is_all_refused(&self) -> bool {
+        self.left() == 0
+    }
+
+    /// Rows that are refused whatever is filed.
+    pub(in crate::registry) fn refused_so_far(&self) -> u64 {
+        self.refused
     }
 
     /// Takes rows in their order, refused ones as well; best `ROWS` at a time.
@@ -182,23 +196,29 @@ impl Stage {
         ahead: usize,
     ) -> Result<(), StoreError> {
         self.refused += 1;
-        sqlx::query("INSERT INTO aside.refused VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL)")
+        sqlx::query("INSERT INTO aside.refused VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, NULL)")
             .bind(self.taken + i64::try_from(ahead).unwrap_or(i64::MAX))
             .bind(line.cast_signed())
             .bind(domain)
             .bind(refusal.rule)
             .bind(&refusal.detail)
             .bind(&refusal.detail_zh)
+            .bind(rules::filed_name(domain).ok().map(|it| it.as_str().to_owned()))
             .execute(&mut self.connection)
             .await?;
         Ok(())
     }
 
-    /// Holds rows against each other once all are there; how many are refused in all.
-    pub(in crate::registry) async fn check(&mut self) -> Result<u64, StoreError> {
+    /// Holds rows against each other once all are there, and leaves out what is refused; how many are in all.
+    pub(in crate::registry) async fn check(&mut self, is_whole: bool) -> Result<u64, StoreError> {
         let kept = self.run(SORT).await?;
         if kept != self.taken.unsigned_abs() {
-            self.refused += self.run(DUPLICATES).await?;
+            self.left_out += self.run(DUPLICATES).await?;
+        }
+        if is_whole {
+            // Nothing of before counts.
+            self.left_out += self.run(DELETIONS).await?;
+            self.run("DELETE FROM aside.edits WHERE action <> 0").await?;
         }
         self.run("DROP TABLE aside.rows").await?;
         self.run(WANT).await?;
@@ -207,9 +227,13 @@ impl Stage {
                 .fetch_one(&mut self.connection)
                 .await?;
         if conflicts != 0 {
-            self.refused += self.run(CONFLICTS).await?;
+            self.left_out += self.run(CONFLICTS).await?;
+            for statement in WITHOUT_CONFLICTS {
+                self.run(statement).await?;
+            }
         }
         self.run("COMMIT").await?;
+        self.refused += self.left_out;
         Ok(self.refused)
     }
 
@@ -242,12 +266,23 @@ const DUPLICATES: &str = "INSERT INTO aside.refused (n, line, domain, first_line
         lag(line) OVER (PARTITION BY domain ORDER BY n) AS before FROM aside.rows) WHERE before IS NOT NULL";
 const WANT: &str = "INSERT INTO aside.wanted SELECT site, max(access), min(n), min(access) <> max(access) \
     FROM aside.edits WHERE site IS NOT NULL GROUP BY site";
-const CONFLICTS: &str = "INSERT INTO aside.refused (n, line, domain, first_line, number) \
-    SELECT n, line, domain, first_line, site FROM (SELECT e.n, e.line, e.domain, e.site, e.access, \
+/// Deletions where the rows are the whole content.
+const DELETIONS: &str = "INSERT INTO aside.refused (n, line, domain) \
+    SELECT n, line, domain FROM aside.edits WHERE action <> 0";
+const CONFLICTS: &str = "INSERT INTO aside.refused (n, line, domain, name, first_line, number) \
+    SELECT n, line, domain, domain, first_line, site FROM (SELECT e.n, e.line, e.domain, e.site, e.access, \
         first_value(e.access) OVER rows_of_site AS first_access, \
         first_value(e.line) OVER rows_of_site AS first_line \
         FROM aside.wanted w JOIN aside.edits e ON e.site = w.site WHERE w.is_conflict \
         WINDOW rows_of_site AS (PARTITION BY e.site ORDER BY e.n)) WHERE access <> first_access";
+
+/// The first row of a site says what its accesses are.
+const WITHOUT_CONFLICTS: [&str; 3] = [
+    "DELETE FROM aside.edits WHERE domain IN (SELECT domain FROM aside.refused WHERE number IS NOT NULL)",
+    "DELETE FROM aside.wanted WHERE is_conflict",
+    "INSERT OR IGNORE INTO aside.wanted SELECT site, max(access), min(n), 0 \
+        FROM aside.edits WHERE site IS NOT NULL GROUP BY site",
+];
 
 fn insert_of(rows: usize) -> String {
     let row = format!("(NULL{})", ",?".repeat(COLUMNS - 1));

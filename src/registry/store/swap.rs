@@ -21,6 +21,8 @@ pub(in crate::registry) struct Swapped {
     pub(in crate::registry) deleted: u64,
     /// Rows that asked for what was so already.
     pub(in crate::registry) unchanged: u64,
+    /// Rows that are left out, those included that never came so far.
+    pub(in crate::registry) refused: u64,
     /// The changes, to be fed; `None` where they began a new epoch.
     pub(in crate::registry) fed: Option<Vec<Change>>,
     /// The history after it.
@@ -33,8 +35,10 @@ pub(in crate::registry) struct Differences {
     epoch: u64,
     seq: u64,
     is_fresh: bool,
-    /// Rows that can't be done.
+    /// Rows that can't be done, beside those that were refused before.
     pub(in crate::registry) refused: u64,
+    /// Filings that refused rows are about, and that would be forgotten.
+    pub(in crate::registry) forgets: u64,
 }
 
 /// How a swap is done.
@@ -62,15 +66,22 @@ impl Stage {
             .await?;
         sqlx::raw_sql(sql::TABLES).execute(&mut self.connection).await?;
         let is_fresh = filed == 0;
-        let refused = self.run(if is_whole { sql::NOT_FILED_AFRESH } else { sql::NOT_FILED }).await?;
+        let (mut refused, mut forgets) = (0, 0);
+        if is_whole {
+            let count: i64 = sqlx::query_scalar(sql::FORGETS).fetch_one(&mut self.connection).await?;
+            forgets = count.unsigned_abs();
+        } else {
+            self.run(sql::FILED_SINCE).await?;
+            refused = self.run(sql::NOT_FILED).await?;
+        }
         self.run(if is_fresh { sql::FRESH } else { sql::FOUND }).await?;
-        if !is_fresh && refused == 0 {
+        if !is_fresh {
             for statement in if is_whole { sql::replace() } else { sql::merge() } {
                 sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut self.connection).await?;
             }
         }
         self.run("COMMIT").await?;
-        Ok(Differences { epoch, seq, is_fresh, refused })
+        Ok(Differences { epoch, seq, is_fresh, refused, forgets })
     }
 
     /// Makes the rows the content, in one transaction; the caller holds the writer. `None` where what was found no
@@ -98,7 +109,7 @@ impl Stage {
         if (meta.epoch, meta.seq) != (found.epoch, found.seq) {
             return Ok(None);
         }
-        let mut swapped = self.counted(meta.clone()).await?;
+        let mut swapped = self.counted(found, meta.clone()).await?;
         let changes = self.write(found, terms, meta.seq).await?;
         if changes == 0 {
             swapped.fed = Some(Vec::new());
@@ -118,7 +129,7 @@ impl Stage {
         Ok(Some(swapped))
     }
 
-    async fn counted(&mut self, meta: Meta) -> Result<Swapped, StoreError> {
+    async fn counted(&mut self, found: &Differences, meta: Meta) -> Result<Swapped, StoreError> {
         let rows: Vec<(i64, i64)> =
             sqlx::query_as("SELECT outcome, count(*) FROM aside.changed GROUP BY outcome")
                 .fetch_all(&mut self.connection)
@@ -127,8 +138,9 @@ impl Stage {
             rows.iter().find(|it| it.0 == outcome).map_or(0, |(_, count)| count.unsigned_abs())
         };
         let (created, updated, deleted) = (of(sql::CREATED), of(sql::UPDATED), of(sql::DELETED));
-        let unchanged = self.taken().unsigned_abs() - created - updated - deleted;
-        Ok(Swapped { created, updated, deleted, unchanged, fed: None, meta })
+        let unchanged = self.left() - found.refused - created - updated - deleted;
+        let refused = self.refused_so_far() + found.refused;
+        Ok(Swapped { created, updated, deleted, unchanged, refused, fed: None, meta })
     }
 
     /// Writes everything but the position; says how many names changed.

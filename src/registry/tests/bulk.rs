@@ -20,7 +20,7 @@ const STATES: [&str; 4] = ["filed", "restricted", "pending", "deregistered"];
 #[derive(Debug, Clone)]
 struct File {
     text: String,
-    is_whole: bool,
+    terms: Terms,
 }
 
 fn line(name: &str, what: u8, site: u32, access: &str, subject: Option<&str>) -> Value {
@@ -55,7 +55,7 @@ fn file() -> impl Strategy<Value = File> {
     let rows = prop::collection::vec(row, NAMES.len());
     let names = prop::sample::subsequence(NAMES.to_vec(), 0..=NAMES.len()).prop_shuffle();
     let of_sites = prop::array::uniform4(prop::sample::select(ACCESSES.to_vec()));
-    (names, rows, of_sites, 0..4_u8).prop_map(|(names, rows, of_sites, whole)| {
+    (names, rows, of_sites, 0..4_u8, any::<bool>()).prop_map(|(names, rows, of_sites, whole, is_strict)| {
         let lines = names.iter().zip(rows).map(|(name, (what, site, own, subject, odd))| {
             let is_whole_deletion = whole == 0 && what < 2 && odd > 0;
             let what = if is_whole_deletion { 3 } else { what };
@@ -63,7 +63,7 @@ fn file() -> impl Strategy<Value = File> {
             let name = if odd == 1 { NAMES[0] } else { *name };
             format!("{}\n", line(name, what, site, access, subject))
         });
-        File { text: lines.collect(), is_whole: whole == 0 }
+        File { text: lines.collect(), terms: Terms { is_whole: whole == 0, is_strict } }
     })
 }
 
@@ -78,20 +78,20 @@ async fn check_alike(files: &[File]) {
     let many = open(&homes[1]).await.with_most_fed(0);
     // Aside too, but so few changes that they are fed.
     let mut fed = open(&homes[2]).await;
-    for File { text, is_whole } in files {
+    for File { text, terms } in files {
         fed.most_fed = text.lines().count().saturating_sub(1);
         let all = [&few, &many, &fed];
         let mut results = Vec::new();
         for registry in all {
             let source = source(text, Format::Ndjson);
-            results.push(heard(|events| import(registry, source, *is_whole, events)).await);
+            results.push(heard(|events| import(registry, source, *terms, events)).await);
         }
         let content = few.store.content().await;
         for ((result, refused), registry) in results[1..].iter().zip(&all[1..]) {
             let (expected, expected_refused) = &results[0];
             assert_eq!(format!("{result:?}"), format!("{expected:?}"), "{text} {refused:?}");
             assert_eq!(rows_of(refused), rows_of(expected_refused), "{text}");
-            assert_eq!(registry.store.content().await, content, "{is_whole} {text}");
+            assert_eq!(registry.store.content().await, content, "{terms:?} {text}");
         }
     }
     assert!(!homes[1].files().join("registry.db.import").exists());
@@ -113,7 +113,7 @@ fn many_rows_do_what_few_do() {
 #[tokio::test]
 async fn the_order_of_rows_counts() {
     let put = |name: &str, site: u32, access: &str| line(name, 2, site, access, None).to_string();
-    let file = |lines: &[String]| File { text: lines.join("\n"), is_whole: false };
+    let file = |lines: &[String]| File { text: lines.join("\n"), terms: STRICT };
     let before = || file(&[put("a.com", 1, ACCESSES[1]), put("b.com", 2, ACCESSES[3])]);
     let moved = || put("a.com", 2, ACCESSES[3]);
     let joined = || put("c.com", 1, ACCESSES[5]);

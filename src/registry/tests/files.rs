@@ -37,13 +37,13 @@ async fn what_is_exported_is_imported_identically() {
 #[tokio::test]
 async fn files_go_by_their_extension_and_through_a_running_registry() {
     let world = World::start().await;
-    heard(|events| import_via(world.address, None, source(CSV, Format::Csv), false, events)).await.0.unwrap();
+    heard(|events| import_via(world.address, None, source(CSV, Format::Csv), JOINING, events)).await.0.unwrap();
     let before = exported(&world.registry, Format::Csv).await;
     for name in ["f.csv", "f.csv.zst", "f.ndjson", "f.jsonl.zst"] {
         let path = world.home.files().join(name);
         assert_eq!(export_to(&world.registry, &path, |_| ()).await.unwrap(), 4);
         let source = Source::open(&path).unwrap();
-        let taken = heard(|events| import_via(world.address, None, source, true, events)).await.0;
+        let taken = heard(|events| import_via(world.address, None, source, Terms { is_whole: true, is_strict: false }, events)).await.0;
         assert_eq!(taken.unwrap().unchanged, 4, "{name}");
     }
     assert_eq!(exported(&world.registry, Format::Csv).await, before);
@@ -56,7 +56,7 @@ async fn check_refused(text: &str, format: Format, expected: &[(u64, &str)]) {
     // By the way of a few rows and by that of many.
     for most_fed in [100, 0] {
         let registry = world.registry.clone().with_most_fed(most_fed);
-        let (result, refused) = heard(|events| import(&registry, source(text, format), false, events)).await;
+        let (result, refused) = heard(|events| import(&registry, source(text, format), STRICT, events)).await;
         let count = expected.len() as u64;
         assert!(matches!(result, Err(ImportError::Refused(it)) if it == count), "{result:?}");
         let seen: Vec<_> = refused.iter().map(|it| (it.line, it.rule.as_str())).collect();
@@ -87,7 +87,7 @@ async fn every_refused_row_is_named() {
     )
     .await;
     check_refused(
-        "\n{\"domain\":\"com\"}\n{}\n{",
+        "\n{\"domain\":\"com\"}\n{}\n{\n",
         Format::Ndjson,
         &[(2, "public_suffix"), (3, "malformed_document"), (4, "malformed_json")],
     )
@@ -99,8 +99,8 @@ async fn headers_are_checked() {
     let world = World::start().await;
     for (text, part) in [("domain,num\n", "unknown column `num`"), ("domain\n", "`number` is missing")] {
         for (result, _) in [
-            heard(|events| import(&world.registry, source(text, Format::Csv), false, events)).await,
-            heard(|events| import_via(world.address, None, source(text, Format::Csv), false, events)).await,
+            heard(|events| import(&world.registry, source(text, Format::Csv), JOINING, events)).await,
+            heard(|events| import_via(world.address, None, source(text, Format::Csv), JOINING, events)).await,
         ] {
             let error = result.unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
@@ -116,14 +116,97 @@ async fn a_refused_row_leaves_everything_as_it_was() {
     let text = "{\"domain\":\"n.com\",\"state\":\"pending\"}\n\n{\"domain\":\"m.com\",\"delete\":true}\n";
     let bulk = world.registry.clone().with_most_fed(0);
     for (attempt, refused) in [
-        heard(|events| import(&world.registry, source(text, Format::Ndjson), false, events)).await,
-        heard(|events| import(&bulk, source(text, Format::Ndjson), false, events)).await,
-        heard(|events| import_via(world.address, None, source(text, Format::Ndjson), false, events)).await,
+        heard(|events| import(&world.registry, source(text, Format::Ndjson), STRICT, events)).await,
+        heard(|events| import(&bulk, source(text, Format::Ndjson), STRICT, events)).await,
+        heard(|events| import_via(world.address, None, source(text, Format::Ndjson), STRICT, events)).await,
     ] {
         assert!(matches!(attempt, Err(ImportError::Refused(1))), "{attempt:?}");
         assert_eq!((refused.len(), refused[0].line, &*refused[0].rule), (1, 3, "not_filed"));
     }
     assert_eq!(exported(&world.registry, Format::Csv).await, before);
+}
+
+/// By the way of a few rows, by that of many, and through a registry that is running.
+async fn by_each_way(rows: &str, terms: Terms, before: &str, expected: (&str, &[(u64, &str)]), after: &str) {
+    for most_fed in [100, 0] {
+        for is_via in [false, true] {
+            let world = World::start().await;
+            take(&world.registry, before, Format::Ndjson, false).await;
+            let registry = world.registry.clone().with_most_fed(most_fed);
+            let source = source(rows, Format::Ndjson);
+            let (result, refused) = if is_via && most_fed > 0 {
+                heard(|events| import_via(world.address, None, source, terms, events)).await
+            } else {
+                heard(|events| import(&registry, source, terms, events)).await
+            };
+            assert!(format!("{result:?}").contains(expected.0), "{result:?}");
+            let seen: Vec<_> = refused.iter().map(|it| (it.line, it.rule.as_str())).collect();
+            assert_eq!(seen, expected.1, "{most_fed}");
+            let names: Vec<_> = exported(&world.registry, Format::Csv).await.lines().skip(1).map(name).collect();
+            assert_eq!(names.join(" "), after, "{most_fed}");
+        }
+    }
+}
+
+fn name(row: &str) -> String {
+    row.split(',').next().unwrap().to_owned()
+}
+
+fn row(domain: &str, site: u32, access: &str) -> String {
+    json!({ "domain": domain, "number": number(site, 1), "access": { access: "active" } }).to_string() + "\n"
+}
+
+#[tokio::test]
+async fn refused_rows_are_left_out_and_the_others_are_imported() {
+    let rows = [
+        row("a.com", 1, "p"),
+        row("www.b.com", 2, "p"),
+        row("a.com", 3, "p"),
+        row("c.com", 1, "q"),
+        row("d.com", 1, "p"),
+        "{\"domain\":\"m.com\",\"delete\":true}\n".to_owned(),
+    ]
+    .concat();
+    let refused =
+        [(2, "not_registrable_domain"), (3, "duplicate_domain"), (4, "site_access_conflict"), (6, "not_filed")];
+    let said = "created: 2, updated: 0, unchanged: 0, deleted: 0, refused: 4";
+    by_each_way(&rows, JOINING, "", (said, &refused), "a.com d.com").await;
+    let kept = row("z.com", 9, "p");
+    let said = "created: 2, updated: 0, unchanged: 0, deleted: 0, refused: 4";
+    by_each_way(&rows, JOINING, &kept, (said, &refused), "a.com d.com z.com").await;
+    let whole = Terms { is_whole: true, is_strict: false };
+    by_each_way(&rows, whole, &kept, (said, &refused), "a.com d.com").await;
+}
+
+/// Whoever means to keep a filing must not lose it for a slip in its row.
+#[tokio::test]
+async fn a_whole_file_does_not_forget_what_its_refused_rows_are_about() {
+    let rows = row("a.com", 1, "p") + &row("z.com", 1, "q");
+    let whole = Terms { is_whole: true, is_strict: false };
+    let refused = [(2, "site_access_conflict")];
+    let kept = row("y.com", 8, "p") + &row("z.com", 9, "p");
+    by_each_way(&rows, whole, &kept, ("Forgets(1)", &refused), "y.com z.com").await;
+    let nothing = "{\"domain\":\"z.com\",\"delete\":true}\n";
+    by_each_way(nothing, whole, &kept, ("Refused(1)", &[(1, "not_filed")]), "y.com z.com").await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_off_imports_nothing() {
+    let world = World::start().await;
+    let whole = row("a.com", 1, "p") + &row("b.com", 2, "p");
+    let csv = format!("domain,number,site_name\na.com,{0},x\nb.com,{0},\"y\nc.com,{0},z\n", number(1, 1));
+    for (text, format) in [
+        (&whole[..whole.len() - 9], Format::Ndjson),
+        (csv.as_str(), Format::Csv),
+        ("domain,number,site_name\na.com,京ICP备00000001号-1,\nb.com,京ICP", Format::Csv),
+    ] {
+        for most_fed in [100, 0] {
+            let registry = world.registry.clone().with_most_fed(most_fed);
+            let (result, _) = heard(|events| import(&registry, source(text, format), JOINING, events)).await;
+            assert!(result.unwrap_err().to_string().contains("cut off"), "{text}");
+        }
+    }
+    assert_eq!(world.change_count().await, 0);
 }
 
 #[tokio::test]

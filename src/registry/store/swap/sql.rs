@@ -21,7 +21,6 @@ DROP TABLE IF EXISTS aside.emptied;
 DROP TABLE IF EXISTS aside.kept;
 DROP TABLE IF EXISTS aside.gone;
 DROP TABLE IF EXISTS aside.found;
-DELETE FROM aside.refused WHERE rule IS NULL;
 CREATE TABLE aside.leavers (
     site TEXT NOT NULL, domain TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (site, domain)
 ) WITHOUT ROWID;
@@ -47,16 +46,18 @@ CREATE TABLE aside.found (
 pub(super) const FOUND: &str = "CREATE VIEW aside.changed AS SELECT * FROM found";
 pub(super) const FRESH: &str = "
 CREATE VIEW aside.changed AS SELECT domain, site, state, former_number, access, subject, subject_type, site_name, \
-    public_security_number, 1 AS outcome, 0 AS is_gone FROM edits
+    public_security_number, 1 AS outcome, 0 AS is_gone FROM edits WHERE action = 0
 ";
 
 /// `refused`: deletions of what is not there.
 pub(super) const NOT_FILED: &str = "INSERT INTO aside.refused (n, line, domain) \
     SELECT n, line, domain FROM aside.edits e WHERE action <> 0 \
     AND NOT EXISTS (SELECT 1 FROM main.domains d WHERE d.domain = e.domain)";
-/// The same where nothing of before counts.
-pub(super) const NOT_FILED_AFRESH: &str = "INSERT INTO aside.refused (n, line, domain) \
-    SELECT n, line, domain FROM aside.edits e WHERE action <> 0";
+/// What was said of deletions when they were last held against the content.
+pub(super) const FILED_SINCE: &str = "DELETE FROM aside.refused WHERE rule IS NULL AND first_line IS NULL";
+/// Refused rows about filings that no other row keeps.
+pub(super) const FORGETS: &str = "SELECT count(*) FROM aside.refused r CROSS JOIN main.domains d ON d.domain = r.name \
+    WHERE NOT EXISTS (SELECT 1 FROM aside.edits e WHERE e.domain = r.name)";
 
 const SITE_ACCESS: &str = "SELECT json_group_object(a.provider, a.state) FROM main.accesses a WHERE a.site =";
 const ABOUT: [&str; 4] = ["subject", "subject_type", "site_name", "public_security_number"];
