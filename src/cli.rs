@@ -177,7 +177,7 @@ enum RegistryCommand {
 
 #[derive(Debug, Args)]
 struct ImportArguments {
-    /// CSV or NDJSON by its name (.csv, .ndjson, .jsonl, each also with .zst), or `-` for standard input
+    /// CSV, NDJSON or a map file by its name (.csv, .ndjson, .jsonl, .map, each also with .zst), or `-` for standard input
     file: PathBuf,
     #[command(flatten)]
     config: ConfigFile,
@@ -190,6 +190,33 @@ struct ImportArguments {
     /// Write refused rows to this file too, one JSON object a line
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// What the file is, where its name does not say so
+    #[arg(long, value_enum)]
+    format: Option<FileFormat>,
+    /// The site number of rows that have none, as in a bare list of names
+    #[arg(long)]
+    number: Option<String>,
+    /// The accesses of rows that say none, like example-cloud=active;other=cancelled
+    #[arg(long)]
+    access: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum FileFormat {
+    Csv,
+    Ndjson,
+    /// Lines of a name and its number: map files of nginx and HAProxy
+    Map,
+}
+
+impl From<FileFormat> for crate::registry::Format {
+    fn from(format: FileFormat) -> Self {
+        match format {
+            FileFormat::Csv => Self::Csv,
+            FileFormat::Ndjson => Self::Ndjson,
+            FileFormat::Map => Self::Map,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -201,13 +228,7 @@ struct ExportArguments {
     config: ConfigFile,
     /// Of standard output, where no file name says it [default: csv]
     #[arg(long, value_enum)]
-    format: Option<ExportFormat>,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum ExportFormat {
-    Csv,
-    Ndjson,
+    format: Option<FileFormat>,
 }
 
 /// Runs the command that the process was started with.
@@ -302,6 +323,7 @@ mod tests {
         check("--version", 0);
         check("check example.com --scenario cdn --region overseas --json -c x", 0);
         check("registry import - --replace --strict --report refused.ndjson", 0);
+        check("registry import names.txt --format map --number 京ICP备12345678号-1 --access p=active", 0);
         check("registry export", 0);
         check("registry export --format ndjson", 0);
         check("registry order open --intent cancel_access --domain a.cn --confirm-empty-shell", 0);

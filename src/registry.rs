@@ -34,7 +34,8 @@ mod tail;
 mod view;
 
 pub use import::{
-    Event, Format, ImportError, Imported, Phase, RefusedRow, Source, Terms, export, export_to, import, import_via,
+    Event, Format, ImportError, Imported, Phase, RefusedRow, Source, Terms, Wanting, export, export_to,
+    import, import_via,
 };
 pub use model::{About, Access, Document, Outcome, Stored};
 pub use routes::Options;

@@ -1,9 +1,9 @@
 //! `registry import` and `registry export`: filings between files and the database that the config names.
 
 use super::refused::Refused;
-use super::{ExportArguments, ExportFormat, FAILED, ImportArguments, block_on};
+use super::{ExportArguments, FAILED, ImportArguments, block_on};
 use crate::config::{Database, EmbeddedRegistry};
-use crate::registry::{self, Event, Format, ImportError, Imported, Phase, Registry, Source, Terms};
+use crate::registry::{self, Event, ImportError, Imported, Phase, Registry, Source, Terms, Wanting};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::Write;
@@ -21,7 +21,9 @@ pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load()?;
     let embedded = config.require_embedded_registry()?;
     let failed = || format!("can't import {}", arguments.file.display());
-    let source = Source::open(&arguments.file).with_context(failed)?;
+    let wanting = Wanting::new(arguments.number.clone(), arguments.access.as_deref()).with_context(failed)?;
+    let source = Source::open(&arguments.file, arguments.format.map(Into::into)).with_context(failed)?;
+    let source = source.with(wanting);
     let (octets_read, octets) = (source.octets_read(), source.octets());
     let terms = Terms { is_whole: arguments.replace, is_strict: arguments.strict };
     let refused = match &arguments.report {
@@ -159,11 +161,11 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     let rows = block_on(async {
         let registry = Registry::open_read_only(&embedded.database).await?;
         let rows = match arguments.format {
-            Some(ExportFormat::Ndjson) => {
+            Some(format) => {
                 let mut out = std::io::BufWriter::new(std::io::stdout());
-                registry::export(&registry, Format::Ndjson, &mut out, |rows| bar.set_position(rows)).await?
+                registry::export(&registry, format.into(), &mut out, |rows| bar.set_position(rows)).await?
             }
-            _ => registry::export_to(&registry, &arguments.file, |rows| bar.set_position(rows)).await?,
+            None => registry::export_to(&registry, &arguments.file, |rows| bar.set_position(rows)).await?,
         };
         Ok(rows)
     });

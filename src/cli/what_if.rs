@@ -75,7 +75,7 @@ async fn file_alone(
     aside: &std::path::Path,
 ) -> anyhow::Result<Option<HashMap<String, Covering>>> {
     let failed = || format!("can't read {}", arguments.file.display());
-    let source = Source::open(&arguments.file).with_context(failed)?;
+    let source = Source::open(&arguments.file, None).with_context(failed)?;
     let registry = Registry::open(&Database::Sqlite(aside.join("filings.db")), None).await?;
     let (sender, mut events) = mpsc::channel(EVENTS_WAITING);
     let show = async {

@@ -110,9 +110,12 @@ pub(super) fn of_json<T: serde::de::DeserializeOwned>(octets: &[u8]) -> Result<T
     })
 }
 
-fn read_object<T: serde::de::DeserializeOwned>(octets: &[u8]) -> Result<T, Refusal> {
+/// Said of JSON that is something else than what is asked for.
+pub(super) const MALFORMED_DOCUMENT: &str = "malformed_document";
+
+pub(super) fn read_object<T: serde::de::DeserializeOwned>(octets: &[u8]) -> Result<T, Refusal> {
     let malformed_document = |why: &dyn std::fmt::Display| {
-        Refusal::new("malformed_document", format!("not a filing document: {why}"), "内容不是有效的备案文档")
+        Refusal::new(MALFORMED_DOCUMENT, format!("not a filing document: {why}"), "内容不是有效的备案文档")
     };
     match serde_json::from_slice(octets) {
         // Serde would take an array of a struct's fields, in their order.
@@ -128,7 +131,7 @@ fn read_object<T: serde::de::DeserializeOwned>(octets: &[u8]) -> Result<T, Refus
 }
 
 /// Reads one line.
-pub(super) fn read_line(line: u64, octets: &[u8]) -> Read {
+fn read_line(line: u64, octets: &[u8]) -> Read {
     match read_object::<Line>(octets) {
         Ok(it) => Read { line, domain: it.domain.clone(), edit: rules::edit(it) },
         Err(refusal) => Read { line, domain: String::new(), edit: Err(refusal) },

@@ -7,15 +7,20 @@
 mod bulk;
 mod export;
 mod files;
+mod looked_up;
+mod maps;
 mod receive;
 mod rows;
+mod tables;
 mod via;
+mod wanting;
 
 pub use export::{export, export_to};
 pub use files::Source;
 pub(super) use receive::post;
 pub use rows::RefusedRow;
 pub use via::import_via;
+pub use wanting::Wanting;
 
 use super::batch::{self, Done, Mode, Read};
 use super::model::Outcome;
@@ -37,6 +42,8 @@ pub enum Format {
     Csv,
     /// One JSON object per line.
     Ndjson,
+    /// Lines of a name and its number, as nginx and HAProxy read them.
+    Map,
 }
 
 /// What an import did, in rows.
@@ -71,7 +78,9 @@ pub enum ImportError {
     #[error("{0} rows were refused, so nothing was imported")]
     Refused(u64),
     /// So many rows that rules refuse are of filings that the file would forget, being the whole content.
-    #[error("{0} refused rows name filings that --replace would forget, so nothing was imported: put those rows right")]
+    #[error(
+        "{0} refused rows name filings that --replace would forget, so nothing was imported: put those rows right"
+    )]
     Forgets(u64),
     /// The file as a whole is not what it should be.
     #[error("{0}")]

@@ -9,7 +9,8 @@ mod on_sqlite;
 mod server;
 
 use super::{
-    Event, Format, ImportError, Imported, Options, RefusedRow, Registry, Source, Terms, import, running_at,
+    Event, Format, ImportError, Imported, Options, RefusedRow, Registry, Source, Terms, Wanting, import,
+    running_at,
 };
 use crate::config::Database;
 use reqwest::{Method, Response, StatusCode};

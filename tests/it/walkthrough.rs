@@ -1,4 +1,4 @@
-//! docs/walkthrough.md, command by command, against a running gate.
+//! docs/walkthrough.md and the examples of docs/operations.md, command by command, against a running gate.
 
 use crate::world::{World, access, run, wait};
 use serde_json::Value;
@@ -14,12 +14,11 @@ enum Part {
     Command(Said),
 }
 
-fn parts() -> Vec<Part> {
-    let text = include_str!("../../docs/walkthrough.md");
+fn parts(text: &str) -> Vec<Part> {
     let mut parts = Vec::new();
     for block in text.split("\n```").skip(1).step_by(2) {
         let (fence, body) = block.split_once('\n').unwrap();
-        if let Some(name) = fence.strip_prefix("json ") {
+        if let Some((_, name)) = fence.split_once(' ') {
             parts.push(Part::File { name: name.to_owned(), text: body.to_owned() });
         }
         for line in body.lines().filter(|_| fence == "console") {
@@ -107,13 +106,22 @@ fn one_sites_life() {
             .toml(&format!("[default_site]\nupstreams = [\"http://{upstream}\"]"))
             .filing("example.net", elsewhere)
     });
+    follow(world, include_str!("../../docs/walkthrough.md"), 60);
+}
+
+fn follow(world: World, text: &str, least: usize) {
     let mut shell = Shell { world, code: String::new() };
-    let parts = parts();
-    assert!(parts.len() > 60, "the walkthrough is found: {}", parts.len());
+    let parts = parts(text);
+    assert!(parts.len() > least, "the examples are found: {}", parts.len());
     for part in &parts {
         match part {
             Part::File { name, text } => std::fs::write(shell.world.path(name), text).unwrap(),
             Part::Command(said) => shell.do_(said),
         }
     }
+}
+
+#[test]
+fn what_operators_are_shown() {
+    follow(World::start(), include_str!("../../docs/operations.md"), 5);
 }

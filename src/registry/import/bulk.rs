@@ -63,7 +63,7 @@ pub(super) async fn import(
 fn refusal(stage: &Stage, found: &Differences, terms: Terms) -> Option<ImportError> {
     let refused = stage.refused_so_far() + found.refused;
     if found.forgets > 0 {
-        return Some(ImportError::Forgets(found.forgets));
+        return Some(ImportError::Forgets(refused));
     }
     let is_nothing_left = refused > 0 && stage.left() == found.refused;
     (is_nothing_left || (terms.is_strict && refused > 0)).then_some(ImportError::Refused(refused))

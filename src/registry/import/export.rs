@@ -1,7 +1,8 @@
 //! Filings to a file that an import reads back identically.
 
 use super::files::{Target, io_error, is_standard};
-use super::rows::CSV_COLUMNS;
+use super::tables::CSV_COLUMNS;
+use super::wanting::text_of;
 use super::{Format, ImportError};
 use crate::registry::model::{Document, Line};
 use crate::registry::{Registry, StoreError};
@@ -70,12 +71,14 @@ pub async fn export(
 enum Writer<'a, W: Write> {
     Csv(Box<csv::Writer<&'a mut W>>),
     Ndjson(&'a mut W),
+    Map(&'a mut W),
 }
 
 impl<'a, W: Write> Writer<'a, W> {
     fn begin(format: Format, out: &'a mut W) -> io::Result<Self> {
         match format {
             Format::Ndjson => Ok(Self::Ndjson(out)),
+            Format::Map => Ok(Self::Map(out)),
             Format::Csv => {
                 let mut writer = csv::Writer::from_writer(out);
                 writer.write_record(CSV_COLUMNS).map_err(io::Error::other)?;
@@ -87,18 +90,12 @@ impl<'a, W: Write> Writer<'a, W> {
     fn write(&mut self, domain: &str, document: &Document) -> io::Result<()> {
         match self {
             Self::Csv(writer) => {
-                let access: Vec<_> = document
-                    .access
-                    .0
-                    .iter()
-                    .map(|(provider, state)| format!("{provider}={}", state.as_str()))
-                    .collect();
                 let about = &document.about;
                 let text = |it: &'_ Option<Box<str>>| it.as_deref().unwrap_or_default().to_owned();
                 let record = [
                     domain.to_owned(),
                     document.number.as_deref().unwrap_or_default().to_owned(),
-                    access.join(";"),
+                    text_of(&document.access),
                     document.state.as_str().to_owned(),
                     text(&about.subject),
                     text(&about.subject_type),
@@ -111,13 +108,18 @@ impl<'a, W: Write> Writer<'a, W> {
                 serde_json::to_writer(&mut **out, &Line::of(domain, document))?;
                 out.write_all(b"\n")
             }
+            // What has no number stands in no map.
+            Self::Map(out) => match document.site() {
+                Some(number) => writeln!(out, "{domain} {number}"),
+                None => Ok(()),
+            },
         }
     }
 
     fn finish(self) -> io::Result<()> {
         match self {
             Self::Csv(mut writer) => writer.flush(),
-            Self::Ndjson(out) => out.flush(),
+            Self::Ndjson(out) | Self::Map(out) => out.flush(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Which file, which format, compressed or not.
 
-use super::{Format, ImportError};
+use super::{Format, ImportError, Wanting};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -22,9 +22,10 @@ fn kind_of(path: &Path) -> Result<(Format, bool), ImportError> {
     let format = match Path::new(plain).extension().and_then(|it| it.to_str()) {
         Some("csv") => Format::Csv,
         Some("ndjson" | "jsonl") => Format::Ndjson,
+        Some("map" | "lst" | "list") => Format::Map,
         _ => {
             return Err(ImportError::File(format!(
-                "can't tell the format of {name}: name it .csv, .ndjson or .jsonl, with .zst after it if compressed"
+                "can't tell the format of {name}: name it .csv, .ndjson, .jsonl or .map, with .zst after it if compressed, or give --format"
             )));
         }
     };
@@ -46,16 +47,18 @@ pub struct Source {
     pub(super) format: Format,
     /// For messages.
     pub(super) path: PathBuf,
+    pub(super) wanting: Wanting,
     octets_read: Arc<AtomicU64>,
     octets: Option<u64>,
 }
 
 impl Source {
-    /// Opens a file, or standard input for `-`, which is NDJSON where it begins with `{`.
+    /// Opens a file, or standard input for `-`. What `format` leaves open a file's name says; standard input is NDJSON
+    /// where it begins with `{`, else CSV.
     ///
     /// # Errors
-    /// Where the file can't be read, or its name does not say what it is.
-    pub fn open(path: &Path) -> Result<Self, ImportError> {
+    /// Where the file can't be read, or nothing says what it is.
+    pub fn open(path: &Path, format: Option<Format>) -> Result<Self, ImportError> {
         let failed = io_error(path);
         let octets_read = Arc::<AtomicU64>::default();
         let count = octets_read.clone();
@@ -65,9 +68,13 @@ impl Source {
             let mut input: Box<dyn BufRead + Send> =
                 if is_compressed { decompressed(input).map_err(&failed)? } else { Box::new(input) };
             let begins_object = input.fill_buf().map_err(&failed)?.trim_ascii_start().starts_with(b"{");
-            (input, if begins_object { Format::Ndjson } else { Format::Csv }, None)
+            let seems = if begins_object { Format::Ndjson } else { Format::Csv };
+            (input, format.unwrap_or(seems), None)
         } else {
-            let (format, is_compressed) = kind_of(path)?;
+            let (format, is_compressed) = match format {
+                Some(format) => (format, path.extension().is_some_and(|it| it == "zst")),
+                None => kind_of(path)?,
+            };
             let file = File::open(path).map_err(&failed)?;
             let found = file.metadata().map_err(&failed)?;
             let file = Counted { reader: file, count };
@@ -78,7 +85,7 @@ impl Source {
             };
             (reader, format, found.is_file().then_some(found.len()))
         };
-        Ok(Self { reader, format, path: path.to_owned(), octets_read, octets })
+        Ok(Self { reader, format, path: path.to_owned(), wanting: Wanting::default(), octets_read, octets })
     }
 
     /// Rows from somewhere else.
@@ -86,7 +93,14 @@ impl Source {
         let octets_read = Arc::<AtomicU64>::default();
         let reader = Counted { reader, count: octets_read.clone() };
         let reader = Box::new(BufReader::with_capacity(BUFFER_BYTES, reader));
-        Self { reader, format, path: "the import".into(), octets_read, octets: None }
+        let path = "the import".into();
+        Self { reader, format, path, wanting: Wanting::default(), octets_read, octets: None }
+    }
+
+    /// With what its rows leave out.
+    #[must_use]
+    pub fn with(self, wanting: Wanting) -> Self {
+        Self { wanting, ..self }
     }
 
     /// How many octets of the file were read so far.

@@ -1,6 +1,6 @@
 //! `POST /v1/filings:import`: a whole file as a body, set aside as it arrives.
 
-use super::{Event, Format, ImportError, Imported, RefusedRow, Source, Terms, import_as};
+use super::{Event, Format, ImportError, Imported, RefusedRow, Source, Terms, Wanting, import_as};
 use crate::registry::batch::{ResultLine, write_line};
 use crate::registry::filings::query;
 use crate::registry::problem::Problem;
@@ -24,7 +24,7 @@ pub(super) const REPLACE_FORGETS: &str = "replace_forgets";
 /// Pieces of a body that wait to be read, and events that wait to be sent.
 const WAITING: usize = 16;
 
-/// `?replace=&strict=&format=`
+/// `?replace=&strict=&format=&number=&access=`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::registry) struct ImportQuery {
@@ -33,6 +33,8 @@ pub(in crate::registry) struct ImportQuery {
     #[serde(default)]
     strict: bool,
     format: Format,
+    number: Option<String>,
+    access: Option<String>,
 }
 
 /// `POST /v1/filings:import`
@@ -42,11 +44,12 @@ pub(in crate::registry) async fn post(
     params: Result<Query<ImportQuery>, QueryRejection>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let ImportQuery { replace, strict, format } = query(params)?;
+    let ImportQuery { replace, strict, format, number, access } = query(params)?;
+    let wanting = Wanting::new(number, access.as_deref())?;
     let terms = Terms { is_whole: replace, is_strict: strict };
     let (pieces, waiting) = mpsc::channel(WAITING);
     tokio::spawn(receive(body.into_data_stream(), pieces));
-    let source = Source::of(Received { waiting, piece: Bytes::new() }, format);
+    let source = Source::of(Received { waiting, piece: Bytes::new() }, format).with(wanting);
     let (sender, mut events) = mpsc::channel(WAITING);
     let import = tokio::spawn(async move { import_as(&api.registry, who.0, source, terms, sender).await });
     while let Some(event) = events.recv().await {

@@ -1,7 +1,7 @@
 //! Rows of a file, read and checked: alone by the rules, and against each other.
 
-use super::{Format, ImportError, Source, files};
-use crate::registry::batch::{MAX_LINE_BYTES, Read as ReadLine, ResultLine, read_line};
+use super::{Format, ImportError, Source, Wanting, files, looked_up, maps, tables};
+use crate::registry::batch::{MALFORMED_DOCUMENT, MAX_LINE_BYTES, Read as ReadLine, ResultLine, read_object};
 use crate::registry::model::{Access, Action, Edit, Line};
 use crate::registry::rules::{self, Refusal};
 use crate::registry::store::STAGED_ROWS;
@@ -10,12 +10,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The columns that a CSV file may have; the first two it must have.
-pub(super) const CSV_COLUMNS: [&str; 8] =
-    ["domain", "number", "access", "state", "subject", "subject_type", "site_name", "public_security_number"];
-const REQUIRED_COLUMNS: usize = 2;
 /// Sets of accesses that are shared in memory: most files know a few.
 const MAX_SHARED: usize = 32;
 
@@ -60,9 +55,11 @@ impl RefusedRow {
 /// Reads rows and checks each by the rules; `take` is given some at a time, and says whether to go on.
 pub(super) fn read(source: Source, take: impl FnMut(Vec<ReadLine>) -> bool) -> Result<(), ImportError> {
     let mut handed = Handed { rows: Vec::with_capacity(STAGED_ROWS), take };
-    match source.format {
-        Format::Csv => read_csv(source.reader, &source.path, &mut |row| handed.add(row))?,
-        Format::Ndjson => read_ndjson(source.reader, &source.path, &mut |row| handed.add(row))?,
+    let Source { reader, format, path, wanting, .. } = source;
+    match format {
+        Format::Csv => tables::read(reader, &path, &wanting, &mut |row| handed.add(row))?,
+        Format::Ndjson => read_ndjson(reader, &path, &wanting, &mut |row| handed.add(row))?,
+        Format::Map => maps::read(reader, &path, &wanting, &mut |row| handed.add(row))?,
     }
     handed.flush();
     Ok(())
@@ -131,6 +128,7 @@ impl Checked {
 fn read_ndjson(
     mut reader: impl BufRead,
     path: &Path,
+    wanting: &Wanting,
     take: &mut impl FnMut(ReadLine) -> bool,
 ) -> Result<(), ImportError> {
     let (mut text, mut line) = (Vec::new(), 0);
@@ -149,7 +147,7 @@ fn read_ndjson(
         if text.trim_ascii().is_empty() {
             continue;
         }
-        let row = read_line(line, &text);
+        let row = read_row(line, &text, wanting);
         if is_cut && row.edit.as_ref().is_err_and(|it| it.rule == "malformed_json") {
             return Err(cut(line));
         }
@@ -159,149 +157,19 @@ fn read_ndjson(
     }
 }
 
+/// Reads one row: ours, or the ministry's look-up's.
+fn read_row(line: u64, text: &[u8], wanting: &Wanting) -> ReadLine {
+    match read_object::<Line>(text) {
+        Err(refusal) if refusal.rule == MALFORMED_DOCUMENT => match looked_up::read(text) {
+            Some((domain, told)) => ReadLine { line, domain, edit: told.and_then(|it| wanting.edit(it)) },
+            None => ReadLine { line, domain: String::new(), edit: Err(refusal) },
+        },
+        Err(refusal) => ReadLine { line, domain: String::new(), edit: Err(refusal) },
+        Ok(ours) => ReadLine { line, domain: ours.domain.clone(), edit: wanting.edit(ours) },
+    }
+}
+
 /// A file without its end: what is missing can't be known.
-fn cut(line: u64) -> ImportError {
+pub(super) fn cut(line: u64) -> ImportError {
     ImportError::File(format!("the file seems to be cut off in its last row, on line {line}"))
-}
-
-/// What passes, and whether the last of it ended a line.
-struct Ending<R> {
-    reader: R,
-    ends_line: Arc<AtomicBool>,
-}
-
-impl<R: Read> Read for Ending<R> {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.reader.read(into)?;
-        if let Some(last) = into[..read].last() {
-            self.ends_line.store(*last == b'\n', Ordering::Relaxed);
-        }
-        Ok(read)
-    }
-}
-
-fn read_csv(
-    reader: impl BufRead,
-    path: &Path,
-    take: &mut impl FnMut(ReadLine) -> bool,
-) -> Result<(), ImportError> {
-    let ends_line = Arc::<AtomicBool>::default();
-    let reader = Ending { reader, ends_line: ends_line.clone() };
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(reader);
-    let broken = |error: csv::Error| match error.into_kind() {
-        csv::ErrorKind::Io(error) => files::io_error(path)(error),
-        other => ImportError::File(format!("not CSV as it should be: {other:?}")),
-    };
-    let header = reader.byte_headers().map_err(broken)?;
-    let (fields, columns) = (header.len(), columns(header)?);
-    let mut record = csv::ByteRecord::new();
-    // The last row is looked at once it is known to be the last.
-    let mut held: Option<(ReadLine, bool)> = None;
-    while reader.read_byte_record(&mut record).map_err(broken)? {
-        if let Some((row, _)) = held.take()
-            && !take(row)
-        {
-            return Ok(());
-        }
-        let line = record.position().map_or(0, csv::Position::line);
-        let field = |column: usize| columns[column].and_then(|at| record.get(at)).unwrap_or_default();
-        let domain = String::from_utf8_lossy(field(0)).into_owned();
-        let edit = if record.len() == fields { csv_edit(&field) } else { Err(field_count(fields, &record)) };
-        let has_lines = edit.is_err() && record.as_slice().contains(&b'\n');
-        held = Some((ReadLine { line, domain, edit }, has_lines));
-    }
-    let Some((row, has_lines)) = held else { return Ok(()) };
-    // A quote that is never closed takes all that follows into one field.
-    if row.edit.is_err() && (has_lines || !ends_line.load(Ordering::Relaxed)) {
-        return Err(cut(row.line));
-    }
-    take(row);
-    Ok(())
-}
-
-fn field_count(expected: usize, record: &csv::ByteRecord) -> Refusal {
-    let found = record.len();
-    Refusal::new(
-        "wrong_field_count",
-        format!("the row has {found} fields, and the header names {expected}"),
-        format!("该行有 {found} 个字段，表头有 {expected} 个"),
-    )
-}
-
-/// Where each of `CSV_COLUMNS` is.
-fn columns(header: &csv::ByteRecord) -> Result<[Option<usize>; CSV_COLUMNS.len()], ImportError> {
-    let mut columns = [None; CSV_COLUMNS.len()];
-    for (at, name) in header.iter().enumerate() {
-        // What spreadsheets put before the first column's name.
-        let name = String::from_utf8_lossy(name.strip_prefix("\u{feff}".as_bytes()).unwrap_or(name));
-        let Some(column) = CSV_COLUMNS.iter().position(|it| *it == name.trim()) else {
-            return Err(ImportError::File(format!(
-                "unknown column `{name}`; the columns are {}",
-                CSV_COLUMNS.join(", ")
-            )));
-        };
-        if columns[column].replace(at).is_some() {
-            return Err(ImportError::File(format!("column `{name}` is there twice")));
-        }
-    }
-    match columns[..REQUIRED_COLUMNS].iter().position(Option::is_none) {
-        Some(missing) => Err(ImportError::File(format!(
-            "column `{}` is missing; the first line names the columns: {} (the first two are required)",
-            CSV_COLUMNS[missing],
-            CSV_COLUMNS.join(", ")
-        ))),
-        None => Ok(columns),
-    }
-}
-
-fn csv_edit<'r>(field: &impl Fn(usize) -> &'r [u8]) -> Result<Edit, Refusal> {
-    let text = |column: usize| -> Result<Option<String>, Refusal> {
-        let octets = field(column);
-        match std::str::from_utf8(octets) {
-            Ok("") => Ok(None),
-            Ok(text) => Ok(Some(text.to_owned())),
-            Err(_) => Err(Refusal::new(
-                "not_utf8",
-                "the row is not UTF-8: save the file as UTF-8",
-                "该行不是 UTF-8 编码，请将文件另存为 UTF-8",
-            )),
-        }
-    };
-    let state = match text(3)? {
-        Some(state) => Some(state.parse().map_err(|error: crate::filing::FilingStateError| {
-            Refusal::new("invalid_state", format!("`{state}`: {error}"), format!("`{state}` 不是有效的状态"))
-        })?),
-        None => None,
-    };
-    rules::edit(Line {
-        domain: text(0)?.unwrap_or_default(),
-        number: text(1)?,
-        access: text(2)?.map(|it| csv_access(&it)).transpose()?,
-        state,
-        subject: text(4)?,
-        subject_type: text(5)?,
-        site_name: text(6)?,
-        public_security_number: text(7)?,
-        ..Line::default()
-    })
-}
-
-/// `provider=active;other=cancelled`
-fn csv_access(text: &str) -> Result<Access, Refusal> {
-    let mut access = Access::default();
-    for part in text.split(';').map(str::trim).filter(|it| !it.is_empty()) {
-        let parsed =
-            part.split_once('=').and_then(|(id, state)| Some((id.trim(), state.trim().parse().ok()?)));
-        let is_new = parsed.is_some_and(|(id, state)| access.0.insert(id.to_owned(), state).is_none());
-        if !is_new {
-            return Err(Refusal::new(
-                "invalid_access",
-                format!(
-                    "`{part}`: access is `provider=active;other=cancelled`, each provider once, in state active, cancelled or under_review"
-                ),
-                format!("`{part}` 无效：接入信息的写法为 `provider=active;other=cancelled`"),
-            ));
-        }
-    }
-    Ok(access)
 }

@@ -31,12 +31,17 @@ pub async fn import_via(
     let format = match source.format {
         Format::Csv => "csv",
         Format::Ndjson => "ndjson",
+        Format::Map => "map",
     };
     let client = reqwest::Client::builder().no_proxy().build().map_err(|error| remote(error.to_string()))?;
     let Terms { is_whole, is_strict } = terms;
-    let url = format!(
-        "http://{address}/v1/filings:import?replace={is_whole}&strict={is_strict}&format={format}"
-    );
+    let base = format!("http://{address}/v1/filings:import");
+    let mut url = reqwest::Url::parse(&base).map_err(|error| remote(error.to_string()))?;
+    url.query_pairs_mut()
+        .extend_pairs([("replace", is_whole), ("strict", is_strict)].map(|(key, it)| (key, it.to_string())))
+        .append_pair("format", format)
+        .extend_pairs(source.wanting.number.iter().map(|it| ("number", it)))
+        .extend_pairs(source.wanting.access_text().iter().map(|it| ("access", it)));
     let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
     let sending = tokio::task::spawn_blocking(move || send(source, &sender));
     let body = stream::unfold(pieces, async |mut pieces: mpsc::Receiver<std::io::Result<Bytes>>| {

@@ -37,17 +37,24 @@ async fn what_is_exported_is_imported_identically() {
 #[tokio::test]
 async fn files_go_by_their_extension_and_through_a_running_registry() {
     let world = World::start().await;
-    heard(|events| import_via(world.address, None, source(CSV, Format::Csv), JOINING, events)).await.0.unwrap();
+    heard(|events| import_via(world.address, None, source(CSV, Format::Csv), JOINING, events))
+        .await
+        .0
+        .unwrap();
     let before = exported(&world.registry, Format::Csv).await;
     for name in ["f.csv", "f.csv.zst", "f.ndjson", "f.jsonl.zst"] {
         let path = world.home.files().join(name);
         assert_eq!(export_to(&world.registry, &path, |_| ()).await.unwrap(), 4);
-        let source = Source::open(&path).unwrap();
-        let taken = heard(|events| import_via(world.address, None, source, Terms { is_whole: true, is_strict: false }, events)).await.0;
+        let source = Source::open(&path, None).unwrap();
+        let taken = heard(|events| {
+            import_via(world.address, None, source, Terms { is_whole: true, is_strict: false }, events)
+        })
+        .await
+        .0;
         assert_eq!(taken.unwrap().unchanged, 4, "{name}");
     }
     assert_eq!(exported(&world.registry, Format::Csv).await, before);
-    let unnamed = Source::open(&world.home.files().join("f.txt"));
+    let unnamed = Source::open(&world.home.files().join("f.txt"), None);
     assert!(matches!(unnamed, Err(ImportError::File(_))));
 }
 
@@ -142,7 +149,8 @@ async fn by_each_way(rows: &str, terms: Terms, before: &str, expected: (&str, &[
             assert!(format!("{result:?}").contains(expected.0), "{result:?}");
             let seen: Vec<_> = refused.iter().map(|it| (it.line, it.rule.as_str())).collect();
             assert_eq!(seen, expected.1, "{most_fed}");
-            let names: Vec<_> = exported(&world.registry, Format::Csv).await.lines().skip(1).map(name).collect();
+            let names: Vec<_> =
+                exported(&world.registry, Format::Csv).await.lines().skip(1).map(name).collect();
             assert_eq!(names.join(" "), after, "{most_fed}");
         }
     }
@@ -167,8 +175,12 @@ async fn refused_rows_are_left_out_and_the_others_are_imported() {
         "{\"domain\":\"m.com\",\"delete\":true}\n".to_owned(),
     ]
     .concat();
-    let refused =
-        [(2, "not_registrable_domain"), (3, "duplicate_domain"), (4, "site_access_conflict"), (6, "not_filed")];
+    let refused = [
+        (2, "not_registrable_domain"),
+        (3, "duplicate_domain"),
+        (4, "site_access_conflict"),
+        (6, "not_filed"),
+    ];
     let said = "created: 2, updated: 0, unchanged: 0, deleted: 0, refused: 4";
     by_each_way(&rows, JOINING, "", (said, &refused), "a.com d.com").await;
     let kept = row("z.com", 9, "p");
@@ -207,6 +219,72 @@ async fn a_file_that_is_cut_off_imports_nothing() {
         }
     }
     assert_eq!(world.change_count().await, 0);
+}
+
+const LOOKED_UP: &str = "主办单位名称,主办单位性质,ICP备案/许可证号,网站备案/许可证号,网站域名,是否限制接入,审核日期\n\
+    示例甲,企业,京ICP备12345678号,京ICP备12345678号-1,a.com,否,2024-05-31\n\
+    示例乙,个人,,沪ICP备2024012345号-2,b.com,是,2024/06/01 10:00:00\n\
+    示例丙,企业,京ICP备12345678号,沪ICP备10000002号-1,c.com,否,2024-05-31\n\
+    示例丁,企业,京ICP备12345679号,,d.com,否,2024-05-31\n\
+    示例戊,企业,京ICP备12345678号-3,,e.com,否,2024-05-31\n";
+
+#[tokio::test]
+async fn what_the_ministry_tells_is_taken_as_a_table_and_as_objects() {
+    let objects = json!({
+        "contentTypeName": "", "domain": "a.com", "domainId": 1, "leaderName": "", "limitAccess": "否",
+        "mainId": 2, "mainLicence": "京ICP备12345678号", "natureName": "企业",
+        "serviceId": 3, "serviceLicence": "京ICP备12345678号-1", "unitName": "示例甲",
+        "updateRecordTime": "2024-05-31 09:30:00",
+    });
+    let refused = [(4, "licences_differ"), (5, "number_without_site_index")];
+    let rows = [
+        (LOOKED_UP.to_owned(), Format::Csv, &refused[..]),
+        (format!("{objects}\n"), Format::Ndjson, &[][..]),
+    ];
+    for (text, format, expected) in rows {
+        let world = World::start().await;
+        let wanting = Wanting::new(None, Some("example-cloud=active")).unwrap();
+        let source = source(&text, format).with(wanting);
+        let (result, refused) =
+            heard(|events| import_via(world.address, None, source, JOINING, events)).await;
+        assert_eq!(result.unwrap().refused, expected.len() as u64);
+        assert_eq!(refused.iter().map(|it| (it.line, it.rule.as_str())).collect::<Vec<_>>(), expected);
+        let (_, a) = world.get(&format!("/v1/filings/a.com?provider={HERE}")).await;
+        let seen = [&a["number"], &a["subject"], &a["subject_type"], &a["status"]];
+        assert_eq!(
+            seen.map(|it| it.as_str().unwrap()),
+            ["京ICP备12345678号-1", "示例甲", "enterprise", "connected"]
+        );
+        if format == Format::Csv {
+            assert_eq!(world.status("b.com").await, "restricted");
+            assert_eq!(world.get("/v1/filings/e.com").await.1["number"], "京ICP备12345678号-3");
+        }
+    }
+}
+
+#[tokio::test]
+async fn map_files_of_other_proxies_are_taken() {
+    let world = World::start().await;
+    let nginx = "# 备案\nmap $host $icp {\n    hostnames;\n    default \"\";\n    .a.com \"京ICP备12345678号-1\";\n\
+        *.b.com 京ICP备12345678号-2;\n    ~^c.*$ x;\n    include more.map;\n}\n";
+    let haproxy = "# name number\nd.com 京ICP备12345678号-4\n\ne.com\n";
+    for (text, number, refused) in [
+        (nginx, None, &[(7, "no_plain_name"), (8, "no_plain_name")][..]),
+        (haproxy, None, &[(4, "number_missing")][..]),
+        ("f.com\n.g.com\n", Some("京ICP备12345678号-6"), &[][..]),
+    ] {
+        let wanting = Wanting::new(number.map(Into::into), Some("example-cloud=active")).unwrap();
+        let source = source(text, Format::Map).with(wanting);
+        let (result, seen) = heard(|events| import_via(world.address, None, source, JOINING, events)).await;
+        assert_eq!(result.unwrap().refused, refused.len() as u64);
+        assert_eq!(seen.iter().map(|it| (it.line, it.rule.as_str())).collect::<Vec<_>>(), refused);
+    }
+    for name in ["a.com", "b.com", "d.com", "f.com", "www.g.com"] {
+        assert_eq!(world.status(name).await, "connected", "{name}");
+    }
+    assert_eq!(world.status("e.com").await, "unfiled");
+    let exported = exported(&world.registry, Format::Map).await;
+    assert!(exported.starts_with("a.com 京ICP备12345678号-1\nb.com 京ICP备12345678号-2\n"), "{exported}");
 }
 
 #[tokio::test]
