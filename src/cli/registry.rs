@@ -63,7 +63,7 @@ pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
         Err(ImportError::Forgets(rows)) => {
             writeln!(
                 std::io::stderr(),
-                "{rows} 个被拒绝的行涉及现有备案，整体替换会丢失这些备案，因此未导入 / {}",
+                "{rows} 个被拒绝的行中有涉及现有备案的，整体替换会丢失这些备案，因此未导入 / {}",
                 ImportError::Forgets(rows)
             )?;
             Ok(ExitCode::from(FAILED))

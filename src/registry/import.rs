@@ -77,9 +77,9 @@ pub enum ImportError {
     /// So many rows break rules; each was an event.
     #[error("{0} rows were refused, so nothing was imported")]
     Refused(u64),
-    /// So many rows that rules refuse are of filings that the file would forget, being the whole content.
+    /// Of so many refused rows some are about filings that the file would forget, being the whole content.
     #[error(
-        "{0} refused rows name filings that --replace would forget, so nothing was imported: put those rows right"
+        "of {0} refused rows some are about filings that --replace would forget, so nothing was imported: put those right"
     )]
     Forgets(u64),
     /// The file as a whole is not what it should be.

@@ -153,7 +153,7 @@ fn forgets(rows: u64) -> Bytes {
         status: "refused".to_owned(),
         rule: Some(REPLACE_FORGETS.to_owned()),
         detail: Some(ImportError::Forgets(rows).to_string()),
-        detail_zh: Some(format!("{rows} 个被拒绝的行涉及现有备案，整体替换会丢失这些备案，因此未导入")),
+        detail_zh: Some(format!("{rows} 个被拒绝的行中有涉及现有备案的，整体替换会丢失这些备案，因此未导入")),
     };
     write_line(&mut octets, &result);
     octets.into()
