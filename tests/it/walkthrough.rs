@@ -19,7 +19,7 @@ fn parts(text: &str) -> Vec<Part> {
     for block in text.split("\n```").skip(1).step_by(2) {
         let (fence, body) = block.split_once('\n').unwrap();
         if let Some((_, name)) = fence.split_once(' ') {
-            parts.push(Part::File { name: name.to_owned(), text: body.to_owned() });
+            parts.push(Part::File { name: name.to_owned(), text: format!("{body}\n") });
         }
         for line in body.lines().filter(|_| fence == "console") {
             match line.strip_prefix("$ ") {

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+const NOT_UTF8: &str = "not_utf8";
 /// The columns that an export writes.
 pub(super) const CSV_COLUMNS: [&str; 8] =
     ["domain", "number", "access", "state", "subject", "subject_type", "site_name", "public_security_number"];
@@ -116,7 +117,7 @@ pub(super) fn read(
     let (fields, columns) = (header.len(), columns(header, wanting)?);
     let mut record = csv::ByteRecord::new();
     // The last row is looked at once it is known to be the last.
-    let mut held: Option<(ReadLine, bool)> = None;
+    let mut held: Option<(ReadLine, Damage)> = None;
     while reader.read_byte_record(&mut record).map_err(broken)? {
         if let Some((row, _)) = held.take()
             && !take(row)
@@ -129,16 +130,26 @@ pub(super) fn read(
         let domain = String::from_utf8_lossy(field(Column::Domain)).into_owned();
         let edit =
             if record.len() == fields { edit(&field, wanting) } else { Err(field_count(fields, &record)) };
-        let has_lines = edit.is_err() && record.as_slice().contains(&b'\n');
-        held = Some((ReadLine { line, domain, edit }, has_lines));
+        let damage = Damage {
+            has_lines: record.as_slice().contains(&b'\n'),
+            is_short: record.len() < fields || edit.as_ref().is_err_and(|it| it.rule == NOT_UTF8),
+        };
+        held = Some((ReadLine { line, domain, edit }, damage));
     }
-    let Some((row, has_lines)) = held else { return Ok(()) };
+    let Some((row, damage)) = held else { return Ok(()) };
     // A quote that is never closed takes all that follows into one field.
-    if row.edit.is_err() && (has_lines || !ends_line.load(Ordering::Relaxed)) {
+    let is_cut = damage.has_lines || (damage.is_short && !ends_line.load(Ordering::Relaxed));
+    if row.edit.is_err() && is_cut {
         return Err(cut(row.line));
     }
     take(row);
     Ok(())
+}
+
+/// What tells a row that is cut off from one that is wrong.
+struct Damage {
+    has_lines: bool,
+    is_short: bool,
 }
 
 fn field_count(expected: usize, record: &csv::ByteRecord) -> Refusal {
@@ -186,7 +197,7 @@ fn edit<'r>(field: &impl Fn(Column) -> &'r [u8], wanting: &Wanting) -> Result<Ed
             Ok("") => Ok(None),
             Ok(text) => Ok(Some(text.to_owned())),
             Err(_) => Err(Refusal::new(
-                "not_utf8",
+                NOT_UTF8,
                 "the row is not UTF-8: save the file as UTF-8",
                 "该行不是 UTF-8 编码，请将文件另存为 UTF-8",
             )),
