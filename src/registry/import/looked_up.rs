@@ -61,7 +61,7 @@ const MARKS: [&str; 4] = ["serviceLicence", "mainLicence", "unitName", "natureNa
 /// Reads a row of JSON that is the look-up's; `None` where it is not.
 pub(super) fn read(text: &[u8]) -> Option<(String, Result<Line, Refusal>)> {
     let has = |mark: &&str| memchr::memmem::find(text, mark.as_bytes()).is_some();
-    if !MARKS.iter().any(|it| has(&it)) {
+    if !MARKS.iter().any(has) {
         return None;
     }
     let listed: Listed = serde_json::from_slice(text).ok()?;
@@ -81,11 +81,11 @@ pub(super) fn read(text: &[u8]) -> Option<(String, Result<Line, Refusal>)> {
         limit_access: text(listed.limit_access),
         updated_at: text(listed.update_record_time),
     };
-    Some((domain, line(ours, told)))
+    Some((domain, line(ours, &told)))
 }
 
 /// A line with what the look-up tells.
-pub(super) fn line(mut line: Line, told: LookedUp) -> Result<Line, Refusal> {
+pub(super) fn line(mut line: Line, told: &LookedUp) -> Result<Line, Refusal> {
     if let Some(main) = &told.main_licence {
         line.number = Some(number(line.number.take(), main)?);
     }

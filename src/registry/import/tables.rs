@@ -226,5 +226,5 @@ fn edit<'r>(field: &impl Fn(Column) -> &'r [u8], wanting: &Wanting) -> Result<Ed
         limit_access: text(Column::LimitAccess)?,
         updated_at: text(Column::UpdatedAt)?,
     };
-    wanting.edit(looked_up::line(line, told)?)
+    wanting.edit(looked_up::line(line, &told)?)
 }
