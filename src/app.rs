@@ -21,11 +21,11 @@ use crate::admin::{Admin, Fleet};
 use crate::cache::{FilingCache, Staleness};
 use crate::config::{AccessLog, Config};
 use crate::follow::{FollowOptions, FollowStats, Follower};
-use crate::gate::health;
 use crate::gate::listen::Admission;
 use crate::gate::rules::Rules;
 use crate::gate::tls::CertificateStore;
 use crate::gate::worker::Shared;
+use crate::gate::{health, names};
 use crate::telemetry::{AccessLogSink, AccessLogWriter, Blocked, Counters, Reopen, Tail, TailWriter};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
@@ -140,7 +140,8 @@ impl Built {
         let (stop, stopping) = watch::channel(false);
         let keeper = follower.keeper();
         let following = control.spawn(follower.run(stopping.clone()));
-        let probing = control.spawn(health::run(Arc::clone(&shared), stopping));
+        let probing = control.spawn(health::run(Arc::clone(&shared), stopping.clone()));
+        let resolving = control.spawn(names::run(Arc::clone(&shared), stopping));
         if expects_filings {
             control.block_on(filings(&shared.cache));
         }
@@ -151,7 +152,7 @@ impl Built {
         let (stop_others, stopping_others) = watch::channel(false);
         let groups = self.others.groups();
         let mut tasks = self.others.serve(control, admin, &stopping_others)?;
-        tasks.extend([following, probing]);
+        tasks.extend([following, probing, resolving]);
         if let Some(address) = admin_address
             && let Err(error) = whereabouts::publish(&config.cache.directory, address)
         {

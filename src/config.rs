@@ -6,6 +6,7 @@
 mod block_page;
 pub mod certificates;
 pub mod check;
+mod dns;
 mod enforcement;
 mod error;
 mod filing_rules;
@@ -22,6 +23,7 @@ mod value;
 mod words;
 
 pub use block_page::BlockPage;
+pub use dns::{Dns, DnsFamily};
 pub use enforcement::{Enforcement, Mode, TlsBlocked, WhenNeverSynced, WhenStale};
 pub(crate) use error::text_width;
 pub use error::{ConfigError, Problem};
@@ -58,6 +60,8 @@ pub struct Config {
     pub sites: Vec<Site>,
     /// Where allowed hosts go that no site names.
     pub default_site: Option<SiteTarget>,
+    /// Who is asked for the addresses of upstreams.
+    pub dns: Dns,
     /// Where filings come from.
     pub registry: Option<Registry>,
     /// What this gate is called towards the registry; its host's name where the config does not say.

@@ -21,6 +21,7 @@ pub mod http1;
 pub mod http2;
 pub mod judge;
 pub mod listen;
+pub mod names;
 pub mod own;
 pub mod pace;
 pub mod passthrough;

@@ -17,7 +17,7 @@ pub(super) async fn list(State(admin): State<Admin>) -> Json<Value> {
     let shared = &admin.0.shared;
     let now_ms = shared.endpoints.millis(Instant::now());
     let upstreams: Vec<Value> =
-        shared.rules.load().endpoints.iter().map(|endpoint| shown(endpoint, now_ms)).collect();
+        shared.rules.load().endpoints.load().iter().map(|endpoint| shown(endpoint, now_ms)).collect();
     Json(json!({ "upstreams": upstreams }))
 }
 
@@ -25,7 +25,6 @@ fn shown(endpoint: &Endpoint, now_ms: u64) -> Value {
     let standing = &endpoint.standing;
     let counts = standing.counts();
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let addresses: Vec<String> = endpoint.link.load().addresses.iter().map(ToString::to_string).collect();
     json!({
         "upstream": &*endpoint.label,
         "state": standing.wish().as_str(),
@@ -37,7 +36,7 @@ fn shown(endpoint: &Endpoint, now_ms: u64) -> Value {
         },
         "ejected_for_ms": standing.ejected_until(now_ms).map_or(0, |until| until - now_ms),
         "share_percent": standing.share(endpoint.way.slow_start, now_ms),
-        "addresses": addresses,
+        "addresses": [endpoint.address.to_string()],
         "active": standing.active(),
         "requests": standing.total(),
         "connections": read(&counts.connections),

@@ -3,13 +3,17 @@
 use super::{BAD_CONFIG, table, today};
 use crate::config::Config;
 use crate::config::check::{Finding, Level, findings};
+use crate::gate::names;
 use crate::verdict::Policy;
 use std::io::Write;
 use std::process::ExitCode;
 
 pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     config.require_gate()?;
-    let mut findings = findings(config, jiff::Timestamp::now(), today());
+    let found = names::look_up_all(&config.dns, &config.upstream_names(), &Default::default());
+    let addresses = |found: names::Found| found.addresses.to_vec();
+    let resolved = found.into_iter().map(|(name, found)| (name, found.map(addresses))).collect();
+    let mut findings = findings(config, jiff::Timestamp::now(), today(), &resolved);
     if findings.iter().all(|finding| finding.level != Level::Error)
         && let Err(error) = crate::app::check(config)
     {

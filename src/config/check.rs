@@ -7,8 +7,8 @@ use super::{AccessLog, Config, Database, Protocol, Registry, Upstream};
 use crate::verdict::Policy;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use std::collections::BTreeMap;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 /// An end of validity nearer than this is worth a word.
@@ -40,10 +40,13 @@ fn finding(level: Level, place: &'static str, message: String) -> Finding {
     Finding { level, place, message }
 }
 
+/// What the names of upstreams stand for, or why that can't be told.
+pub type Resolved = HashMap<String, Result<Vec<IpAddr>, String>>;
+
 /// Looks at everything that `run` would rely on.
-pub fn findings(config: &Config, now: Timestamp, today: Date) -> Vec<Finding> {
+pub fn findings(config: &Config, now: Timestamp, today: Date, resolved: &Resolved) -> Vec<Finding> {
     let mut findings = certificates(config, now);
-    findings.extend(upstreams(config));
+    findings.extend(upstreams(config, resolved));
     findings.extend(registry(config));
     findings.extend(directories(config));
     findings.extend(block_page(config));
@@ -111,29 +114,23 @@ fn certificate(pair: &Pair, provider: &rustls::crypto::CryptoProvider, now: Time
     )
 }
 
-fn upstreams(config: &Config) -> Vec<Finding> {
-    let sites = config.sites.iter().map(|site| (&site.target, "site.upstreams"));
-    let default = config.default_site.iter().map(|target| (target, "default_site.upstreams"));
-    let servers = sites
-        .chain(default)
-        .flat_map(|(target, place)| target.upstreams.iter().map(move |server| (&server.upstream, place)));
-    let listeners = config.listeners.iter().flat_map(|listener| &listener.upstreams);
+fn upstreams(config: &Config, resolved: &Resolved) -> Vec<Finding> {
     // Each once, however many sites share it.
     let mut places: BTreeMap<(&str, u16), (&'static str, &Upstream)> = BTreeMap::new();
-    for (upstream, place) in servers.chain(listeners.map(|upstream| (upstream, "listener.upstreams"))) {
+    for (upstream, place) in config.upstreams() {
         places.entry((&upstream.host, upstream.port)).or_insert((place, upstream));
     }
-    places.into_values().map(|(place, upstream)| resolved(place, upstream)).collect()
+    places.into_values().map(|(place, upstream)| found(place, upstream, resolved)).collect()
 }
 
-fn resolved(place: &'static str, upstream: &Upstream) -> Finding {
-    let Upstream { host, port, .. } = upstream;
-    match addresses(host, *port) {
-        Ok(addresses) => {
-            let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+fn found(place: &'static str, upstream: &Upstream, resolved: &Resolved) -> Finding {
+    match resolved.get(&upstream.host) {
+        None => finding(Level::Ok, place, format!("{upstream} is {}", upstream.host)),
+        Some(Ok(addresses)) => {
+            let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
             finding(Level::Ok, place, format!("{upstream} is {}", list.join(", ")))
         }
-        Err(reason) => {
+        Some(Err(reason)) => {
             finding(Level::Error, place, format!("{upstream}: the name does not resolve: {reason}"))
         }
     }
@@ -306,7 +303,9 @@ mod tests {
 
     fn found(text: &str) -> Vec<Finding> {
         let config = Config::parse(text, "f.toml").unwrap();
-        findings(&config, Timestamp::now(), jiff::civil::date(2026, 6, 1))
+        let unknown = |name: String| (name, Err("nobody knows it".to_owned()));
+        let resolved = config.upstream_names().into_iter().map(unknown).collect();
+        findings(&config, Timestamp::now(), jiff::civil::date(2026, 6, 1), &resolved)
     }
 
     /// A pair named `own` for a.example.com.

@@ -4,6 +4,7 @@
 
 mod across;
 mod block_page;
+mod dns;
 mod enforcement;
 mod footer;
 mod listener;
@@ -54,6 +55,7 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
         workers,
         tls: tls(root.section("tls")),
         default_site: root.section("default_site").and_then(site::default_site),
+        dns: dns::dns(root.section("dns")),
         registry,
         gate,
         cache: cache(root.section("cache")),

@@ -18,6 +18,14 @@ pub struct Upstream {
     pub port: u16,
 }
 
+impl Upstream {
+    /// Whether its addresses are to be looked up.
+    #[must_use]
+    pub fn is_name(&self) -> bool {
+        self.host.parse::<std::net::IpAddr>().is_err()
+    }
+}
+
 impl std::fmt::Display for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (scheme, host) = (self.scheme.as_str(), &self.host);

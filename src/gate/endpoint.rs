@@ -1,6 +1,7 @@
 //! An upstream as the whole process knows it: where it is, how it is reached, how it stands. Survives reloads.
 
 use crate::config::{Alpn, Upstream, UpstreamScheme, Way};
+use crate::gate::names::Addresses;
 use crate::gate::reject::Reject;
 use crate::gate::route::standing::{self, Standing, Wish};
 use crate::gate::stream::{Channel, Stream};
@@ -9,57 +10,58 @@ use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
-/// One server, in one way of dealing with it.
+/// One server at one address, in one way of dealing with it.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// As configured, for logs: `http://10.0.0.1:8080`.
+    /// As configured, for logs: `http://10.0.0.1:8080`. The addresses of one name share it.
     pub label: Arc<str>,
     /// Which.
     pub upstream: Upstream,
+    /// Where it is.
+    pub address: SocketAddr,
     /// How it is dealt with.
     pub way: Way,
     /// How it stands.
     pub standing: Standing,
-    /// What is needed to connect; swapped as a whole.
+    /// What secures the way there; swapped as a whole.
     pub link: ArcSwap<Link>,
-    /// Which address is next.
-    turn: AtomicUsize,
     /// Its place in every worker's pool.
     pub slot: usize,
 }
 
-/// Where an endpoint is, and what secures the way there.
-#[derive(Debug)]
+/// What secures the way to an endpoint.
+#[derive(Debug, Clone, Default)]
 pub struct Link {
-    /// Where it is.
-    pub addresses: Vec<SocketAddr>,
     /// TLS to it, and the name that its certificate must hold.
     pub tls: Option<(Arc<rustls::ClientConfig>, rustls::pki_types::ServerName<'static>)>,
 }
 
-/// Every endpoint of this process: the same one for the same upstream and way over all reloads.
+/// Every endpoint of this process: the same one for the same upstream, address and way over all reloads.
 #[derive(Debug)]
 pub struct Endpoints {
     since: Instant,
     known: Mutex<Known>,
+    /// What the names of upstreams stand for.
+    pub addresses: Addresses,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    endpoints: HashMap<(Upstream, Way), Arc<Endpoint>>,
+    endpoints: HashMap<(Upstream, SocketAddr, Way), Arc<Endpoint>>,
     /// What the operator wants, by label, whatever a reload changes.
     wishes: HashMap<Arc<str>, Wish>,
     slots: usize,
+    /// Slots of endpoints that are gone: nobody holds one of those, or a connection to it.
+    free: Vec<usize>,
 }
 
 impl Default for Endpoints {
     fn default() -> Self {
-        Self { since: Instant::now(), known: Mutex::default() }
+        Self { since: Instant::now(), known: Mutex::default(), addresses: Addresses::default() }
     }
 }
 
@@ -70,11 +72,11 @@ impl Endpoints {
         u64::try_from(at.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 
-    /// The endpoint of a configured upstream, which is reached by `link` from now on.
+    /// The endpoint of a configured upstream at an address, which is reached by `link` from now on.
     #[must_use]
-    pub fn endpoint(&self, upstream: &Upstream, way: &Way, link: Link) -> Arc<Endpoint> {
+    pub fn endpoint(&self, upstream: &Upstream, address: SocketAddr, way: &Way, link: Link) -> Arc<Endpoint> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (upstream.clone(), way.clone());
+        let key = (upstream.clone(), address, way.clone());
         if let Some(endpoint) = known.endpoints.get(&key) {
             endpoint.link.store(Arc::new(link));
             return Arc::clone(endpoint);
@@ -84,25 +86,34 @@ impl Endpoints {
         if let Some(wish) = known.wishes.get(&label) {
             standing.set_wish(*wish, self.millis(Instant::now()));
         }
-        let slot = known.slots;
-        known.slots += 1;
+        let slot = known.free.pop().unwrap_or_else(|| {
+            known.slots += 1;
+            known.slots - 1
+        });
         let endpoint = Arc::new(Endpoint {
             label,
             upstream: upstream.clone(),
+            address,
             way: way.clone(),
             standing,
             link: ArcSwap::from_pointee(link),
-            turn: AtomicUsize::new(0),
             slot,
         });
         known.endpoints.insert(key, Arc::clone(&endpoint));
         endpoint
     }
 
-    /// Forgets those that no rules name any more.
+    /// Forgets those that no rules name any more and no connection goes to.
     pub fn prune(&self) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.endpoints.retain(|_, endpoint| Arc::strong_count(endpoint) > 1);
+        let Known { endpoints, free, .. } = &mut *known;
+        endpoints.retain(|_, endpoint| {
+            let is_used = Arc::strong_count(endpoint) > 1;
+            if !is_used {
+                free.push(endpoint.slot);
+            }
+            is_used
+        });
     }
 
     /// What the operator wants of an upstream from now on, over all reloads. Says whether there is such a one.
@@ -202,23 +213,15 @@ impl Endpoint {
         watch.bound(|cx| connecting.as_mut().poll(cx)).await.map_err(late)?
     }
 
-    /// Opens a connection: to each address in turn, then to the next that answers.
+    /// Opens a connection.
     ///
     /// # Errors
-    /// `UpstreamError` where none does.
+    /// `UpstreamError`.
     pub async fn connect(&self) -> Result<Channel, Reject> {
-        let link = self.link.load_full();
-        let mut failure = Reject::UpstreamError("no address");
-        for address in link.in_turn(self.turn.fetch_add(1, Ordering::Relaxed)) {
-            match TcpStream::connect(address).await {
-                Ok(tcp) => {
-                    standing::count(&self.standing.counts().connections);
-                    return secure(&link, tcp).await;
-                }
-                Err(_) => failure = Reject::UpstreamError("connect failed"),
-            }
-        }
-        Err(failure)
+        let connected = TcpStream::connect(self.address).await;
+        let tcp = connected.map_err(|_| Reject::UpstreamError("connect failed"))?;
+        standing::count(&self.standing.counts().connections);
+        secure(&self.link.load_full(), tcp).await
     }
 }
 
@@ -226,18 +229,6 @@ impl Endpoint {
 #[must_use]
 pub fn late(expired: Expired) -> Reject {
     if expired == Expired::Cut { Reject::Cut } else { Reject::UpstreamTimeout }
-}
-
-impl Link {
-    /// The addresses in the order in which to try them: those of the family that the resolver puts first in turn,
-    /// then the others.
-    fn in_turn(&self, turn: usize) -> impl Iterator<Item = &SocketAddr> {
-        let is_like_first =
-            |it: &&SocketAddr| Some(it.is_ipv4()) == self.addresses.first().map(SocketAddr::is_ipv4);
-        let first = self.addresses.iter().take_while(is_like_first).count();
-        let (preferred, others) = self.addresses.split_at(first);
-        preferred.iter().cycle().skip(turn % first.max(1)).take(first).chain(others)
-    }
 }
 
 async fn secure(link: &Link, tcp: TcpStream) -> Result<Channel, Reject> {

@@ -37,13 +37,13 @@ pub async fn run(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
         let now = Instant::now();
-        let rules = shared.rules.load_full();
-        if known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &rules)) {
-            let slots: HashSet<usize> = rules.endpoints.iter().map(|endpoint| endpoint.slot).collect();
+        let endpoints = shared.rules.load().endpoints.load_full();
+        if known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &endpoints)) {
+            let slots: HashSet<usize> = endpoints.iter().map(|endpoint| endpoint.slot).collect();
             due.retain(|slot, _| slots.contains(slot));
-            known = Some(Arc::clone(&rules));
+            known = Some(Arc::clone(&endpoints));
         }
-        let checked = rules.endpoints.iter().filter_map(|one| Some((one, one.way.health.as_ref()?)));
+        let checked = endpoints.iter().filter_map(|one| Some((one, one.way.health.as_ref()?)));
         for (endpoint, health) in checked {
             if due.get(&endpoint.slot).is_some_and(|at| *at > now) {
                 continue;

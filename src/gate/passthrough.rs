@@ -87,9 +87,10 @@ async fn connect(
     watch: &Watch,
     record: &mut Record,
 ) -> Result<(Channel, Lease), Reject> {
-    let mut tries = Tries::default();
+    let (mut tries, members) = (Tries::default(), target.servers.now());
     loop {
-        let (index, endpoint): (_, &Arc<Endpoint>) = worker.pick(target, (client, None), &tries)?;
+        let (index, endpoint): (_, &Arc<Endpoint>) =
+            worker.pick((target, &members), (client, None), &tries)?;
         record.upstream = Some(Arc::clone(&endpoint.label));
         let lease = Lease::new(endpoint);
         match endpoint.connect_within(target.timeouts.connect, watch).await {
@@ -109,7 +110,7 @@ fn judge_name(
     record: &mut Record,
 ) -> Result<Arc<Target>, Reject> {
     let rules = worker.rules();
-    let is_tcp = |target: &Target| target.members.iter().all(|member| member.endpoint.is_tcp());
+    let is_tcp = |target: &Target| target.servers.now().iter().all(|member| member.endpoint.is_tcp());
     let site = judge::site(&rules, host);
     let decision =
         judge::decide(&rules, client.listener.defaults(), (host, site), &worker.filings(), worker.today());

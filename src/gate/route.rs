@@ -11,6 +11,7 @@ use crate::config::{Choice, HostRule, Mode, SiteTimeouts};
 use crate::domain::{DomainName, HostForm};
 use crate::gate::treat::Treatment;
 use crate::verdict::{Region, Scenario};
+use arc_swap::ArcSwap;
 use choose::{Ask, Member};
 use standing::Wish;
 use std::collections::HashMap;
@@ -21,8 +22,8 @@ use std::sync::atomic::AtomicUsize;
 /// Where a site's traffic goes, and how.
 #[derive(Debug)]
 pub struct Target {
-    /// Its servers; never empty.
-    pub members: Vec<Member>,
+    /// Its servers.
+    pub servers: Servers,
     /// How the next one is found.
     pub choice: Choice,
     /// Access here is required whatever the scenario.
@@ -39,6 +40,46 @@ pub struct Target {
     pub turn: AtomicUsize,
     /// What visitors of this site read, where it is not what all read.
     pub pages: Option<Arc<BlockPages>>,
+}
+
+/// The servers of a target; never none.
+#[derive(Debug)]
+pub enum Servers {
+    /// Given by address: for as long as the rules hold.
+    Fixed(Box<[Member]>),
+    /// Given by name, some at least: as their names resolve now.
+    Named(ArcSwap<Box<[Member]>>),
+}
+
+impl Servers {
+    /// Those there are now, for one request.
+    #[must_use]
+    pub fn now(&self) -> Members<'_> {
+        match self {
+            Self::Fixed(members) => Members::Fixed(members),
+            Self::Named(members) => Members::Named(members.load_full()),
+        }
+    }
+}
+
+/// The servers that a request chooses among.
+#[derive(Debug)]
+pub enum Members<'t> {
+    /// The target's.
+    Fixed(&'t [Member]),
+    /// As their names resolved when it began.
+    Named(Arc<Box<[Member]>>),
+}
+
+impl std::ops::Deref for Members<'_> {
+    type Target = [Member];
+
+    fn deref(&self) -> &[Member] {
+        match self {
+            Self::Fixed(members) => members,
+            Self::Named(members) => members,
+        }
+    }
 }
 
 /// A site.
@@ -112,14 +153,16 @@ impl Target {
 
     /// The server for the next try, by its place among `members`; `None` where there is none left.
     #[must_use]
-    pub fn pick(&self, ask: &Ask<'_>) -> Option<usize> {
-        choose::choose(&self.members, &self.choice, &self.turn, ask)
+    pub fn pick(&self, members: &[Member], ask: &Ask<'_>) -> Option<usize> {
+        choose::choose(members, &self.choice, &self.turn, ask)
     }
+}
 
+impl Members<'_> {
     /// The server of a site that has one alone, if the operator lets it be used.
     #[must_use]
     pub fn only(&self) -> Option<usize> {
-        match &self.members[..] {
+        match &self[..] {
             [only] if only.endpoint.standing.wish() == Wish::Up => Some(0),
             _ => None,
         }

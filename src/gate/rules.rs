@@ -1,17 +1,20 @@
 //! Everything that a reload may change, made of the config: built aside, swapped whole.
 
+mod plan;
+
 use crate::block_page::{BlockPages, TemplateError};
-use crate::config::{self, Choice, Config, Mode, Server, TlsBlocked, Upstream, UpstreamScheme, Way};
+use crate::config::{self, Choice, Config, Dns, Mode, Server, TlsBlocked, Upstream, UpstreamScheme, Way};
 use crate::domain::HostForm;
 use crate::gate::endpoint::{Endpoint, Endpoints, Link};
-use crate::gate::route::choose::Member;
-use crate::gate::route::{Route, Routes, Target};
+use crate::gate::names::{self, Found};
+use crate::gate::route::{Route, Routes, Servers, Target};
 use crate::gate::tls::upstream::{UpstreamTlsConfigs, UpstreamTlsError};
 use crate::gate::treat::Treatment;
 use crate::telemetry::FooterReports;
 use crate::verdict::{Policy, Region, Scenario};
-use std::collections::HashMap;
-use std::net::{SocketAddr, ToSocketAddrs};
+use arc_swap::ArcSwap;
+use plan::{NamedTarget, Plan, Planned};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -50,8 +53,16 @@ pub struct Rules {
     pub default_region: Region,
     /// `tls_passthrough` listeners' own upstreams, by listener key.
     pub passthrough: HashMap<String, Arc<Target>>,
-    /// Every upstream that any of these names, once, in the order of their labels.
-    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Every upstream that any of these names, at each of its addresses, in the order of their labels.
+    pub endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
+    /// How names are looked up.
+    pub dns: Dns,
+    /// Targets with servers that have names.
+    named: Vec<NamedTarget>,
+    /// All others.
+    fixed: Vec<Arc<Endpoint>>,
+    /// For how long what names stand for holds.
+    valid_for: HashMap<String, Duration>,
 }
 
 /// Why rules can't be made of a config.
@@ -61,7 +72,7 @@ pub enum RulesError {
     #[error(
         "upstream `{0}` does not resolve ({1}); give an address, or a name that this machine can look up"
     )]
-    Unresolved(String, #[source] std::io::Error),
+    Unresolved(String, String),
     /// TLS towards an upstream can't be set up.
     #[error(transparent)]
     Tls(#[from] UpstreamTlsError),
@@ -82,10 +93,13 @@ impl Rules {
         reports: &FooterReports,
     ) -> Result<Self, RulesError> {
         endpoints.prune();
+        let valid_for = look_up(config, endpoints)?;
         let mut resolver = Resolver {
             endpoints,
             tls,
-            known: HashMap::new(),
+            links: HashMap::new(),
+            named: Vec::new(),
+            fixed: Vec::new(),
             all: &config.block_page,
             pages: Vec::new(),
             footer_rules: Arc::new(config.footer_rules.clone()),
@@ -115,7 +129,8 @@ impl Rules {
         }
         let pages = config.block_page.pages()?;
         let enforcement = &config.enforcement;
-        Ok(Self {
+        let Resolver { named, fixed, .. } = resolver;
+        let rules = Self {
             routes,
             policy: Policy::new(enforcement.policy.clone()),
             pages,
@@ -128,9 +143,74 @@ impl Rules {
             default_scenario: config.listeners.first().map_or(Scenario::Web, |listener| listener.scenario),
             default_region: config.listeners.first().map_or(Region::Mainland, |listener| listener.region),
             passthrough,
-            endpoints: resolver.all(),
-        })
+            endpoints: ArcSwap::default(),
+            dns: config.dns.clone(),
+            named,
+            fixed,
+            valid_for,
+        };
+        rules.list();
+        Ok(rules)
     }
+
+    /// The names of upstreams.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<String> {
+        self.named.iter().flat_map(|named| named.plan.names()).map(str::to_owned).collect()
+    }
+
+    /// For how long the answer held that these rules were made of.
+    #[must_use]
+    pub fn valid_for(&self, name: &str) -> Duration {
+        self.valid_for.get(name).copied().unwrap_or(self.dns.min_ttl)
+    }
+
+    /// Puts in force what these names stand for now.
+    pub fn apply(&self, endpoints: &Endpoints, is_changed: impl Fn(&str) -> bool) {
+        let mut has_changed = false;
+        for named in self.named.iter().filter(|named| named.plan.names().any(&is_changed)) {
+            if let Servers::Named(members) = &named.target.servers {
+                members.store(Arc::new(named.plan.members(endpoints)));
+                has_changed = true;
+            }
+        }
+        if has_changed {
+            self.list();
+            endpoints.prune();
+        }
+    }
+
+    /// Lists the endpoints there are.
+    fn list(&self) {
+        let mut all = self.fixed.clone();
+        for named in &self.named {
+            all.extend(named.target.servers.now().iter().map(|member| Arc::clone(&member.endpoint)));
+        }
+        all.sort_by(|one, other| (&one.label, one.slot).cmp(&(&other.label, other.slot)));
+        all.dedup_by_key(|endpoint| endpoint.slot);
+        self.endpoints.store(Arc::new(all));
+    }
+}
+
+/// Looks up what the config names; where that fails and there is an older answer, that one holds on. Gives for how
+/// long each answer holds.
+fn look_up(config: &Config, endpoints: &Endpoints) -> Result<HashMap<String, Duration>, RulesError> {
+    let names = config.upstream_names();
+    let mut valid_for = HashMap::new();
+    for (name, found) in names::look_up_all(&config.dns, &names, &endpoints.addresses) {
+        match found {
+            Ok(Found { addresses, valid_for: time, .. }) => {
+                endpoints.addresses.found(&name, &addresses);
+                valid_for.insert(name, time);
+            }
+            Err(why) if endpoints.addresses.last(&name).is_some() => {
+                tracing::warn!("upstream {name} does not resolve, its last addresses hold on: {why}");
+            }
+            Err(why) => return Err(RulesError::Unresolved(name, why)),
+        }
+    }
+    endpoints.addresses.keep(&names);
+    Ok(valid_for)
 }
 
 impl Rules {
@@ -145,7 +225,9 @@ impl Rules {
 struct Resolver<'a> {
     endpoints: &'a Endpoints,
     tls: &'a UpstreamTlsConfigs,
-    known: HashMap<(Upstream, Way), Arc<Endpoint>>,
+    links: HashMap<(Upstream, config::UpstreamTls), Link>,
+    named: Vec<NamedTarget>,
+    fixed: Vec<Arc<Endpoint>>,
     /// What sites' own pages are filled up with.
     all: &'a config::BlockPage,
     /// Those made so far: sites share them.
@@ -171,8 +253,8 @@ impl Resolver<'_> {
         let pages = target.block_page.as_ref().map(|own| self.pages(own)).transpose()?;
         let mut paths = Vec::new();
         for route in &target.routes {
-            let target = Target {
-                members: self.members(&route.upstreams, &route.way)?,
+            let target = self.made(&route.upstreams, &route.way, |servers| Target {
+                servers,
                 choice: route.choice.clone(),
                 origin_here: target.origin_here,
                 mode: target.mode,
@@ -181,12 +263,12 @@ impl Resolver<'_> {
                 paths: Vec::new(),
                 turn: AtomicUsize::new(0),
                 pages: pages.clone(),
-            };
-            paths.push((route.prefix.as_bytes().into(), Arc::new(target)));
+            })?;
+            paths.push((route.prefix.as_bytes().into(), target));
         }
         paths.sort_by_key(|(prefix, _): &(Box<[u8]>, _)| std::cmp::Reverse(prefix.len()));
-        Ok(Arc::new(Target {
-            members: self.members(&target.upstreams, &target.way)?,
+        self.made(&target.upstreams, &target.way, |servers| Target {
+            servers,
             choice: target.choice.clone(),
             origin_here: target.origin_here,
             mode: target.mode,
@@ -195,15 +277,28 @@ impl Resolver<'_> {
             paths,
             turn: AtomicUsize::new(0),
             pages,
-        }))
+        })
     }
 
-    fn members(&mut self, servers: &[Server], way: &Way) -> Result<Vec<Member>, RulesError> {
-        let member = |server: &Server| {
-            let endpoint = self.endpoint(&server.upstream, way)?;
-            Ok(Member::new(endpoint, server.weight, server.is_backup))
+    /// A target on these servers; its names will be looked up again.
+    fn made(
+        &mut self,
+        servers: &[Server],
+        way: &Way,
+        target: impl FnOnce(Servers) -> Target,
+    ) -> Result<Arc<Target>, RulesError> {
+        let planned = |server: &Server| {
+            Ok::<_, RulesError>(Planned { server: server.clone(), link: self.link(&server.upstream, way)? })
         };
-        servers.iter().map(member).collect()
+        let plan = Plan { servers: servers.iter().map(planned).collect::<Result<_, _>>()?, way: way.clone() };
+        let members = plan.members(self.endpoints);
+        if plan.names().next().is_none() {
+            self.fixed.extend(members.iter().map(|member| Arc::clone(&member.endpoint)));
+            return Ok(Arc::new(target(Servers::Fixed(members))));
+        }
+        let target = Arc::new(target(Servers::Named(ArcSwap::from_pointee(members))));
+        self.named.push(NamedTarget { target: Arc::clone(&target), plan });
+        Ok(target)
     }
 
     fn pages(&mut self, own: &config::BlockPage) -> Result<Arc<BlockPages>, RulesError> {
@@ -217,10 +312,10 @@ impl Resolver<'_> {
     }
 
     fn of_listener(&mut self, upstreams: &[Upstream]) -> Result<Arc<Target>, RulesError> {
-        let mut member =
-            |upstream| Ok::<_, RulesError>(Member::new(self.endpoint(upstream, &Way::default())?, 1, false));
-        Ok(Arc::new(Target {
-            members: upstreams.iter().map(&mut member).collect::<Result<_, _>>()?,
+        let server = |upstream: &Upstream| Server { upstream: upstream.clone(), weight: 1, is_backup: false };
+        let servers: Vec<_> = upstreams.iter().map(server).collect();
+        self.made(&servers, &Way::default(), |servers| Target {
+            servers,
             choice: Choice::default(),
             origin_here: false,
             mode: None,
@@ -229,31 +324,19 @@ impl Resolver<'_> {
             paths: Vec::new(),
             turn: AtomicUsize::new(0),
             pages: None,
-        }))
+        })
     }
 
-    fn endpoint(&mut self, upstream: &Upstream, way: &Way) -> Result<Arc<Endpoint>, RulesError> {
-        let key = (upstream.clone(), way.clone());
-        if let Some(endpoint) = self.known.get(&key) {
-            return Ok(Arc::clone(endpoint));
+    fn link(&mut self, upstream: &Upstream, way: &Way) -> Result<Link, RulesError> {
+        if upstream.scheme != UpstreamScheme::Https {
+            return Ok(Link::default());
         }
-        let written = format!("{}:{}", upstream.host, upstream.port);
-        let addresses: Vec<SocketAddr> = (upstream.host.trim_matches(['[', ']']), upstream.port)
-            .to_socket_addrs()
-            .map_err(|error| RulesError::Unresolved(written, error))?
-            .collect();
-        let tls = match upstream.scheme {
-            UpstreamScheme::Https => Some(self.tls.link(&upstream.host, &way.tls)?),
-            _ => None,
-        };
-        let endpoint = self.endpoints.endpoint(upstream, way, Link { addresses, tls });
-        self.known.insert(key, Arc::clone(&endpoint));
-        Ok(endpoint)
-    }
-
-    fn all(self) -> Vec<Arc<Endpoint>> {
-        let mut all: Vec<_> = self.known.into_values().collect();
-        all.sort_by(|one, other| (&one.label, one.slot).cmp(&(&other.label, other.slot)));
-        all
+        let key = (upstream.clone(), way.tls.clone());
+        if let Some(link) = self.links.get(&key) {
+            return Ok(link.clone());
+        }
+        let link = Link { tls: Some(self.tls.link(&upstream.host, &way.tls)?) };
+        self.links.insert(key, link.clone());
+        Ok(link)
     }
 }

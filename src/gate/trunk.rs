@@ -13,6 +13,7 @@ use http::Request;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
@@ -83,15 +84,20 @@ impl Drop for Ticket {
     }
 }
 
-/// One worker's connections to one endpoint.
-#[derive(Debug, Default)]
+/// One worker's connections to one endpoint, which lasts while they do: another never gets its slot meanwhile.
+#[derive(Debug)]
 struct Lines {
+    endpoint: Arc<Endpoint>,
     trunks: RefCell<Vec<Rc<Trunk>>>,
     /// Held while one is being opened.
     opening: Mutex<()>,
 }
 
 impl Lines {
+    fn new(endpoint: &Arc<Endpoint>) -> Self {
+        Self { endpoint: Arc::clone(endpoint), trunks: RefCell::default(), opening: Mutex::default() }
+    }
+
     /// The one with the fewest streams that has room.
     fn take(&self) -> Option<Ticket> {
         let mut trunks = self.trunks.borrow_mut();
@@ -125,8 +131,10 @@ impl Trunks {
     ///
     /// # Errors
     /// Those of connecting, or `Overloaded`.
-    pub async fn reach(&self, endpoint: &Endpoint) -> Result<Reached, Reject> {
-        let lines = Rc::clone(self.0.borrow_mut().entry(endpoint.slot).or_default());
+    pub async fn reach(&self, endpoint: &Arc<Endpoint>) -> Result<Reached, Reject> {
+        let lines = Rc::clone(
+            self.0.borrow_mut().entry(endpoint.slot).or_insert_with(|| Rc::new(Lines::new(endpoint))),
+        );
         let _opening = lines.opening.lock().await;
         // Somebody else may have opened one meanwhile.
         if let Some(ticket) = lines.take() {
@@ -135,7 +143,7 @@ impl Trunks {
         if lines.trunks.borrow().len() >= MAX_TRUNKS {
             return Err(Reject::Overloaded);
         }
-        let channel = endpoint.connect().await?;
+        let channel = lines.endpoint.connect().await?;
         if !endpoint.speaks_http2(&channel.stream) {
             return Ok(Reached::Channel(Box::new(channel)));
         }

@@ -5,5 +5,6 @@ mod bodies;
 mod grpc;
 mod headers;
 mod http2;
+mod names;
 mod tunnel;
 mod upstreams;

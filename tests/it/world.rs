@@ -4,6 +4,7 @@
 
 pub mod browser;
 pub mod certs;
+pub mod dns;
 pub mod h2;
 pub mod h2_upstream;
 pub mod hello;

@@ -3,6 +3,7 @@
 use super::super::Admin;
 use crate::domain::HostForm;
 use crate::gate::judge;
+use crate::gate::route::Target;
 use crate::verdict::{self, Question, Region, Scenario};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -52,7 +53,7 @@ pub(super) fn blocked(admin: &Admin) -> Value {
                 "verdict": one.turned.verdict,
                 "listener": one.turned.listener.to_string(),
                 "has_site": site.is_some(),
-                "upstreams": site.map(|site| site.target.members.iter().map(|it| it.endpoint.label.to_string()).collect::<Vec<_>>()),
+                "upstreams": site.map(|site| labels(&site.target)),
                 "requests": one.requests,
                 "hours": one.hours,
                 "first": time(one.first_s),
@@ -61,6 +62,13 @@ pub(super) fn blocked(admin: &Admin) -> Value {
         })
         .collect();
     json!({ "domains": domains, "requests_without_name": unnamed })
+}
+
+/// A site's upstreams as they are configured: the addresses of a name are one.
+fn labels(target: &Target) -> Vec<String> {
+    let mut labels: Vec<_> = target.servers.now().iter().map(|it| it.endpoint.label.to_string()).collect();
+    labels.dedup();
+    labels
 }
 
 /// The operator's own lists.

@@ -6,7 +6,7 @@ use crate::gate::route::standing::{Standing, Wish};
 use crate::gate::worker::Shared;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Upstreams that have series of their own: beyond, a scrape would cost more than it tells.
@@ -17,12 +17,22 @@ type Of<T> = fn(&Standing) -> T;
 /// Adds the upstreams' families.
 pub(super) fn render(text: &mut Text, shared: &Shared) {
     let now_ms = shared.endpoints.millis(Instant::now());
-    let rules = shared.rules.load();
+    let endpoints = shared.rules.load().endpoints.load_full();
     let mut by_label: BTreeMap<&str, Vec<&Arc<Endpoint>>> = BTreeMap::new();
-    for endpoint in &rules.endpoints {
+    for endpoint in endpoints.iter() {
         by_label.entry(&endpoint.label).or_default().push(endpoint);
     }
     text.one("upstreams", "gauge", "Upstreams that the config names.", by_label.len());
+    text.one("upstream_addresses", "gauge", "Addresses of upstreams that are used.", endpoints.len());
+    let looked_up = &shared.endpoints.addresses;
+    let counts: [(&str, &str, &AtomicU64); 3] = [
+        ("dns_lookups_total", "Names of upstreams looked up.", &looked_up.lookups),
+        ("dns_failures_total", "Look-ups without a good answer: the last one holds on.", &looked_up.failures),
+        ("dns_changes_total", "Look-ups that found other addresses than before.", &looked_up.changes),
+    ];
+    for (name, help, count) in counts {
+        text.one(name, "counter", help, count.load(Ordering::Relaxed));
+    }
     let shown: Vec<_> = by_label.into_iter().take(MAX_UPSTREAMS).collect();
     let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(&[&Arc<Endpoint>]) -> u64| {
         text.family(name, kind, help);

@@ -31,7 +31,11 @@ impl Member {
     /// A server of a site.
     #[must_use]
     pub fn new(endpoint: Arc<Endpoint>, weight: u32, is_backup: bool) -> Self {
-        let id = hash(endpoint.label.as_bytes());
+        let id = if endpoint.upstream.is_name() {
+            hash(format!("{} {}", endpoint.label, endpoint.address.ip()).as_bytes())
+        } else {
+            hash(endpoint.label.as_bytes())
+        };
         Self { endpoint, weight, is_backup, id }
     }
 

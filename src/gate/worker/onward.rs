@@ -11,9 +11,9 @@ use crate::gate::pace::Pace;
 use crate::gate::record::Record;
 use crate::gate::reject::Reject;
 use crate::gate::request::{BodyLength, RequestHead};
-use crate::gate::route::Target;
 use crate::gate::route::choose::{Ask, MAX_TRIES};
 use crate::gate::route::standing;
+use crate::gate::route::{Members, Target};
 use crate::gate::trunk::Reached;
 use crate::gate::watch::{Expired, Serving, Watch};
 use crate::gate::{Incoming, affinity, judge};
@@ -39,24 +39,25 @@ impl Worker {
     ///
     /// # Errors
     /// `UpstreamError` where there is none left.
-    pub fn pick<'t>(
+    pub fn pick<'m>(
         &self,
-        target: &'t Target,
+        (target, members): (&Target, &'m Members<'_>),
         (client, head): (&Client, Option<&RequestHead>),
         tries: &Tries,
-    ) -> Result<(usize, &'t Arc<Endpoint>), Reject> {
-        let only = if tries.len == 0 { target.only() } else { None };
+    ) -> Result<(usize, &'m Arc<Endpoint>), Reject> {
+        let only = if tries.len == 0 { members.only() } else { None };
         let index = only.or_else(|| {
-            target.pick(&Ask {
+            let ask = Ask {
                 key: affinity::key(&target.choice, client, head),
                 sticky: affinity::bound_to(&target.choice, head),
                 random: self.next_number(),
                 now_ms: self.now_ms(),
                 tried: tries.tried(),
-            })
+            };
+            target.pick(members, &ask)
         });
         let index = index.ok_or(Reject::UpstreamError("every upstream is taken out of use"))?;
-        Ok((index, &target.members[index].endpoint))
+        Ok((index, &members[index].endpoint))
     }
 
     /// A server failed before anything was sent to it: notes that, and lets another be tried.
@@ -99,7 +100,9 @@ impl Worker {
             is_acme_challenge: judge::is_acme_challenge(request.head),
         }));
         let mut tries = Tries::default();
-        let (mut index, mut endpoint) = self.pick(target, (client, Some(request.head)), &tries)?;
+        let members = target.servers.now();
+        let site = (target, &members);
+        let (mut index, mut endpoint) = self.pick(site, (client, Some(request.head)), &tries)?;
         let mut may_be_kept = true;
         loop {
             let kept = if may_be_kept { self.pool.take(endpoint, self.clock.now()) } else { None };
@@ -112,7 +115,7 @@ impl Worker {
                     Ok(exchange) => exchange,
                     Err(reject) => {
                         self.try_next(index, endpoint, reject.clone(), &mut tries)?;
-                        let next = self.pick(target, (client, Some(request.head)), &tries);
+                        let next = self.pick(site, (client, Some(request.head)), &tries);
                         (index, endpoint) = next.map_err(|_| reject)?;
                         may_be_kept = true;
                         continue;
@@ -135,7 +138,7 @@ impl Worker {
                 Ok(()) => {
                     self.blame(endpoint, Ok(exchange.head().status));
                     record.answered(exchange.head().status);
-                    let member = &target.members[index];
+                    let member = &members[index];
                     if let Some(cookie) = affinity::binding(&target.choice, member, client, request.head) {
                         exchange.add_field(b"set-cookie", cookie.as_bytes());
                     }

@@ -79,7 +79,11 @@ impl Shared {
 
 impl Upstream {
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap()
+    }
+
+    pub fn at(address: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
@@ -89,7 +93,7 @@ impl Upstream {
                 std::thread::spawn(move || serve(stream, &shared));
             }
         });
-        Self { address, shared }
+        Ok(Self { address, shared })
     }
 
     /// Answers requests whose target starts with `prefix` by a script.

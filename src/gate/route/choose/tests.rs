@@ -16,8 +16,8 @@ fn members(of: &[(u32, bool)]) -> Vec<Member> {
     let member = |(index, (weight, is_backup)): (usize, &(u32, bool))| {
         let port = u16::try_from(8000 + index).unwrap();
         let upstream = Upstream { scheme: UpstreamScheme::Http, host: "10.0.0.1".to_owned(), port };
-        let link = Link { addresses: Vec::new(), tls: None };
-        Member::new(endpoints.endpoint(&upstream, &way, link), *weight, *is_backup)
+        let address = (std::net::Ipv4Addr::new(10, 0, 0, 1), port).into();
+        Member::new(endpoints.endpoint(&upstream, address, &way, Link::default()), *weight, *is_backup)
     };
     of.iter().enumerate().map(member).collect()
 }
