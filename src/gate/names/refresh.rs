@@ -36,7 +36,7 @@ struct Refresh {
 
 /// Looks names up whenever their answers are too old, until told to stop.
 pub async fn run(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
-    let mut refresh = Refresh::new(shared.rules.load_full(), HashMap::new());
+    let mut refresh = Refresh::new(shared.rules.load_full(), &HashMap::new());
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -51,7 +51,7 @@ pub async fn run(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
         }
         let rules = shared.rules.load();
         if !Arc::ptr_eq(&rules, &refresh.rules) {
-            refresh = Refresh::new(Arc::clone(&rules), refresh.due);
+            refresh = Refresh::new(Arc::clone(&rules), &refresh.due);
             // A change that came between the making of the rules and now.
             rules.apply(&shared.endpoints, |_| true);
         }
@@ -60,9 +60,10 @@ pub async fn run(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
 }
 
 impl Refresh {
-    fn new(rules: Arc<Rules>, before: HashMap<String, Due>) -> Self {
+    fn new(rules: Arc<Rules>, before: &HashMap<String, Due>) -> Self {
         let names = rules.names();
-        let resolver = if names.is_empty() { None } else { Resolver::new(&rules.dns).map_err(say).ok() };
+        let resolver =
+            if names.is_empty() { None } else { Resolver::new(&rules.dns).inspect_err(|why| say(why)).ok() };
         let now = Instant::now();
         let due = |name: String| {
             let has_failed = before.get(&name).is_some_and(|due| due.has_failed);
@@ -121,6 +122,6 @@ impl Refresh {
     }
 }
 
-fn say(why: Unresolved) {
+fn say(why: &str) {
     tracing::error!("the names of upstreams are not looked up again: {why}");
 }
