@@ -119,6 +119,14 @@ async fn show(
                 bar = spinner(phase_name(phase), "{spinner} {msg} ({elapsed})");
             }
             Some(Event::Done(_)) => is_reading = false,
+            Some(Event::Resumed(rows)) => {
+                bar.suspend(|| {
+                    writeln!(
+                        std::io::stderr(),
+                        "resumed 续传: {rows} rows were set aside before 行此前已读入"
+                    )
+                })?;
+            }
             Some(Event::Refused(row)) => {
                 is_reading = false;
                 bar.finish_and_clear();

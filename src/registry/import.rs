@@ -24,7 +24,9 @@ pub use wanting::Wanting;
 
 use super::batch::{self, Done, Mode, Read};
 use super::model::Outcome;
+use super::store::Mark;
 use super::{Registry, StoreError};
+use rows::Handed;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -130,6 +132,8 @@ pub enum Event {
     Refused(RefusedRow),
     /// Rows were imported; those that were left out follow.
     Done(Imported),
+    /// So many rows were set aside by an import of the same file that was cut off: this one goes on after them.
+    Resumed(u64),
 }
 
 /// Imports rows into an open registry. Waits for whoever takes `events`.
@@ -154,33 +158,50 @@ pub(super) async fn import_as(
     terms: Terms,
     events: mpsc::Sender<Event>,
 ) -> Result<Imported, ImportError> {
-    let mut rows = Rows::read(source);
-    let mut first = Vec::new();
-    while first.len() <= registry.most_fed
-        && let Some(run) = rows.next().await
-    {
-        first.extend(run);
-    }
     let events = Events(events);
-    if first.len() > registry.most_fed {
-        return bulk::import((registry, who), first, rows, terms, events).await;
+    let (left, marks) = registry.store.left_aside().await?.unzip();
+    let mut rows = Rows::read(source, marks.unwrap_or_default());
+    if let Some(mut stage) = left {
+        if let Some(mark) = rows.from().await {
+            stage.go_on_after(&mark).await?;
+            events.resumed(mark.rows).await;
+            return bulk::import((registry, who), stage, rows, terms, events).await;
+        }
+        stage.leave().await?;
     }
-    at_once((registry, who), first, rows, terms, &events).await
+    let mut first = Vec::new();
+    let (mut count, mut is_over) = (0, false);
+    while count <= registry.most_fed && !is_over {
+        match rows.next().await {
+            Some(run) => {
+                count += run.0.len();
+                first.push(run);
+            }
+            None => is_over = true,
+        }
+    }
+    if count > registry.most_fed
+        || (terms.is_whole && registry.store.has_more_than(registry.most_fed).await?)
+    {
+        let mut stage = registry.store.stage().await?;
+        for (run, mark) in first {
+            stage.push(run, mark.as_ref()).await?;
+        }
+        return bulk::import((registry, who), stage, rows, terms, events).await;
+    }
+    rows.end().await?;
+    let first = first.into_iter().flat_map(|(rows, _)| rows).collect();
+    at_once((registry, who), first, terms, &events).await
 }
 
 /// Imports rows as one transaction, in memory.
 async fn at_once(
     (registry, who): (&Registry, &str),
-    mut first: Vec<Read>,
-    mut rows: Rows,
+    first: Vec<Read>,
     terms: Terms,
     events: &Events,
 ) -> Result<Imported, ImportError> {
-    while let Some(run) = rows.next().await {
-        first.extend(run);
-    }
-    rows.end().await?;
-    let rows = rows::checked(first);
+    let rows = rows::checked(first, terms.is_whole);
     if terms.is_strict && rows.iter().any(|it| it.edit.is_err()) {
         return events.refuse(rows.into_iter().filter_map(RefusedRow::of_read).collect()).await;
     }
@@ -219,22 +240,38 @@ impl Imported {
 
 /// Rows as a thread of their own reads and checks them.
 struct Rows {
-    runs: mpsc::Receiver<Vec<Read>>,
+    runs: mpsc::Receiver<Handed>,
     reading: JoinHandle<Result<(), ImportError>>,
 }
 
 impl Rows {
-    fn read(source: Source) -> Self {
+    fn read(source: Source, known: Vec<Mark>) -> Self {
         let (sender, runs) = mpsc::channel(RUNS_AHEAD);
         let reading = tokio::task::spawn_blocking(move || {
-            rows::read(source, |run| run.is_empty() || sender.blocking_send(run).is_ok())
+            rows::read(source, known, |handed| {
+                matches!(&handed, Handed::Rows(rows, _) if rows.is_empty())
+                    || sender.blocking_send(handed).is_ok()
+            })
         });
         Self { runs, reading }
     }
 
+    /// After which mark rows begin, where marks were known; `None` where the file is another one.
+    async fn from(&mut self) -> Option<Mark> {
+        match self.runs.recv().await {
+            Some(Handed::From(mark)) => mark,
+            Some(Handed::Rows(..)) | None => None,
+        }
+    }
+
     /// The next ones; `None` at the end, good or bad.
-    async fn next(&mut self) -> Option<Vec<Read>> {
-        self.runs.recv().await
+    async fn next(&mut self) -> Option<(Vec<Read>, Option<Mark>)> {
+        loop {
+            match self.runs.recv().await? {
+                Handed::Rows(rows, mark) => return Some((rows, mark)),
+                Handed::From(_) => {}
+            }
+        }
     }
 
     /// Whether the end was a good one.
@@ -251,6 +288,10 @@ struct Events(mpsc::Sender<Event>);
 impl Events {
     async fn phase(&self, phase: Phase) {
         let _ = self.0.send(Event::Phase(phase)).await;
+    }
+
+    async fn resumed(&self, rows: u64) {
+        let _ = self.0.send(Event::Resumed(rows)).await;
     }
 
     async fn refused(&self, row: RefusedRow) {

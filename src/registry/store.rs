@@ -45,7 +45,8 @@ pub(super) use records::{Logged, RecordFilter};
 pub(super) use scan::{Run, scan_runs};
 pub(super) use session::Session;
 use session::{Held, Tx};
-pub(super) use stage::{ROWS as STAGED_ROWS, RefusedRow, Stage};
+use stage::Beside;
+pub(super) use stage::{MARK_ROWS, Mark, ROWS as STAGED_ROWS, RefusedRow, Stage};
 pub(super) use swap::{Differences, Swapped, Terms};
 pub(super) use write::{Author, Committed, Reach, write};
 
@@ -167,7 +168,6 @@ impl Store {
             LockError::Held(at) => StoreError::InUse { path: path.to_owned(), at },
             LockError::Io(error) => sqlite::open_error(path, &error),
         })?;
-        stage::clean(path);
         let options = sqlite::options(path).create_if_missing(true);
         let mut writer = options
             .clone()
@@ -263,14 +263,29 @@ impl Store {
         }
     }
 
-    /// A place for an import's rows; one import has it at a time. `None` where the database has none.
-    pub(super) async fn stage(&self) -> Result<Option<Stage>, StoreError> {
-        let Backend::Sqlite { writer, path, .. } = &self.backend else { return Ok(None) };
-        if writer.is_none() {
-            return Err(StoreError::ReadOnly);
-        }
+    /// An empty place for an import's rows; one import has it at a time.
+    pub(super) async fn stage(&self) -> Result<Stage, StoreError> {
+        let beside = self.beside()?;
         let turn = self.import.clone().try_lock_owned();
-        Stage::open(path, turn.map_err(|_| StoreError::Busy("another import"))?).await.map(Some)
+        Stage::open(beside, turn.map_err(|_| StoreError::Busy("another import"))?).await
+    }
+
+    /// What an import that was cut off set aside, and how far; `None` where there is nothing to go on with, or another
+    /// import is at it.
+    pub(super) async fn left_aside(&self) -> Result<Option<(Stage, Vec<Mark>)>, StoreError> {
+        let beside = self.beside()?;
+        match self.import.clone().try_lock_owned() {
+            Ok(turn) => Stage::left(beside, turn).await,
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn beside(&self) -> Result<Beside<'_>, StoreError> {
+        match &self.backend {
+            Backend::Sqlite { writer: Some(_), path, .. } => Ok(Beside::File(path)),
+            Backend::Postgres { pool, turn: Some(_) } => Ok(Beside::Tables(pool)),
+            Backend::Sqlite { .. } | Backend::Postgres { .. } => Err(StoreError::ReadOnly),
+        }
     }
 
     /// A connection that reads.

@@ -23,6 +23,8 @@ use tokio::sync::{mpsc, watch};
 
 /// Which database a test runs on.
 trait Kind: Sized {
+    /// How often a property is tried: each file has a database of its own.
+    const CASES: u32;
     /// A place for a new one.
     fn home() -> Home;
 }
@@ -42,6 +44,8 @@ impl Home {
 struct Sqlite;
 
 impl Kind for Sqlite {
+    const CASES: u32 = 48;
+
     fn home() -> Home {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::Sqlite(directory.path().join("new/registry.db"));
@@ -52,6 +56,8 @@ impl Kind for Sqlite {
 struct Postgres;
 
 impl Kind for Postgres {
+    const CASES: u32 = 12;
+
     /// In a server that all tests share; where there is none, one of SQLite.
     fn home() -> Home {
         static SERVER: LazyLock<Option<server::Postgres>> = LazyLock::new(server::Postgres::start);
@@ -83,6 +89,8 @@ const HERE: &str = "example-cloud";
 const ELSEWHERE: &str = "other-cloud";
 
 impl<K: Kind> World<K> {
+    const CASES: u32 = K::CASES;
+
     fn home() -> Home {
         K::home()
     }

@@ -3,7 +3,6 @@
 //! Until the swap nothing of it is to be seen, and the registry reads, writes and feeds as ever. Writers wait for the swap alone.
 
 use super::{Events, ImportError, Imported, Phase, RefusedRow, Rows, Terms};
-use crate::registry::batch::Read;
 use crate::registry::store::{self, Author, Differences, Stage, Swapped, now_ms};
 use crate::registry::{Registry, StoreError};
 use futures_util::StreamExt;
@@ -16,25 +15,22 @@ enum Outcome {
     Refused(ImportError, Stage),
 }
 
-/// Imports `first` and what `rows` still brings.
+/// Imports what is aside and what `rows` still brings.
 pub(super) async fn import(
     (registry, who): (&Registry, &str),
-    first: Vec<Read>,
+    mut stage: Stage,
     mut rows: Rows,
     terms: Terms,
     events: Events,
 ) -> Result<Imported, ImportError> {
-    let Some(mut stage) = registry.store.stage().await? else {
-        return super::at_once((registry, who), first, rows, terms, &events).await;
-    };
-    stage.push(first).await?;
-    while let Some(run) = rows.next().await {
-        stage.push(run).await?;
+    while let Some((run, mark)) = rows.next().await {
+        stage.push(run, mark.as_ref()).await?;
     }
+    // What is aside stays there: the same file may come again, and whole.
     rows.end().await?;
     events.phase(Phase::Checking).await;
     let refused = stage.check(terms.is_whole).await?;
-    if refused > 0 && (terms.is_strict || stage.is_all_refused()) {
+    if refused > 0 && (terms.is_strict || stage.left_over() == 0) {
         return refuse(ImportError::Refused(refused), stage, &events).await;
     }
     events.phase(Phase::Comparing).await;
@@ -65,7 +61,7 @@ fn refusal(stage: &Stage, found: &Differences, terms: Terms) -> Option<ImportErr
     if found.forgets > 0 {
         return Some(ImportError::Forgets(refused));
     }
-    let is_nothing_left = refused > 0 && stage.left() == found.refused;
+    let is_nothing_left = refused > 0 && stage.left_over() == found.refused;
     (is_nothing_left || (terms.is_strict && refused > 0)).then_some(ImportError::Refused(refused))
 }
 
@@ -114,10 +110,12 @@ async fn swap(
         }
     };
     match &swapped.fed {
+        _ if registry.store.is_shared() => {}
         Some(changes) => registry.publish(&mut writer, changes, &swapped.meta, at_ms).await?,
         None => registry.forget_views(),
     }
     drop(writer);
+    registry.hear_log().await;
     events.phase(Phase::Settling).await;
     stage.settle().await?;
     Ok(Outcome::Swapped(swapped, stage))

@@ -20,7 +20,7 @@ pub(super) fn read(
     mut reader: impl BufRead,
     path: &Path,
     wanting: &Wanting,
-    take: &mut impl FnMut(ReadLine) -> bool,
+    take: &mut impl FnMut(ReadLine, &[u8]) -> bool,
 ) -> Result<(), ImportError> {
     let (mut text, mut line) = (Vec::new(), 0);
     loop {
@@ -43,7 +43,7 @@ pub(super) fn read(
             if is_last && edit.as_ref().is_err_and(|it| it.rule == "invalid_number") {
                 return Err(cut(line));
             }
-            if !take(ReadLine { line, domain, edit }) {
+            if !take(ReadLine { line, domain, edit }, text.as_bytes()) {
                 return Ok(());
             }
         }

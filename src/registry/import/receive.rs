@@ -54,7 +54,7 @@ pub(in crate::registry) async fn post(
     let import = tokio::spawn(async move { import_as(&api.registry, who.0, source, terms, sender).await });
     while let Some(event) = events.recv().await {
         match event {
-            Event::Phase(_) => {}
+            Event::Phase(_) | Event::Resumed(_) => {}
             Event::Refused(row) => {
                 return Ok(rows(StatusCode::UNPROCESSABLE_ENTITY, line(row), events, import));
             }
@@ -117,7 +117,7 @@ fn rows(
                 None => loop {
                     match events.recv().await {
                         Some(Event::Refused(row)) => break Some(line(row)),
-                        Some(Event::Phase(_) | Event::Done(_)) => {}
+                        Some(Event::Phase(_) | Event::Done(_) | Event::Resumed(_)) => {}
                         None => break None,
                     }
                 },

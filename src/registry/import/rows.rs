@@ -4,7 +4,8 @@ use super::{Format, ImportError, Source, Wanting, files, looked_up, maps, tables
 use crate::registry::batch::{MALFORMED_DOCUMENT, MAX_LINE_BYTES, Read as ReadLine, ResultLine, read_object};
 use crate::registry::model::{Access, Action, Edit, Line};
 use crate::registry::rules::{self, Refusal};
-use crate::registry::store::STAGED_ROWS;
+use crate::registry::store::{MARK_ROWS, Mark, STAGED_ROWS};
+use aws_lc_rs::digest::{Context, SHA256};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::io::{BufRead, Read};
@@ -52,39 +53,127 @@ impl RefusedRow {
     }
 }
 
-/// Reads rows and checks each by the rules; `take` is given some at a time, and says whether to go on.
-pub(super) fn read(source: Source, take: impl FnMut(Vec<ReadLine>) -> bool) -> Result<(), ImportError> {
-    let mut handed = Handed { rows: Vec::with_capacity(STAGED_ROWS), take };
+/// What a reader of rows hands on.
+pub(super) enum Handed {
+    /// Rows up to this mark were set aside before: those that follow come after it. First, where marks were known.
+    From(Option<Mark>),
+    /// The next rows, and how far that is where it is to be marked.
+    Rows(Vec<ReadLine>, Option<Mark>),
+}
+
+/// Reads rows and checks each by the rules; `take` is given some at a time, and says whether to go on. Rows that `known`
+/// marks say are aside already are left out.
+pub(super) fn read(
+    source: Source,
+    known: Vec<Mark>,
+    take: impl FnMut(Handed) -> bool,
+) -> Result<(), ImportError> {
     let Source { reader, format, path, wanting, .. } = source;
+    let mut handed = Handing::new(known, take);
+    // What rows come to depends on these too.
+    handed.digest.update(format!("{format:?} {wanting:?}").as_bytes());
     match format {
-        Format::Csv => tables::read(reader, &path, &wanting, &mut |row| handed.add(row))?,
-        Format::Ndjson => read_ndjson(reader, &path, &wanting, &mut |row| handed.add(row))?,
-        Format::Map => maps::read(reader, &path, &wanting, &mut |row| handed.add(row))?,
+        Format::Csv => tables::read(reader, &path, &wanting, &mut |row, text| handed.add(row, text))?,
+        Format::Ndjson => read_ndjson(reader, &path, &wanting, &mut |row, text| handed.add(row, text))?,
+        Format::Map => maps::read(reader, &path, &wanting, &mut |row, text| handed.add(row, text))?,
     }
-    handed.flush();
+    handed.end();
     Ok(())
 }
 
 /// Rows on their way.
-struct Handed<T> {
+struct Handing<T> {
+    /// Over rows as they stand in the file.
+    digest: Context,
+    count: u64,
+    /// Marks to come that may be met, and the last one that was.
+    known: std::vec::IntoIter<Mark>,
+    next: Option<Mark>,
+    met: Option<Mark>,
+    /// Rows since then while marks are being met, else those of the next run.
     rows: Vec<ReadLine>,
+    is_meeting: bool,
     take: T,
 }
 
-impl<T: FnMut(Vec<ReadLine>) -> bool> Handed<T> {
-    fn add(&mut self, row: ReadLine) -> bool {
-        self.rows.push(row);
-        self.rows.len() < STAGED_ROWS || self.flush()
+impl<T: FnMut(Handed) -> bool> Handing<T> {
+    fn new(known: Vec<Mark>, take: T) -> Self {
+        let mut known = known.into_iter();
+        let next = known.next();
+        let (is_meeting, rows) = (next.is_some(), Vec::with_capacity(STAGED_ROWS));
+        Self { digest: Context::new(&SHA256), count: 0, known, next, met: None, rows, is_meeting, take }
     }
 
-    fn flush(&mut self) -> bool {
-        (self.take)(std::mem::replace(&mut self.rows, Vec::with_capacity(STAGED_ROWS)))
+    fn mark(&self, line: u64) -> Mark {
+        Mark { rows: self.count, line, digest: self.digest.clone().finish().as_ref().to_vec() }
+    }
+
+    fn add(&mut self, row: ReadLine, text: &[u8]) -> bool {
+        let line = row.line;
+        self.digest.update(&text.len().to_le_bytes());
+        self.digest.update(text);
+        self.count += 1;
+        self.rows.push(row);
+        if self.is_meeting {
+            return self.meet(line);
+        }
+        if self.rows.len() < STAGED_ROWS {
+            return true;
+        }
+        let mark = self.count.is_multiple_of(MARK_ROWS).then(|| self.mark(line));
+        self.hand(mark)
+    }
+
+    fn hand(&mut self, mark: Option<Mark>) -> bool {
+        let rows = std::mem::replace(&mut self.rows, Vec::with_capacity(STAGED_ROWS));
+        (self.take)(Handed::Rows(rows, mark))
+    }
+
+    /// Holds the rows so far against the next mark, where they are as many.
+    fn meet(&mut self, line: u64) -> bool {
+        let Some(next) = self.next.take_if(|it| it.rows <= self.count) else { return true };
+        if next != self.mark(line) {
+            return self.part();
+        }
+        self.rows.clear();
+        self.met = Some(next);
+        self.next = self.known.next();
+        if self.next.is_some() { true } else { self.part() }
+    }
+
+    /// From here on the file is new.
+    fn part(&mut self) -> bool {
+        self.is_meeting = false;
+        if !(self.take)(Handed::From(self.met.take())) {
+            return false;
+        }
+        let held = std::mem::take(&mut self.rows);
+        let last = held.len();
+        let mut rows = held.into_iter().peekable();
+        let mut handed = 0;
+        while rows.peek().is_some() {
+            let run: Vec<_> = rows.by_ref().take(STAGED_ROWS).collect();
+            handed += run.len();
+            let line = run.last().map_or(0, |it| it.line);
+            let is_marked = handed == last && self.count.is_multiple_of(MARK_ROWS);
+            let mark = is_marked.then(|| self.mark(line));
+            if !(self.take)(Handed::Rows(run, mark)) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn end(&mut self) {
+        // Whoever takes no more says why.
+        let _ = !self.is_meeting || self.part();
+        let _ = self.hand(None);
     }
 }
 
 /// Holds the rows of a small file against each other.
-pub(super) fn checked(rows: Vec<ReadLine>) -> Vec<ReadLine> {
-    let mut checked = Checked::default();
+pub(super) fn checked(rows: Vec<ReadLine>, is_whole: bool) -> Vec<ReadLine> {
+    let mut checked = Checked { is_whole, ..Checked::default() };
     let check = |ReadLine { line, domain, edit }| {
         let edit = edit.and_then(|edit| checked.fit(line, edit));
         ReadLine { line, domain, edit }
@@ -95,6 +184,8 @@ pub(super) fn checked(rows: Vec<ReadLine>) -> Vec<ReadLine> {
 /// What later rows are held against.
 #[derive(Default)]
 struct Checked {
+    /// Nothing of before counts, so that there is nothing to delete.
+    is_whole: bool,
     names: HashMap<Arc<str>, u64>,
     sites: HashMap<Arc<str>, (Arc<Access>, u64)>,
     shared: Vec<Arc<Access>>,
@@ -106,7 +197,9 @@ impl Checked {
         if let Some(first) = self.names.insert(edit.domain.clone(), line) {
             return Err(rules::duplicate_domain(&edit.domain, first));
         }
-        let Action::Put(document) = &mut edit.action else { return Ok(edit) };
+        let Action::Put(document) = &mut edit.action else {
+            return if self.is_whole { Err(rules::not_filed(&edit.domain)) } else { Ok(edit) };
+        };
         document.access = self.share(&document.access);
         let Some(number) = document.site() else { return Ok(edit) };
         let (access, first) =
@@ -129,7 +222,7 @@ fn read_ndjson(
     mut reader: impl BufRead,
     path: &Path,
     wanting: &Wanting,
-    take: &mut impl FnMut(ReadLine) -> bool,
+    take: &mut impl FnMut(ReadLine, &[u8]) -> bool,
 ) -> Result<(), ImportError> {
     let (mut text, mut line) = (Vec::new(), 0);
     loop {
@@ -151,7 +244,7 @@ fn read_ndjson(
         if is_cut && row.edit.as_ref().is_err_and(|it| it.rule == "malformed_json") {
             return Err(cut(line));
         }
-        if !take(row) {
+        if !take(row, &text) {
             return Ok(());
         }
     }

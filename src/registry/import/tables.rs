@@ -104,7 +104,7 @@ pub(super) fn read(
     reader: impl BufRead,
     path: &Path,
     wanting: &Wanting,
-    take: &mut impl FnMut(ReadLine) -> bool,
+    take: &mut impl FnMut(ReadLine, &[u8]) -> bool,
 ) -> Result<(), ImportError> {
     let ends_line = Arc::<AtomicBool>::default();
     let reader = Ending { reader, ends_line: ends_line.clone() };
@@ -115,12 +115,14 @@ pub(super) fn read(
     };
     let header = reader.byte_headers().map_err(broken)?;
     let (fields, columns) = (header.len(), columns(header, wanting)?);
+    // The first row is told from that of another file with other columns too.
+    let mut text = unambiguous(header);
     let mut record = csv::ByteRecord::new();
     // The last row is looked at once it is known to be the last.
     let mut held: Option<(ReadLine, Damage)> = None;
     while reader.read_byte_record(&mut record).map_err(broken)? {
         if let Some((row, _)) = held.take()
-            && !take(row)
+            && !take(row, &std::mem::take(&mut text))
         {
             return Ok(());
         }
@@ -134,6 +136,7 @@ pub(super) fn read(
             has_lines: record.as_slice().contains(&b'\n'),
             is_short: record.len() < fields || edit.as_ref().is_err_and(|it| it.rule == NOT_UTF8),
         };
+        text.extend(unambiguous(&record));
         held = Some((ReadLine { line, domain, edit }, damage));
     }
     let Some((row, damage)) = held else { return Ok(()) };
@@ -142,8 +145,18 @@ pub(super) fn read(
     if row.edit.is_err() && is_cut {
         return Err(cut(row.line));
     }
-    take(row);
+    take(row, &text);
     Ok(())
+}
+
+/// Fields as octets that no other fields have.
+fn unambiguous(record: &csv::ByteRecord) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(record.as_slice().len() + record.len() * size_of::<u64>());
+    for field in record {
+        octets.extend_from_slice(&(field.len() as u64).to_le_bytes());
+        octets.extend_from_slice(field);
+    }
+    octets
 }
 
 /// What tells a row that is cut off from one that is wrong.

@@ -70,6 +70,13 @@ impl Store {
         rows.iter().map(|row| decoder.decode(row)).collect()
     }
 
+    /// Whether more names are filed than so many.
+    pub(in crate::registry) async fn has_more_than(&self, names: usize) -> Result<bool, StoreError> {
+        let sql = "SELECT count(*) FROM (SELECT 1 FROM domains LIMIT 1 OFFSET $1) AS more";
+        let names = i64::try_from(names).unwrap_or(i64::MAX);
+        Ok(self.reader().await?.session().number(sql, &[names.into()]).await? != 0)
+    }
+
     /// Whether nothing is filed.
     pub(in crate::registry) async fn is_empty(&self) -> Result<bool, StoreError> {
         is_empty(&mut self.reader().await?.session()).await

@@ -213,7 +213,7 @@ pub(super) async fn is_current_postgres(connection: &mut PgConnection) -> Result
 }
 
 /// A migration in PostgreSQL's words. Texts compare octet by octet, as SQLite's do.
-fn for_postgres(migration: &str) -> String {
+pub(super) fn for_postgres(migration: &str) -> String {
     let words = [
         (" STRICT, WITHOUT ROWID", ""),
         (" STRICT", ""),

@@ -1,33 +1,33 @@
-//! Rows of an import aside: a scratch database beside the real one, checked there against each other.
+//! Rows of an import aside: beside a file of SQLite in scratch files, in PostgreSQL in tables of their own.
 //!
-//! Nothing here is worth keeping: it has no journal and is never synced, and goes with the import, or at the next
-//! start after a crash. Rows are held in memory `ROWS` at a time; what SQLite sorts with is not bounded well enough yet.
+//! What was set aside outlives its process: every `MARK_ROWS` rows a mark says how far it is and of which file, and an
+//! import of the same file goes on from there. It does not outlive a crash of the machine, or of the server: nothing is
+//! synced. Rows are held in memory a few at a time; what a database sorts with is its own affair.
+
+mod check;
+mod copy;
+mod place;
 
 use super::StoreError;
-use super::sqlite::options;
+use super::session::{Dialect, Session, Value};
 use crate::registry::batch::Read;
-use crate::registry::model::{Action, Document};
+use crate::registry::model::{Action, Document, Edit};
 use crate::registry::rules::{self, Refusal};
-use futures_util::{Stream, StreamExt};
-use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, Sqlite, SqliteConnection};
-use std::path::{Path, PathBuf};
+pub(in crate::registry) use check::RefusedRow;
+use copy::Copied;
+pub(super) use place::{Beside, placed, tables};
+use place::{Files, Own, origin};
+use sqlx::Connection;
 use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 
 /// Rows that are handed over at once.
 pub(in crate::registry) const ROWS: usize = 250;
-/// The most page cache for the database itself, in KiB (negative: not pages), and the most that a sort holds.
-const CACHE: &str = "-32768";
-/// The same for what is aside.
-const ASIDE: &str = concat!(
+/// Rows between two marks; a multiple of `ROWS`.
+pub(in crate::registry) const MARK_ROWS: u64 = 10_000;
+const TABLES: &str = concat!(
     "
-PRAGMA aside.page_size = 16384;
-PRAGMA aside.journal_mode = OFF;
-PRAGMA aside.synchronous = OFF;
-PRAGMA aside.cache_size = -24576;
-PRAGMA aside.locking_mode = EXCLUSIVE;
+CREATE TABLE aside.origin (id TEXT NOT NULL);
 CREATE TABLE aside.rows (
     n INTEGER PRIMARY KEY,
     domain TEXT NOT NULL,
@@ -37,128 +37,183 @@ CREATE TABLE aside.rows (
     document_columns!(),
     "
 );
-CREATE TABLE aside.edits (
-    domain TEXT PRIMARY KEY,
-    n INTEGER NOT NULL,
-    line INTEGER NOT NULL,
-    action INTEGER NOT NULL,
-",
-    document_columns!(),
-    "
-) WITHOUT ROWID;
-CREATE TABLE aside.wanted (
-    site TEXT PRIMARY KEY,
-    access TEXT NOT NULL,
-    -- The first row that is of it.
-    n INTEGER NOT NULL,
-    is_conflict INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE aside.refused (
+-- Rows that a rule refuses by themselves.
+CREATE TABLE aside.broken (
     n INTEGER NOT NULL,
     line INTEGER NOT NULL,
     domain TEXT NOT NULL,
-    rule TEXT,
-    detail TEXT,
-    detail_zh TEXT,
+    rule TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    detail_zh TEXT NOT NULL,
     -- The filing that it is about, where that is plain.
-    name TEXT,
-    -- What a row without a rule of its own collides with.
-    first_line INTEGER,
-    number TEXT
+    name TEXT
 );
+CREATE TABLE aside.marks (place INTEGER PRIMARY KEY, line INTEGER NOT NULL, taken INTEGER NOT NULL, digest BLOB NOT NULL);
 "
 );
+const DROP: &str = "
+DROP TABLE IF EXISTS aside.marks;
+DROP TABLE IF EXISTS aside.broken;
+DROP TABLE IF EXISTS aside.rows;
+DROP TABLE IF EXISTS aside.origin;
+";
 /// Columns of a row that is bound.
 const COLUMNS: usize = 12;
-
 /// `rows.action`, also in the statements of `swap`.
 pub(super) const PUT: i64 = 0;
 pub(super) const DEREGISTER: i64 = 1;
 pub(super) const PURGE: i64 = 2;
 
-/// A scratch file, gone when this is.
-#[derive(Debug)]
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        remove(&self.0);
-    }
+/// How far a file was set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::registry) struct Mark {
+    /// Rows so far, refused ones too.
+    pub(in crate::registry) rows: u64,
+    /// The last one's line.
+    pub(in crate::registry) line: u64,
+    /// Over all of them, as they stand in the file.
+    pub(in crate::registry) digest: Vec<u8>,
 }
 
 /// Rows aside, on a connection that sees the database too.
 #[derive(Debug)]
 pub(in crate::registry) struct Stage {
-    pub(super) connection: SqliteConnection,
+    own: Own,
     insert: Arc<str>,
+    copied: Copied,
     taken: i64,
     /// Rows that are refused, and how many of those were taken first.
     refused: u64,
     left_out: u64,
-    _scratch: Scratch,
     _turn: OwnedMutexGuard<()>,
 }
 
-/// A refused row, with its line and name.
-pub(in crate::registry) struct RefusedRow {
-    pub(in crate::registry) line: u64,
-    pub(in crate::registry) domain: String,
-    /// The rule's name, what would be right, and the same in Chinese.
-    pub(in crate::registry) rule: String,
-    pub(in crate::registry) detail: String,
-    pub(in crate::registry) detail_zh: String,
-}
-
-/// The scratch file of a database.
-pub(super) fn path_beside(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".import");
-    name.into()
-}
-
-/// Removes what an import that was cut off left.
-pub(super) fn clean(database: &Path) {
-    remove(&path_beside(database));
-}
-
-fn remove(path: &Path) {
-    if let Err(error) = std::fs::remove_file(path)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::warn!(path = %path.display(), %error, "an import's scratch file stays");
-    }
-}
-
 impl Stage {
-    /// Opens the scratch file beside `database`; who holds `turn` is the only one.
-    pub(super) async fn open(database: &Path, turn: OwnedMutexGuard<()>) -> Result<Self, StoreError> {
-        clean(database);
-        let scratch = Scratch(path_beside(database));
-        // What is attached is made by the flags of what it is attached to. Sites are written before what refers to them is checked; that they fit is this module's to ensure.
-        let options = options(database)
-            .create_if_missing(true)
-            .foreign_keys(false)
-            .pragma("cache_size", CACHE)
-            .pragma("threads", "1")
-            .pragma("wal_autocheckpoint", "0");
-        let mut connection = options.connect().await?;
-        let path =
-            scratch.0.to_str().ok_or_else(|| StoreError::Corrupt("its path is not UTF-8".to_owned()))?;
-        sqlx::query("ATTACH ?1 AS aside").bind(path).execute(&mut connection).await?;
-        sqlx::raw_sql(ASIDE).execute(&mut connection).await?;
-        sqlx::raw_sql("BEGIN").execute(&mut connection).await?;
+    fn new(own: Own, turn: OwnedMutexGuard<()>) -> Self {
         let insert = insert_of(ROWS).into();
-        Ok(Self { connection, insert, taken: 0, refused: 0, left_out: 0, _scratch: scratch, _turn: turn })
+        Self { own, insert, copied: Copied::default(), taken: 0, refused: 0, left_out: 0, _turn: turn }
+    }
+
+    /// An empty place; who holds `turn` is the only one.
+    pub(super) async fn open(beside: Beside<'_>, turn: OwnedMutexGuard<()>) -> Result<Self, StoreError> {
+        if let Beside::File(path) = &beside {
+            Files::of(path).remove();
+        }
+        let mut stage = Self::new(beside.own().await?, turn);
+        let dialect = stage.dialect();
+        stage.script(&placed(dialect, DROP)).await?;
+        stage.script(&tables(dialect, TABLES)).await?;
+        let id = origin(dialect).into();
+        stage.session().run(placed(dialect, "INSERT INTO aside.origin VALUES ($1)"), &[id]).await?;
+        stage.begin().await?;
+        Ok(stage)
+    }
+
+    /// The place that an import left which was cut off, with its marks; `None` where there is none to go on with.
+    pub(super) async fn left(
+        beside: Beside<'_>,
+        turn: OwnedMutexGuard<()>,
+    ) -> Result<Option<(Self, Vec<Mark>)>, StoreError> {
+        if let Beside::File(path) = &beside
+            && !Files::of(path).aside.exists()
+        {
+            return Ok(None);
+        }
+        let own = match beside.own().await {
+            Ok(own) => own,
+            // Damaged by a crash of the machine, or in use: whoever needs the place will be told.
+            Err(error) => {
+                tracing::debug!(%error, "what an import left can't be used");
+                return Ok(None);
+            }
+        };
+        let mut stage = Self::new(own, turn);
+        let dialect = stage.dialect();
+        if dialect == Dialect::Postgres {
+            let is_there = "SELECT CASE WHEN to_regclass('import_origin') IS NULL THEN 0 ELSE 1 END::bigint";
+            if stage.session().number(is_there, &[]).await? == 0 {
+                stage.leave().await?;
+                return Ok(None);
+            }
+        }
+        let marks = match stage.marks().await {
+            Ok(marks) if !marks.is_empty() => marks,
+            Ok(_) | Err(_) => {
+                stage.leave().await?;
+                return Ok(None);
+            }
+        };
+        Ok(Some((stage, marks)))
+    }
+
+    async fn marks(&mut self) -> Result<Vec<Mark>, StoreError> {
+        let dialect = self.dialect();
+        let mut session = self.session();
+        let found = session.rows(placed(dialect, "SELECT id FROM aside.origin"), &[]).await?;
+        let is_ours = matches!(&found[..], [row] if row.some_text(0)? == origin(dialect));
+        if !is_ours {
+            return Ok(Vec::new());
+        }
+        let sql = placed(dialect, "SELECT place, line, digest FROM aside.marks ORDER BY place");
+        let mark = |row: &super::session::Row| -> Result<Mark, StoreError> {
+            let (rows, line) = (row.integer(0)?.cast_unsigned(), row.integer(1)?.cast_unsigned());
+            Ok(Mark { rows, line, digest: row.octets(2)?.to_vec() })
+        };
+        session.rows(sql, &[]).await?.iter().map(mark).collect()
+    }
+
+    /// Goes on after a mark: what came later is forgotten.
+    pub(in crate::registry) async fn go_on_after(&mut self, mark: &Mark) -> Result<(), StoreError> {
+        let (place, line) = (mark.rows.cast_signed(), mark.line.cast_signed());
+        let taken = self.number(&format!("SELECT taken FROM aside.marks WHERE place = {place}")).await?;
+        for statement in [
+            format!("DELETE FROM aside.marks WHERE place > {place}"),
+            format!("DELETE FROM aside.rows WHERE n > {taken}"),
+            format!("DELETE FROM aside.broken WHERE line > {line}"),
+        ] {
+            self.run(&statement).await?;
+        }
+        self.taken = taken;
+        self.refused = self.number("SELECT count(*) FROM aside.broken").await?.unsigned_abs();
+        self.begin().await
+    }
+
+    /// Rows of a file that SQLite has aside are of one transaction from mark to mark; PostgreSQL gets them in pieces.
+    async fn begin(&mut self) -> Result<(), StoreError> {
+        if self.dialect() == Dialect::Sqlite { self.script("BEGIN").await } else { Ok(()) }
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        match self.own {
+            Own::Sqlite { .. } => Dialect::Sqlite,
+            Own::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    pub(super) fn session(&mut self) -> Session<'_> {
+        self.own.session()
+    }
+
+    /// Runs a statement with the places of this database; says how many rows it changed.
+    pub(super) async fn run(&mut self, sql: &str) -> Result<u64, StoreError> {
+        let sql = placed(self.dialect(), sql);
+        Ok(self.session().run(sql, &[]).await?)
+    }
+
+    /// Asks for a number.
+    pub(super) async fn number(&mut self, sql: &str) -> Result<i64, StoreError> {
+        let sql = placed(self.dialect(), sql);
+        Ok(self.session().number(sql, &[]).await?)
+    }
+
+    /// Runs statements as they stand.
+    pub(super) async fn script(&mut self, sql: &str) -> Result<(), StoreError> {
+        Ok(self.session().script(sql).await?)
     }
 
     /// Rows that are left, once they were checked.
-    pub(in crate::registry) fn left(&self) -> u64 {
+    pub(in crate::registry) fn left_over(&self) -> u64 {
         self.taken.unsigned_abs() - self.left_out
-    }
-
-    /// Whether no row is left, once they were checked.
-    pub(in crate::registry) fn is_all_refused(&self) -> bool {
-        self.left() == 0
     }
 
     /// Rows that are refused whatever is filed.
@@ -166,8 +221,12 @@ impl Stage {
         self.refused
     }
 
-    /// Takes rows in their order, refused ones as well; best `ROWS` at a time.
-    pub(in crate::registry) async fn push(&mut self, rows: Vec<Read>) -> Result<(), StoreError> {
+    /// Takes rows in their order, refused ones as well; best `ROWS` at a time. With a mark they are kept.
+    pub(in crate::registry) async fn push(
+        &mut self,
+        rows: Vec<Read>,
+        mark: Option<&Mark>,
+    ) -> Result<(), StoreError> {
         let mut taken = Vec::with_capacity(rows.len());
         for Read { line, domain, edit } in rows {
             match edit {
@@ -175,15 +234,36 @@ impl Stage {
                 Err(refusal) => self.refuse(line, &domain, &refusal, taken.len()).await?,
             }
         }
+        if self.dialect() == Dialect::Sqlite {
+            self.insert(taken).await?
+        } else {
+            self.copy(taken).await?
+        }
+        match mark {
+            Some(mark) => self.mark(mark).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn mark(&mut self, mark: &Mark) -> Result<(), StoreError> {
+        self.copy_out().await?;
+        let sql = placed(self.dialect(), "INSERT INTO aside.marks VALUES ($1, $2, $3, $4)");
+        let (place, line) = (mark.rows.cast_signed(), mark.line.cast_signed());
+        let values = [place.into(), line.into(), self.taken.into(), mark.digest.clone().into()];
+        self.session().run(sql, &values).await?;
+        if self.dialect() == Dialect::Sqlite { self.script("COMMIT; BEGIN").await } else { Ok(()) }
+    }
+
+    async fn insert(&mut self, mut taken: Vec<(u64, Edit)>) -> Result<(), StoreError> {
         while !taken.is_empty() {
             let rest = taken.split_off(taken.len().min(ROWS));
             let sql = if taken.len() == ROWS { self.insert.clone() } else { insert_of(taken.len()).into() };
-            let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(taken.len() == ROWS);
+            let mut values: Vec<Value> = Vec::with_capacity(taken.len() * COLUMNS);
             for (line, edit) in std::mem::replace(&mut taken, rest) {
-                query = bind(query, line, edit.domain, edit.action);
                 self.taken += 1;
+                values.extend(values_of(self.taken, line, edit));
             }
-            query.execute(&mut self.connection).await?;
+            self.session().run(sql, &values).await?;
         }
         Ok(())
     }
@@ -196,141 +276,81 @@ impl Stage {
         ahead: usize,
     ) -> Result<(), StoreError> {
         self.refused += 1;
-        sqlx::query("INSERT INTO aside.refused VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, NULL)")
-            .bind(self.taken + i64::try_from(ahead).unwrap_or(i64::MAX))
-            .bind(line.cast_signed())
-            .bind(domain)
-            .bind(refusal.rule)
-            .bind(&refusal.detail)
-            .bind(&refusal.detail_zh)
-            .bind(rules::filed_name(domain).ok().map(|it| it.as_str().to_owned()))
-            .execute(&mut self.connection)
-            .await?;
+        let sql = placed(self.dialect(), "INSERT INTO aside.broken VALUES ($1, $2, $3, $4, $5, $6, $7)");
+        let before = self.taken + i64::try_from(ahead).unwrap_or(i64::MAX);
+        let name = rules::filed_name(domain).ok().map(|it| it.as_str().to_owned());
+        // What is no UTF-8, or holds a NUL, was refused for that; a text of PostgreSQL can't hold the latter.
+        let domain = domain.replace('\0', "\u{fffd}");
+        let [detail, detail_zh] =
+            [&refusal.detail, &refusal.detail_zh].map(|it| it.replace('\0', "\u{fffd}"));
+        let values = [
+            before.into(),
+            line.cast_signed().into(),
+            domain.into(),
+            refusal.rule.into(),
+            detail.into(),
+            detail_zh.into(),
+            name.into(),
+        ];
+        self.session().run(sql, &values).await?;
         Ok(())
     }
 
-    /// Holds rows against each other once all are there, and leaves out what is refused; how many are in all.
-    pub(in crate::registry) async fn check(&mut self, is_whole: bool) -> Result<u64, StoreError> {
-        let kept = self.run(SORT).await?;
-        if kept != self.taken.unsigned_abs() {
-            self.left_out += self.run(DUPLICATES).await?;
-        }
-        if is_whole {
-            // Nothing of before counts.
-            self.left_out += self.run(DELETIONS).await?;
-            self.run("DELETE FROM aside.edits WHERE action <> 0").await?;
-        }
-        self.run("DROP TABLE aside.rows").await?;
-        self.run(WANT).await?;
-        let conflicts: i64 =
-            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM aside.wanted WHERE is_conflict)")
-                .fetch_one(&mut self.connection)
-                .await?;
-        if conflicts != 0 {
-            self.left_out += self.run(CONFLICTS).await?;
-            for statement in WITHOUT_CONFLICTS {
-                self.run(statement).await?;
+    /// Ends what is aside: nothing of it is needed any longer.
+    pub(in crate::registry) async fn close(mut self) -> Result<(), StoreError> {
+        match self.own {
+            Own::Sqlite { connection, files } => {
+                let closed = connection.close().await;
+                files.remove();
+                Ok(closed?)
+            }
+            Own::Postgres(_) => {
+                let drop = [check::DROP, super::swap::DROP, DROP].concat();
+                self.script(&placed(Dialect::Postgres, &drop)).await?;
+                self.leave().await
             }
         }
-        self.run("COMMIT").await?;
-        self.refused += self.left_out;
-        Ok(self.refused)
     }
 
-    /// Every refused row, in the order of the file.
-    pub(in crate::registry) fn refused(
-        &mut self,
-    ) -> impl Stream<Item = Result<RefusedRow, StoreError>> + Send {
-        let rows = sqlx::query(
-            "SELECT line, domain, rule, detail, detail_zh, first_line, number FROM aside.refused ORDER BY n, line",
-        )
-        .fetch(&mut self.connection);
-        rows.map(|row| refused_row(&row?))
-    }
-
-    pub(super) async fn run(&mut self, sql: &'static str) -> Result<u64, StoreError> {
-        Ok(sqlx::query(sql).persistent(false).execute(&mut self.connection).await?.rows_affected())
-    }
-
-    /// Closes the connection before the file goes.
-    pub(in crate::registry) async fn close(self) -> Result<(), StoreError> {
-        Ok(self.connection.close().await?)
+    /// Leaves what is aside to whoever goes on with it.
+    pub(in crate::registry) async fn leave(self) -> Result<(), StoreError> {
+        match self.own {
+            Own::Sqlite { connection, .. } => Ok(connection.close().await?),
+            Own::Postgres(mut connection) => {
+                // The server notices the end of a connection a moment later.
+                Session::Postgres(&mut connection).script("SELECT pg_advisory_unlock_all()").await?;
+                Ok(connection.close().await?)
+            }
+        }
     }
 }
 
-/// The first row of each name, by name.
-const SORT: &str = "INSERT OR IGNORE INTO aside.edits SELECT domain, n, line, action, site, state, former_number, \
-    access, subject, subject_type, site_name, public_security_number FROM aside.rows ORDER BY domain, n";
-const DUPLICATES: &str = "INSERT INTO aside.refused (n, line, domain, first_line) \
-    SELECT n, line, domain, before FROM (SELECT n, line, domain, \
-        lag(line) OVER (PARTITION BY domain ORDER BY n) AS before FROM aside.rows) WHERE before IS NOT NULL";
-const WANT: &str = "INSERT INTO aside.wanted SELECT site, max(access), min(n), min(access) <> max(access) \
-    FROM aside.edits WHERE site IS NOT NULL GROUP BY site";
-/// Deletions where the rows are the whole content.
-const DELETIONS: &str = "INSERT INTO aside.refused (n, line, domain) \
-    SELECT n, line, domain FROM aside.edits WHERE action <> 0";
-const CONFLICTS: &str = "INSERT INTO aside.refused (n, line, domain, name, first_line, number) \
-    SELECT n, line, domain, domain, first_line, site FROM (SELECT e.n, e.line, e.domain, e.site, e.access, \
-        first_value(e.access) OVER rows_of_site AS first_access, \
-        first_value(e.line) OVER rows_of_site AS first_line \
-        FROM aside.wanted w JOIN aside.edits e ON e.site = w.site WHERE w.is_conflict \
-        WINDOW rows_of_site AS (PARTITION BY e.site ORDER BY e.n)) WHERE access <> first_access";
-
-/// The first row of a site says what its accesses are.
-const WITHOUT_CONFLICTS: [&str; 3] = [
-    "DELETE FROM aside.edits WHERE domain IN (SELECT domain FROM aside.refused WHERE number IS NOT NULL)",
-    "DELETE FROM aside.wanted WHERE is_conflict",
-    "INSERT OR IGNORE INTO aside.wanted SELECT site, max(access), min(n), 0 \
-        FROM aside.edits WHERE site IS NOT NULL GROUP BY site",
-];
-
 fn insert_of(rows: usize) -> String {
-    let row = format!("(NULL{})", ",?".repeat(COLUMNS - 1));
+    let row = format!("(?{})", ",?".repeat(COLUMNS - 1));
     format!("INSERT INTO aside.rows VALUES {}", vec![row; rows].join(","))
 }
 
-fn bind(
-    query: Query<'_, Sqlite, SqliteArguments>,
-    line: u64,
-    domain: Arc<str>,
-    action: Action,
-) -> Query<'_, Sqlite, SqliteArguments> {
-    let (action, document) = match action {
+/// A row as its columns.
+fn values_of(n: i64, line: u64, edit: Edit) -> [Value; COLUMNS] {
+    let (action, document) = match edit.action {
         Action::Put(document) => (PUT, Some(document)),
         Action::Deregister => (DEREGISTER, None),
         Action::Purge => (PURGE, None),
     };
-    let query = query.bind(domain).bind(line.cast_signed()).bind(action);
-    let Some(document) = document else {
-        return (0..8).fold(query, |query, _| query.bind(None::<String>));
-    };
+    let mut values = [const { Value::Null }; COLUMNS];
+    (values[0], values[1]) = (n.into(), edit.domain.into());
+    (values[2], values[3]) = (line.cast_signed().into(), action.into());
+    let Some(document) = document else { return values };
     let site = document.site().cloned();
     let Document { number, state, access, about } = document;
     let former = if site.is_none() { number } else { None };
-    query
-        .bind(site)
-        .bind(state.as_str())
-        .bind(former)
-        .bind(serde_json::to_string(&*access).expect("ids and states are JSON"))
-        .bind(about.subject)
-        .bind(about.subject_type)
-        .bind(about.site_name)
-        .bind(about.public_security_number)
-}
-
-fn refused_row(row: &SqliteRow) -> Result<RefusedRow, StoreError> {
-    let (line, domain): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-    let line = line.unsigned_abs();
-    if let Some(rule) = row.try_get::<Option<String>, _>(2)? {
-        return Ok(RefusedRow { line, domain, rule, detail: row.try_get(3)?, detail_zh: row.try_get(4)? });
+    values[4] = site.into();
+    values[5] = state.as_str().into();
+    values[6] = former.into();
+    values[7] = serde_json::to_string(&*access).expect("ids and states are JSON").into();
+    let texts = [about.subject, about.subject_type, about.site_name, about.public_security_number];
+    for (value, text) in values[8..].iter_mut().zip(texts) {
+        *value = text.map(String::from).into();
     }
-    let first: Option<i64> = row.try_get(5)?;
-    let number: Option<String> = row.try_get(6)?;
-    let refusal = match (first, number) {
-        (Some(first), Some(number)) => rules::site_access_conflict(&number, first.unsigned_abs()),
-        (Some(first), None) => rules::duplicate_domain(&domain, first.unsigned_abs()),
-        (None, _) => rules::not_filed(&domain),
-    };
-    let Refusal { rule, detail, detail_zh } = refusal;
-    Ok(RefusedRow { line, domain, rule: rule.to_owned(), detail, detail_zh })
+    values
 }

@@ -6,12 +6,11 @@ mod sql;
 
 use super::history::{put_meta, read_meta, turn_epoch};
 use super::log::{Stretch, changes_in};
-use super::session::Session;
-use super::stage::Stage;
+use super::session::Dialect;
+use super::stage::{Stage, placed, tables};
 use super::write::{Author, drop_indexes};
 use super::{Meta, StoreError};
 use crate::registry::model::Change;
-use sqlx::AssertSqlSafe;
 
 /// What a swap did.
 #[derive(Debug)]
@@ -49,38 +48,42 @@ pub(in crate::registry) struct Terms<'a> {
     pub(in crate::registry) most_fed: usize,
 }
 
-impl Stage {
-    fn session(&mut self) -> Session<'_> {
-        Session::Sqlite(&mut self.connection)
-    }
+pub(super) use sql::DROP;
 
+impl Stage {
     /// Finds what the rows change. Reads the database as of one commit, and holds nobody up.
     pub(in crate::registry) async fn differences(
         &mut self,
         is_whole: bool,
     ) -> Result<Differences, StoreError> {
-        self.run("BEGIN").await?;
+        let dialect = self.dialect();
+        let begin = match dialect {
+            Dialect::Sqlite => "BEGIN",
+            Dialect::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ",
+        };
+        self.script(begin).await?;
         let Meta { epoch, seq, .. } = read_meta(&mut self.session()).await?;
-        let filed: i64 = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM main.domains)")
-            .fetch_one(&mut self.connection)
-            .await?;
-        sqlx::raw_sql(sql::TABLES).execute(&mut self.connection).await?;
+        let filed = self.number("SELECT count(*) FROM (SELECT 1 FROM main.domains LIMIT 1) AS filed").await?;
+        self.script(&placed(dialect, DROP)).await?;
+        self.script(&tables(dialect, sql::TABLES)).await?;
         let is_fresh = filed == 0;
         let (mut refused, mut forgets) = (0, 0);
         if is_whole {
-            let count: i64 = sqlx::query_scalar(sql::FORGETS).fetch_one(&mut self.connection).await?;
-            forgets = count.unsigned_abs();
+            forgets = self.number(sql::FORGETS).await?.unsigned_abs();
         } else {
             self.run(sql::FILED_SINCE).await?;
             refused = self.run(sql::NOT_FILED).await?;
         }
         self.run(if is_fresh { sql::FRESH } else { sql::FOUND }).await?;
         if !is_fresh {
-            for statement in if is_whole { sql::replace() } else { sql::merge() } {
-                sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut self.connection).await?;
+            for statement in if is_whole { sql::replace(dialect) } else { sql::merge(dialect) } {
+                self.run(&statement).await?;
             }
         }
-        self.run("COMMIT").await?;
+        self.script("COMMIT").await?;
+        if dialect == Dialect::Postgres {
+            self.script("ANALYZE import_found; ANALYZE import_kept").await?;
+        }
         Ok(Differences { epoch, seq, is_fresh, refused, forgets })
     }
 
@@ -91,10 +94,17 @@ impl Stage {
         found: &Differences,
         terms: Terms<'_>,
     ) -> Result<Option<Swapped>, StoreError> {
-        self.run("BEGIN IMMEDIATE").await?;
+        match self.dialect() {
+            Dialect::Sqlite => self.script("BEGIN IMMEDIATE").await?,
+            Dialect::Postgres => {
+                self.script("BEGIN").await?;
+                // As every writer does: positions are given in the order of commits.
+                self.number("SELECT seq FROM meta FOR UPDATE").await?;
+            }
+        }
         let swapped = self.swap_within(found, terms).await;
         let end = if matches!(swapped, Ok(Some(_))) { "COMMIT" } else { "ROLLBACK" };
-        let ended = self.run(end).await;
+        let ended = self.script(end).await;
         let swapped = swapped?;
         ended?;
         Ok(swapped)
@@ -130,15 +140,22 @@ impl Stage {
     }
 
     async fn counted(&mut self, found: &Differences, meta: Meta) -> Result<Swapped, StoreError> {
-        let rows: Vec<(i64, i64)> =
-            sqlx::query_as("SELECT outcome, count(*) FROM aside.changed GROUP BY outcome")
-                .fetch_all(&mut self.connection)
-                .await?;
-        let of = |outcome: i64| {
-            rows.iter().find(|it| it.0 == outcome).map_or(0, |(_, count)| count.unsigned_abs())
-        };
-        let (created, updated, deleted) = (of(sql::CREATED), of(sql::UPDATED), of(sql::DELETED));
-        let unchanged = self.left() - found.refused - created - updated - deleted;
+        let sql = placed(
+            self.dialect(),
+            "SELECT CAST(outcome AS BIGINT), count(*) FROM work.changed GROUP BY outcome",
+        );
+        let rows = self.session().rows(sql, &[]).await?;
+        let (mut created, mut updated, mut deleted) = (0, 0, 0);
+        for row in &rows {
+            let count = row.integer(1)?.unsigned_abs();
+            match row.integer(0)? {
+                sql::CREATED => created = count,
+                sql::UPDATED => updated = count,
+                sql::DELETED => deleted = count,
+                _ => {}
+            }
+        }
+        let unchanged = self.left_over() - found.refused - created - updated - deleted;
         let refused = self.refused_so_far() + found.refused;
         Ok(Swapped { created, updated, deleted, unchanged, refused, fed: None, meta })
     }
@@ -146,36 +163,19 @@ impl Stage {
     /// Writes everything but the position; says how many names changed.
     async fn write(&mut self, found: &Differences, terms: Terms<'_>, seq: u64) -> Result<u64, StoreError> {
         let Author { who, at_ms } = terms.author;
-        let log = sqlx::query(AssertSqlSafe(sql::log(found.is_fresh)))
-            .persistent(false)
-            .bind(seq.cast_signed())
-            .bind(at_ms)
-            .bind(who);
-        let changes = log.execute(&mut self.connection).await?.rows_affected();
+        let (dialect, place) = (self.dialect(), (seq.cast_signed(), at_ms));
+        let log = placed(dialect, &sql::log(dialect, found.is_fresh, place));
+        let changes = self.session().run(log, &[who.into()]).await?;
         if changes == 0 {
             return Ok(0);
         }
-        for statement in sql::ACCESSES {
-            self.run(statement).await?;
-        }
-        self.run(sql::NEW_ACCESSES).await?;
-        for statement in sql::NEW_SITES {
-            let query = sqlx::query(*statement).persistent(false).bind(seq.cast_signed()).bind(at_ms);
-            query.execute(&mut self.connection).await?;
-        }
-        for statement in sql::SITES {
-            self.run(statement).await?;
-        }
         let count = usize::try_from(changes).unwrap_or(usize::MAX);
         let indexes = drop_indexes(&mut self.session(), count).await?;
-        sqlx::query(sql::DOMAINS)
-            .persistent(false)
-            .bind(seq.cast_signed())
-            .bind(at_ms)
-            .execute(&mut self.connection)
-            .await?;
+        for statement in sql::content(dialect, place) {
+            self.run(&statement).await?;
+        }
         for index in indexes {
-            sqlx::raw_sql(AssertSqlSafe(index)).execute(&mut self.connection).await?;
+            self.script(&index).await?;
         }
         Ok(changes)
     }
@@ -183,8 +183,12 @@ impl Stage {
     /// Moves what was committed into the database's file. Others may write meanwhile; readers that hold on to
     /// what was before leave some of it for later.
     pub(in crate::registry) async fn settle(&mut self) -> Result<(), StoreError> {
+        if self.dialect() == Dialect::Postgres {
+            // Made of what it was before: whoever reads next is to find the way.
+            return self.script("ANALYZE domains; ANALYZE sites; ANALYZE accesses").await;
+        }
         for mode in ["PRAGMA main.wal_checkpoint(PASSIVE)", "PRAGMA main.wal_checkpoint(TRUNCATE)"] {
-            sqlx::query(mode).fetch_all(&mut self.connection).await?;
+            self.session().rows(mode, &[]).await?;
         }
         Ok(())
     }

@@ -252,7 +252,7 @@ async fn put_sites(
     insert(session, "accesses (site, provider, state)", &accesses, "").await
 }
 
-/// Drops the indexes of `domains` where making them anew is less work than keeping them through a bulk
+/// Drops the indexes of `domains`, and what is held against `sites`, where making them anew is less work than keeping them through a bulk
 /// write; gives what makes them.
 pub(super) async fn drop_indexes(
     session: &mut Session<'_>,
@@ -281,6 +281,16 @@ pub(super) async fn drop_indexes(
     for row in session.rows(sql, &[]).await? {
         session.script(format!("DROP INDEX {}", row.some_text(0)?)).await?;
         makers.push(row.some_text(1)?.to_owned());
+    }
+    if session.dialect() == Dialect::Postgres {
+        // Held against all at once in the end, not row by row.
+        for (table, tail) in [("domains", ""), ("accesses", " ON DELETE CASCADE")] {
+            let name = format!("{table}_site_fkey");
+            session.script(format!("ALTER TABLE {table} DROP CONSTRAINT {name}")).await?;
+            makers.push(format!(
+                "ALTER TABLE {table} ADD CONSTRAINT {name} FOREIGN KEY (site) REFERENCES sites (number){tail}"
+            ));
+        }
     }
     Ok(makers)
 }

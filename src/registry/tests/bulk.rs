@@ -100,7 +100,7 @@ async fn check_alike(files: &[File]) {
 #[test]
 fn many_rows_do_what_few_do() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let config = Config { cases: 48, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: World::CASES, failure_persistence: None, ..Config::default() };
     let files = prop::collection::vec(file(), 2..7);
     let check = |files: Vec<File>| {
         runtime.block_on(check_alike(&files));
@@ -123,4 +123,62 @@ async fn the_order_of_rows_counts() {
     let joined = || put("c.com", 2, ACCESSES[5]);
     check_alike(&[before(), file(&[deleted(), joined()])]).await;
     check_alike(&[before(), file(&[joined(), deleted()])]).await;
+}
+
+/// A file that breaks off after its first rows, as where its sender is killed.
+struct BrokenOff(std::io::Cursor<Vec<u8>>);
+
+impl std::io::Read for BrokenOff {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        match std::io::Read::read(&mut self.0, into)? {
+            0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+            read => Ok(read),
+        }
+    }
+}
+
+/// Drives an import to its end; also which row it went on after.
+async fn resumed(registry: &Registry, source: Source) -> (Result<Imported, ImportError>, Option<u64>) {
+    let (sender, mut events) = mpsc::channel(1);
+    let hear = async {
+        let mut from = None;
+        while let Some(event) = events.recv().await {
+            if let Event::Resumed(rows) = event {
+                from = Some(rows);
+            }
+        }
+        from
+    };
+    tokio::join!(import(registry, source, STRICT, sender), hear)
+}
+
+fn many(rows: std::ops::Range<u32>) -> String {
+    rows.map(|index| format!("{}\n", line(&format!("n{index}.cn"), 2, index + 1, ACCESSES[1], None)))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_was_set_aside_before_a_file_broke_off_is_gone_on_with() {
+    let world = World::start().await;
+    let registry = world.registry.clone().with_most_fed(10);
+    let whole = many(0..25_000);
+    let broken = || Source::of(BrokenOff(std::io::Cursor::new(many(0..24_000).into_bytes())), Format::Ndjson);
+    let (result, from) = resumed(&registry, broken()).await;
+    assert!(matches!(result, Err(ImportError::Io { .. })) && from.is_none(), "{result:?}");
+    assert_eq!(world.change_count().await, 0, "nothing half-imported");
+    // A small file in between takes nothing away.
+    assert_eq!(take(&world.registry, &many(0..1), Format::Ndjson, false).await.created, 1);
+    let (result, from) = resumed(&registry, source(&whole, Format::Ndjson)).await;
+    let Imported { created, unchanged, .. } = result.unwrap();
+    assert_eq!((from, created, unchanged), (Some(20_000), 24_999, 1));
+    // Of a file that was mended since, what is the same up to a mark.
+    let (result, _) = resumed(&registry, broken()).await;
+    assert!(result.is_err());
+    let mended = whole.replace("\"n15000.cn\"", "\"mended.cn\"");
+    let (result, from) = resumed(&registry, source(&mended, Format::Ndjson)).await;
+    let Imported { created, updated, unchanged, .. } = result.unwrap();
+    assert_eq!((from, created, updated, unchanged), (Some(10_000), 1, 0, 24_999));
+    assert_eq!(world.change_count().await, 25_001);
+    let (_, from) = resumed(&registry, source(&whole, Format::Ndjson)).await;
+    assert_eq!(from, None, "what was aside is gone");
 }
