@@ -4,6 +4,7 @@
 //! could not be right was refused here with file, line, column, key and remedy.
 
 mod block_page;
+mod burden;
 pub mod certificates;
 pub mod check;
 mod dns;
@@ -23,6 +24,7 @@ mod value;
 mod words;
 
 pub use block_page::BlockPage;
+pub use burden::{Breaker, Keep, Retries};
 pub use dns::{Dns, DnsFamily};
 pub use enforcement::{Enforcement, Mode, TlsBlocked, WhenNeverSynced, WhenStale};
 pub(crate) use error::text_width;

@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod affinity;
 pub mod body;
+pub mod breaker;
 pub mod buffer;
 pub mod call;
 pub mod client;

@@ -4,6 +4,7 @@
 
 mod across;
 mod block_page;
+mod burden;
 mod dns;
 mod enforcement;
 mod footer;

@@ -1,5 +1,6 @@
 //! What a site's traffic goes to: servers, how one is chosen, and when one is left out.
 
+use super::{Breaker, Keep, Retries};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -121,11 +122,19 @@ pub struct Choice {
     pub sticky: Option<Sticky>,
     /// Where less than this share (0 to 1) of the servers can be used, all are: what is left could not bear it.
     pub panic_below: f64,
+    /// `[site.retries]`
+    pub retries: Retries,
 }
 
 impl Default for Choice {
     fn default() -> Self {
-        Self { balance: Balance::P2c, hash_on: HashOn::Client, sticky: None, panic_below: 0.0 }
+        Self {
+            balance: Balance::P2c,
+            hash_on: HashOn::Client,
+            sticky: None,
+            panic_below: 0.0,
+            retries: Retries::default(),
+        }
     }
 }
 
@@ -140,6 +149,10 @@ pub struct Way {
     pub slow_start: Duration,
     /// `[site.tls]`
     pub tls: UpstreamTls,
+    /// `[site.breaker]`
+    pub breaker: Option<Breaker>,
+    /// `[site.keep]`
+    pub keep: Keep,
 }
 
 /// A protocol that is offered in a TLS handshake.
@@ -179,6 +192,8 @@ impl Default for Way {
             ejection: Ejection::default(),
             slow_start: Duration::ZERO,
             tls: UpstreamTls::default(),
+            breaker: None,
+            keep: Keep::default(),
         }
     }
 }

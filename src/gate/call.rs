@@ -89,6 +89,11 @@ impl Call {
         Ok(())
     }
 
+    /// The count that it is under.
+    pub fn lease_mut(&mut self) -> &mut Lease {
+        &mut self.lease
+    }
+
     /// Where it goes.
     #[must_use]
     pub fn endpoint(&self) -> &Arc<Endpoint> {

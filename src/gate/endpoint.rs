@@ -1,6 +1,7 @@
 //! An upstream as the whole process knows it: where it is, how it is reached, how it stands. Survives reloads.
 
 use crate::config::{Alpn, Upstream, UpstreamScheme, Way};
+use crate::gate::breaker::{Breaker, Place};
 use crate::gate::names::Addresses;
 use crate::gate::reject::Reject;
 use crate::gate::route::standing::{self, Standing, Wish};
@@ -31,6 +32,8 @@ pub struct Endpoint {
     pub link: ArcSwap<Link>,
     /// Its place in every worker's pool.
     pub slot: usize,
+    /// What it bears, where there are limits.
+    pub breaker: Option<Breaker>,
 }
 
 /// What secures the way to an endpoint.
@@ -98,6 +101,7 @@ impl Endpoints {
             standing,
             link: ArcSwap::from_pointee(link),
             slot,
+            breaker: way.breaker.as_ref().map(Breaker::new),
         });
         known.endpoints.insert(key, Arc::clone(&endpoint));
         endpoint
@@ -139,13 +143,18 @@ impl Endpoints {
 pub struct Lease {
     endpoint: Arc<Endpoint>,
     is_active: bool,
+    /// For the exchange, where its server has limits.
+    place: Option<Place>,
+    /// For the connection, likewise.
+    connection: Option<Place>,
 }
 
 impl Lease {
     /// Counts one more.
     #[must_use]
     pub fn new(endpoint: &Arc<Endpoint>) -> Self {
-        let mut lease = Self { endpoint: Arc::clone(endpoint), is_active: false };
+        let mut lease =
+            Self { endpoint: Arc::clone(endpoint), is_active: false, place: None, connection: None };
         lease.begin();
         lease
     }
@@ -155,6 +164,16 @@ impl Lease {
         self.end();
         self.endpoint.standing.begin();
         self.is_active = true;
+    }
+
+    /// Holds a place for the exchange until it ends.
+    pub fn hold(&mut self, place: Option<Place>) {
+        self.place = place;
+    }
+
+    /// Holds a place for the connection.
+    pub fn hold_connection(&mut self, place: Option<Place>) {
+        self.connection = place;
     }
 
     /// Of what.
@@ -168,6 +187,7 @@ impl Lease {
         if std::mem::take(&mut self.is_active) {
             self.endpoint.standing.end();
         }
+        self.place = None;
     }
 }
 

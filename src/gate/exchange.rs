@@ -3,6 +3,7 @@
 //! Driven by polling from the client's own task: there is no task and no channel between the two
 //! connections. Both directions advance in every poll, so neither side can stall the other.
 
+mod afterwards;
 mod head_of_response;
 mod unseen;
 
@@ -13,7 +14,6 @@ use crate::gate::headers::{self, Onward};
 use crate::gate::http1::body::{BodyDecoder, Step};
 use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head::{self, HeadLimits, ResponseHead};
-use crate::gate::pool::Pool;
 use crate::gate::reject::Reject;
 use crate::gate::request::{BodyLength, RequestHead};
 use crate::gate::stream::Channel;
@@ -60,6 +60,10 @@ impl From<Reject> for Failure {
 pub struct Exchange {
     channel: Channel,
     lease: Lease,
+    /// When the connection was made.
+    made: Instant,
+    /// Requests that it has carried.
+    carried: u32,
     sending: Sending,
     is_reused: bool,
     interim: u32,
@@ -87,6 +91,8 @@ impl Exchange {
         Self {
             channel,
             lease: Lease::new(endpoint),
+            made: Instant::now(),
+            carried: 1,
             sending: Sending::Done,
             is_reused: false,
             interim: 0,
@@ -115,6 +121,7 @@ impl Exchange {
     /// Once more, over a connection that was kept: all that is left of the last exchange is storage.
     pub fn renew(&mut self) {
         self.lease.begin();
+        self.carried = self.carried.saturating_add(1);
         self.is_reused = true;
         (self.interim, self.scanned, self.body_octets, self.found) = (0, 0, 0, 0);
         self.trailers.clear();
@@ -349,27 +356,6 @@ impl Exchange {
         if !self.is_done() {
             self.channel.output.release();
         }
-    }
-
-    /// Puts the connection back if nothing is left over on it.
-    pub fn finish(mut self: Box<Self>, pool: &Pool, now: Instant) {
-        let is_clean = self.is_done()
-            && self.sending == Sending::Done
-            && self.channel.is_flushed()
-            && self.channel.input.is_empty()
-            && !self.channel.is_input_closed;
-        if is_clean && self.head.keep_alive && !self.is_switched {
-            self.lease.end();
-            self.channel.input.release();
-            self.channel.output.release();
-            pool.put(self, now);
-        }
-    }
-
-    /// The connection, for a tunnel, and the count that it is under.
-    #[must_use]
-    pub fn into_tunnel(self) -> (Channel, Lease) {
-        (self.channel, self.lease)
     }
 }
 

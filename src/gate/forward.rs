@@ -68,6 +68,11 @@ impl Forward {
         }
     }
 
+    /// The count that it is under.
+    pub fn lease_mut(&mut self) -> &mut Lease {
+        each!(&mut self.over, it => it.lease_mut())
+    }
+
     /// The most octets that the request's body may have.
     pub fn limit_body(&mut self, octets: u64) {
         each!(&mut self.over, it => it.body_limit = octets);

@@ -92,13 +92,17 @@ async fn connect(
         let (index, endpoint): (_, &Arc<Endpoint>) =
             worker.pick((target, &members), (client, None), &tries)?;
         record.upstream = Some(Arc::clone(&endpoint.label));
-        let lease = Lease::new(endpoint);
+        let mut lease = Lease::new(endpoint);
+        if let Some(breaker) = &endpoint.breaker {
+            lease.hold(breaker.request(watch, |_| Ok(())).await?);
+            lease.hold_connection(breaker.connection(watch).await?);
+        }
         match endpoint.connect_within(target.timeouts.connect, watch).await {
             Ok(channel) => {
                 endpoint.standing.answered(200, &endpoint.way, worker.now_ms());
                 return Ok((channel, lease));
             }
-            Err(reject) => worker.try_next(index, endpoint, reject, &mut tries)?,
+            Err(reject) => worker.try_next((target, &members), index, reject, &mut tries)?,
         }
     }
 }

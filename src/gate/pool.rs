@@ -6,13 +6,8 @@
 use crate::gate::endpoint::Endpoint;
 use crate::gate::exchange::Exchange;
 use crate::gate::turn;
-use std::cell::RefCell;
-use std::time::{Duration, Instant};
-
-/// Idle connections kept per endpoint and worker.
-const MAX_IDLE: usize = 128;
-/// How long an idle connection is kept.
-const MAX_IDLE_AGE: Duration = Duration::from_secs(50);
+use std::cell::{Cell, RefCell};
+use std::time::Instant;
 
 /// A connection that waits for an exchange.
 #[derive(Debug)]
@@ -28,6 +23,8 @@ struct Idle {
 pub struct Pool {
     /// By endpoint; each in the order in which they came back.
     idle: RefCell<Vec<Vec<Idle>>>,
+    /// Connections to servers with limits have been kept.
+    has_limited: Cell<bool>,
 }
 
 impl Pool {
@@ -46,7 +43,8 @@ impl Pool {
             let Idle { exchange, since, .. } =
                 stack.remove(if is_settled { settled - 1 } else { stack.len() - 1 });
             let is_silent = is_settled && exchange.is_known_quiet() || exchange.is_quiet();
-            if is_silent && now.saturating_duration_since(since) < MAX_IDLE_AGE {
+            let idle = now.saturating_duration_since(since);
+            if is_silent && idle < endpoint.way.keep.idle_timeout && exchange.may_be_kept(now) {
                 return Some(exchange);
             }
         }
@@ -55,12 +53,15 @@ impl Pool {
 
     /// Keeps a clean connection for the next exchange.
     pub fn put(&self, exchange: Box<Exchange>, now: Instant) {
-        let slot = exchange.endpoint().slot;
+        let (slot, most) = (exchange.endpoint().slot, exchange.endpoint().way.keep.idle);
+        if exchange.endpoint().breaker.is_some() {
+            self.has_limited.set(true);
+        }
         let mut idle = self.idle.borrow_mut();
         if idle.len() <= slot {
             idle.resize_with(slot + 1, Vec::new);
         }
-        if idle[slot].len() < MAX_IDLE {
+        if idle[slot].len() < most {
             idle[slot].push(Idle { exchange, since: now, turn: turn::current() });
         }
     }
@@ -69,8 +70,23 @@ impl Pool {
     pub fn sweep(&self, now: Instant) {
         for stack in self.idle.borrow_mut().iter_mut() {
             stack.retain(|idle| {
-                idle.exchange.is_quiet() && now.saturating_duration_since(idle.since) < MAX_IDLE_AGE
+                let age = now.saturating_duration_since(idle.since);
+                let keep = &idle.exchange.endpoint().way.keep;
+                age < keep.idle_timeout && idle.exchange.may_be_kept(now) && idle.exchange.is_quiet()
             });
+        }
+    }
+
+    /// Closes what keeps others waiting: idle connections to servers whose limit of connections is reached.
+    pub fn make_room(&self) {
+        if !self.has_limited.get() {
+            return;
+        }
+        for stack in self.idle.borrow_mut().iter_mut() {
+            let first = stack.first().and_then(|idle| idle.exchange.endpoint().breaker.as_ref());
+            if first.is_some_and(|breaker| breaker.wants_connections()) {
+                stack.remove(0);
+            }
         }
     }
 }

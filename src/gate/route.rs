@@ -3,6 +3,7 @@
 //! Exact beats wildcard, the longest wildcard wins; hash look-ups only, so that 100,000 sites cost a
 //! request what one does.
 
+pub mod budget;
 pub mod choose;
 pub mod standing;
 
@@ -12,6 +13,7 @@ use crate::domain::{DomainName, HostForm};
 use crate::gate::treat::Treatment;
 use crate::verdict::{Region, Scenario};
 use arc_swap::ArcSwap;
+use budget::Budget;
 use choose::{Ask, Member};
 use standing::Wish;
 use std::collections::HashMap;
@@ -38,6 +40,8 @@ pub struct Target {
     pub paths: Vec<(Box<[u8]>, Arc<Target>)>,
     /// For round robin.
     pub turn: AtomicUsize,
+    /// What it may send again.
+    pub budget: Budget,
     /// What visitors of this site read, where it is not what all read.
     pub pages: Option<Arc<BlockPages>>,
 }

@@ -262,6 +262,7 @@ impl Resolver<'_> {
                 treatment: treatment.clone(),
                 paths: Vec::new(),
                 turn: AtomicUsize::new(0),
+                budget: Default::default(),
                 pages: pages.clone(),
             })?;
             paths.push((route.prefix.as_bytes().into(), target));
@@ -276,6 +277,7 @@ impl Resolver<'_> {
             treatment,
             paths,
             turn: AtomicUsize::new(0),
+            budget: Default::default(),
             pages,
         })
     }
@@ -323,6 +325,7 @@ impl Resolver<'_> {
             treatment: None,
             paths: Vec::new(),
             turn: AtomicUsize::new(0),
+            budget: Default::default(),
             pages: None,
         })
     }

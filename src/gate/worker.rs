@@ -122,6 +122,7 @@ impl Worker {
             let now = Instant::now();
             self.clock.tick(now);
             self.hand_over_log();
+            self.pool.make_room();
             if ticks % SWEEP_TICKS == 0 {
                 let now_s = jiff::Timestamp::now().as_second();
                 self.blocked.borrow_mut().hand_over(&self.shared.blocked, now_s);

@@ -2,6 +2,7 @@
 
 mod balance;
 mod bodies;
+mod burden;
 mod grpc;
 mod headers;
 mod http2;

@@ -1,6 +1,7 @@
 //! What each upstream did, by its label. One that two sites deal with in two ways is shown as one.
 
 use super::Text;
+use crate::gate::breaker::Breaker;
 use crate::gate::endpoint::Endpoint;
 use crate::gate::route::standing::{Standing, Wish};
 use crate::gate::worker::Shared;
@@ -24,15 +25,7 @@ pub(super) fn render(text: &mut Text, shared: &Shared) {
     }
     text.one("upstreams", "gauge", "Upstreams that the config names.", by_label.len());
     text.one("upstream_addresses", "gauge", "Addresses of upstreams that are used.", endpoints.len());
-    let looked_up = &shared.endpoints.addresses;
-    let counts: [(&str, &str, &AtomicU64); 3] = [
-        ("dns_lookups_total", "Names of upstreams looked up.", &looked_up.lookups),
-        ("dns_failures_total", "Look-ups without a good answer: the last one holds on.", &looked_up.failures),
-        ("dns_changes_total", "Look-ups that found other addresses than before.", &looked_up.changes),
-    ];
-    for (name, help, count) in counts {
-        text.one(name, "counter", help, count.load(Ordering::Relaxed));
-    }
+    look_ups(text, shared);
     let shown: Vec<_> = by_label.into_iter().take(MAX_UPSTREAMS).collect();
     let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(&[&Arc<Endpoint>]) -> u64| {
         text.family(name, kind, help);
@@ -44,7 +37,7 @@ pub(super) fn render(text: &mut Text, shared: &Shared) {
     family("upstream_up", "gauge", "1 while it is used: well, and not taken out by the operator.", &|all| {
         u64::from(all.iter().all(is_up))
     });
-    let sums: [(&str, &str, &str, Of<u64>); 8] = [
+    let sums: [(&str, &str, &str, Of<u64>); 9] = [
         ("upstream_active", "gauge", "Exchanges and tunnels under way.", Standing::active),
         ("upstream_requests_total", "counter", "Exchanges and tunnels begun.", Standing::total),
         ("upstream_connections_total", "counter", "Connections made, those of checks among them.", |it| {
@@ -59,6 +52,9 @@ pub(super) fn render(text: &mut Text, shared: &Shared) {
         ("upstream_retries_total", "counter", "Requests sent again to another after it failed them.", |it| {
             it.counts().retries.load(Ordering::Relaxed)
         }),
+        ("upstream_retries_denied_total", "counter", "Retries that the budget did not allow.", |it| {
+            it.counts().retries_denied.load(Ordering::Relaxed)
+        }),
         ("upstream_ejections_total", "counter", "Times that it was left out for its failures.", |it| {
             it.counts().ejections.load(Ordering::Relaxed)
         }),
@@ -69,7 +65,32 @@ pub(super) fn render(text: &mut Text, shared: &Shared) {
             it.counts().checks_failed.load(Ordering::Relaxed)
         }),
     ];
+    let of_breakers = |all: &[&Arc<Endpoint>], of: fn(&Breaker) -> u64| {
+        all.iter().filter_map(|endpoint| endpoint.breaker.as_ref()).map(of).sum()
+    };
+    family("upstream_pending", "gauge", "Requests that wait for a place at it.", &|all| {
+        of_breakers(all, |breaker| breaker.pending() as u64)
+    });
+    family(
+        "upstream_overflow_total",
+        "counter",
+        "Requests refused because too many waited, or too long.",
+        &|all| of_breakers(all, |breaker| breaker.refused.load(Ordering::Relaxed)),
+    );
     for (name, kind, help, of) in sums {
         family(name, kind, help, &|all| all.iter().map(|endpoint| of(&endpoint.standing)).sum());
+    }
+}
+
+/// What became of the names of upstreams.
+fn look_ups(text: &mut Text, shared: &Shared) {
+    let looked_up = &shared.endpoints.addresses;
+    let counts: [(&str, &str, &AtomicU64); 3] = [
+        ("dns_lookups_total", "Names of upstreams looked up.", &looked_up.lookups),
+        ("dns_failures_total", "Look-ups without a good answer: the last one holds on.", &looked_up.failures),
+        ("dns_changes_total", "Look-ups that found other addresses than before.", &looked_up.changes),
+    ];
+    for (name, help, count) in counts {
+        text.one(name, "counter", help, count.load(Ordering::Relaxed));
     }
 }

@@ -1,6 +1,6 @@
 //! The servers of a site, how one is chosen, and what is asked of each.
 
-use super::optional;
+use super::{burden, optional};
 use crate::config::raw::{Section, Value};
 use crate::config::{
     Alpn, Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, Server, Sticky, Upstream,
@@ -86,6 +86,7 @@ pub(super) fn choice(section: &mut Section<'_>) -> Choice {
     if let Some(share) = optional(section, "panic_below", |value| value.fraction(0.0..=1.0)) {
         choice.panic_below = share;
     }
+    choice.retries = burden::retries(section.section("retries"));
     choice
 }
 
@@ -131,6 +132,8 @@ pub(super) fn way(section: &mut Section<'_>, servers: &[Server]) -> Way {
     if let Some(time) = optional(section, "slow_start", Value::duration_or_zero) {
         way.slow_start = time;
     }
+    way.breaker = section.section("breaker").and_then(burden::breaker);
+    way.keep = section.section("keep").map(burden::keep).unwrap_or_default();
     if let Some(value) = section.value("tls") {
         if !servers.iter().any(|server| server.upstream.scheme == UpstreamScheme::Https) {
             value.refuse_key("none of the upstreams is https; write one like \"https://10.0.0.1\"");

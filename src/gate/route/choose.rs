@@ -151,7 +151,7 @@ fn among(members: &[Member], panic_below: f64, ask: &Ask<'_>) -> Among {
         }
     }
     if well.len > 0 {
-        return well;
+        return with_room(members, well);
     }
     let backups = Among::of(members, |index, member| {
         is_fresh(index) && member.is_backup && is_wanted(member) && member.standing().is_well(ask.now_ms)
@@ -165,6 +165,16 @@ fn among(members: &[Member], panic_below: f64, ask: &Ask<'_>) -> Among {
         return any;
     }
     Among::of(members, |index, member| is_fresh(index) && is_wanted(member))
+}
+
+/// Those of them that have room, where any has.
+fn with_room(members: &[Member], among: Among) -> Among {
+    let is_full = |index: usize| members[index].endpoint.breaker.as_ref().is_some_and(|it| it.is_full());
+    if !among.iter().any(is_full) {
+        return among;
+    }
+    let free = Among::of(members, |index, _| among.iter().any(|one| one == index) && !is_full(index));
+    if free.len > 0 { free } else { among }
 }
 
 fn total(members: &[Member], among: &Among, now_ms: u64) -> u64 {

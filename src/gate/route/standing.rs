@@ -87,6 +87,8 @@ pub struct Counts {
     pub checks_failed: AtomicU64,
     /// Requests sent again to another server after this one failed them.
     pub retries: AtomicU64,
+    /// Such that the budget did not allow.
+    pub retries_denied: AtomicU64,
     /// Connections made.
     pub connections: AtomicU64,
 }

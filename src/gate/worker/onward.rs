@@ -2,6 +2,7 @@
 
 use super::Worker;
 use crate::gate::body::BodySource;
+use crate::gate::breaker::Place;
 use crate::gate::call::Call;
 use crate::gate::client::Client;
 use crate::gate::endpoint::{self, Endpoint};
@@ -22,9 +23,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Servers of a site that one request may try to connect to.
-const MAX_CONNECT_TRIES: usize = 3;
-const _: () = assert!(MAX_CONNECT_TRIES <= MAX_TRIES);
 /// How long a client that sends nothing more is taken to wait for its answer: some say so when their request is
 /// out, but most are gone.
 const HUNG_UP_GRACE: Duration = Duration::from_secs(5);
@@ -66,21 +64,47 @@ impl Worker {
     /// The failure itself, where there is no other or enough were tried.
     pub fn try_next(
         &self,
+        (target, members): (&Target, &Members<'_>),
         index: usize,
-        endpoint: &Endpoint,
         reject: Reject,
         tries: &mut Tries,
     ) -> Result<(), Reject> {
+        let endpoint = &members[index].endpoint;
         if !matches!(reject, Reject::UpstreamError(_) | Reject::UpstreamTimeout) {
             return Err(reject);
         }
         endpoint.standing.failed(&endpoint.way, self.now_ms());
         tries.add(index);
-        if tries.len >= MAX_CONNECT_TRIES {
-            return Err(reject);
+        if self.may_retry((target, members), index, tries) { Ok(()) } else { Err(reject) }
+    }
+
+    /// Whether number and budget allow that another server is tried after this one, which is counted then.
+    fn may_retry(&self, (target, members): (&Target, &Members<'_>), index: usize, tries: &Tries) -> bool {
+        let (counts, retries) = (members[index].endpoint.standing.counts(), &target.choice.retries);
+        // Alone there is nobody to ask.
+        if tries.len > retries.most || members.len() <= tries.len {
+            return false;
         }
-        standing::count(&endpoint.standing.counts().retries);
-        Ok(())
+        let total = members.iter().map(|member| member.endpoint.standing.total()).sum();
+        let is_allowed = target.budget.take(retries, total, self.now_ms());
+        standing::count(if is_allowed { &counts.retries } else { &counts.retries_denied });
+        is_allowed
+    }
+
+    /// Whom to ask after an answer with a status that the site wants tried elsewhere.
+    fn after_answer<'m>(
+        &self,
+        (target, members): (&Target, &'m Members<'_>),
+        (client, head): (&Client, &RequestHead),
+        (index, status): (usize, u16),
+        tries: &mut Tries,
+    ) -> Option<(usize, &'m Arc<Endpoint>)> {
+        if !target.choice.retries.statuses.contains(&status) || !head.is_replayable() {
+            return None;
+        }
+        tries.add(index);
+        let next = self.pick((target, members), (client, Some(head)), tries).ok()?;
+        self.may_retry((target, members), index, tries).then_some(next)
     }
 
     /// Sends the request to one of the target's endpoints and waits for the response head.
@@ -105,6 +129,7 @@ impl Worker {
         let (mut index, mut endpoint) = self.pick(site, (client, Some(request.head)), &tries)?;
         let mut may_be_kept = true;
         loop {
+            let place = Self::place(endpoint, &mut *request.body, request.watch).await?;
             let kept = if may_be_kept { self.pool.take(endpoint, self.clock.now()) } else { None };
             let mut exchange = match kept {
                 Some(mut exchange) => {
@@ -114,7 +139,7 @@ impl Worker {
                 None => match Box::pin(self.reach(endpoint, target, request.watch, may_be_kept)).await {
                     Ok(exchange) => exchange,
                     Err(reject) => {
-                        self.try_next(index, endpoint, reject.clone(), &mut tries)?;
+                        self.try_next(site, index, reject.clone(), &mut tries)?;
                         let next = self.pick(site, (client, Some(request.head)), &tries);
                         (index, endpoint) = next.map_err(|_| reject)?;
                         may_be_kept = true;
@@ -124,6 +149,9 @@ impl Worker {
             };
             if self.log.borrow().is_on() {
                 record.upstream = Some(Arc::clone(&endpoint.label));
+            }
+            if place.is_some() {
+                exchange.lease_mut().hold(place);
             }
             exchange.limit_body(self.rules().limits.body_bytes);
             let begun = exchange.begin(request.head, &client.onward(&record.host_octets(), &self.shared.via));
@@ -136,7 +164,13 @@ impl Worker {
             };
             match answered {
                 Ok(()) => {
-                    self.blame(endpoint, Ok(exchange.head().status));
+                    let status = exchange.head().status;
+                    self.blame(endpoint, Ok(status));
+                    let ask = (client, request.head);
+                    if let Some(next) = self.after_answer(site, ask, (index, status), &mut tries) {
+                        ((index, endpoint), may_be_kept) = (next, true);
+                        continue;
+                    }
                     record.answered(exchange.head().status);
                     let member = &members[index];
                     if let Some(cookie) = affinity::binding(&target.choice, member, client, request.head) {
@@ -156,6 +190,19 @@ impl Worker {
         }
     }
 
+    /// A place among the exchanges that a server bears; `None` where it has no limit.
+    async fn place(
+        endpoint: &Endpoint,
+        body: &mut impl BodySource,
+        watch: &Watch,
+    ) -> Result<Option<Place>, Reject> {
+        match &endpoint.breaker {
+            // In a box: most servers have none, and need no room for it.
+            Some(breaker) => Box::pin(breaker.request(watch, |cx| body.poll_gone(cx))).await,
+            None => Ok(None),
+        }
+    }
+
     /// A place for an exchange where none is kept: on a connection that others share, or on a fresh one.
     async fn reach(
         &self,
@@ -165,8 +212,14 @@ impl Worker {
         may_be_shared: bool,
     ) -> Result<Forward, Reject> {
         if !endpoint.may_speak_http2() {
+            let place = match &endpoint.breaker {
+                Some(breaker) => breaker.connection(watch).await?,
+                None => None,
+            };
             let channel = endpoint.connect_within(target.timeouts.connect, watch).await?;
-            return Ok(Box::new(Exchange::new(channel, endpoint)).into());
+            let mut exchange = Box::new(Exchange::new(channel, endpoint));
+            exchange.lease_mut().hold_connection(place);
+            return Ok(exchange.into());
         }
         if may_be_shared && let Some(ticket) = self.trunks.take(endpoint) {
             return Ok(Call::new(ticket, endpoint).into());
