@@ -62,7 +62,7 @@ impl Mode {
     }
 }
 
-/// `?atomic=&replace=`
+/// `?atomic=&replace=&dry_run=`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BatchQuery {
@@ -70,6 +70,16 @@ pub(super) struct BatchQuery {
     atomic: bool,
     #[serde(default)]
     replace: bool,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What a batch did not do.
+enum NotDone {
+    /// For it was only to be tried: this is what would become of each line.
+    Tried(Vec<Done>),
+    /// For these reasons.
+    Refused(Vec<Done>),
 }
 
 /// A line that was read: what it asks for, or why it can't.
@@ -145,11 +155,12 @@ pub(super) async fn post(
     params: Result<Query<BatchQuery>, QueryRejection>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let mode = match query(params)? {
-        BatchQuery { atomic: true, replace: true } => Mode::Replace,
-        BatchQuery { atomic: true, replace: false } => Mode::Atomic,
-        BatchQuery { atomic: false, replace: false } => Mode::Each,
-        BatchQuery { atomic: false, replace: true } => {
+    let BatchQuery { atomic, replace, dry_run } = query(params)?;
+    let mode = match (atomic, replace) {
+        (true, true) => Mode::Replace,
+        (true, false) => Mode::Atomic,
+        (false, false) => Mode::Each,
+        (false, true) => {
             return Err(Problem::bad_request(
                 "replace_needs_atomic",
                 "`replace=true` makes the lines the whole content: it needs `atomic=true`",
@@ -160,11 +171,12 @@ pub(super) async fn post(
     let mut lines = Lines::new(body.into_data_stream());
     let mut results = Vec::new();
     let mut is_refused = false;
-    let most = if mode == Mode::Each { LINES_PER_COMMIT } else { usize::MAX };
+    // What is only tried is tried at once: later lines may lean on those before.
+    let most = if mode == Mode::Each && !dry_run { LINES_PER_COMMIT } else { usize::MAX };
     loop {
         let read = lines.take(most).await?;
         let is_last = read.len() < most;
-        let done = run(&api.registry, who.0, read, mode).await?;
+        let done = run((&api.registry, who.0), read, mode, dry_run).await?;
         for it in done {
             is_refused |= it.outcome.is_err();
             write_result(&mut results, it);
@@ -173,7 +185,7 @@ pub(super) async fn post(
             break;
         }
     }
-    let is_failed = is_refused && mode != Mode::Each;
+    let is_failed = is_refused && mode != Mode::Each && !dry_run;
     let status = if is_failed { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     Ok((status, [(header::CONTENT_TYPE, "application/x-ndjson")], results).into_response())
 }
@@ -202,12 +214,12 @@ pub(super) fn write_line(out: &mut Vec<u8>, result: &ResultLine) {
     out.push(b'\n');
 }
 
-/// Does what lines ask for.
+/// Does what lines ask for, or says what would become of it.
 pub(super) async fn run(
-    registry: &Registry,
-    who: &str,
+    (registry, who): (&Registry, &str),
     lines: Vec<Read>,
     mode: Mode,
+    is_dry_run: bool,
 ) -> Result<Vec<Done>, StoreError> {
     if mode.is_atomic() && lines.iter().any(|it| it.edit.is_err()) {
         return Ok(lines
@@ -236,11 +248,15 @@ pub(super) async fn run(
             Mode::Atomic | Mode::Replace => done.iter().any(|it| it.outcome.is_err()),
             Mode::ReplaceByEach => is_lossy(ledger, &done),
         };
-        if is_refused { Err(done) } else { Ok(done) }
+        match (is_refused, is_dry_run) {
+            (true, _) => Err(NotDone::Refused(done)),
+            (false, true) => Err(NotDone::Tried(done)),
+            (false, false) => Ok(done),
+        }
     };
     Ok(match registry.commit(who, size, reach, work).await? {
-        Ok(done) => done,
-        Err(done) => {
+        Ok(done) | Err(NotDone::Tried(done)) => done,
+        Err(NotDone::Refused(done)) => {
             done.into_iter().map(|it| Done::not_applied(it.line, it.domain, it.outcome.err())).collect()
         }
     })

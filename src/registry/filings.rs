@@ -1,11 +1,13 @@
 //! `/v1/filings`: what covers a name, its document put and deleted, the listing.
 
 use super::batch::of_json;
+use super::life::said;
 use super::model::{Action, Edit, PutBody, Stored};
+use super::order_api::{DryRun, dry};
 use super::problem::Problem;
 use super::routes::{Api, Who};
 use super::store::{PageFilter, Reach};
-use super::{Found, Outcome, Registry, Size, rules};
+use super::{Found, Outcome, Refusal, Registry, Size, rules};
 use crate::filing::{Filing, FilingState, Status};
 use axum::Json;
 use axum::body::Body;
@@ -30,12 +32,14 @@ pub(super) struct AsSeenFrom {
     pub(super) provider: Option<String>,
 }
 
-/// `?purge=`
+/// `?purge=&dry_run=`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeleteQuery {
     #[serde(default)]
     purge: bool,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// The listing's parameters.
@@ -93,14 +97,24 @@ pub(super) async fn put(
     State(api): State<Api>,
     Extension(who): Extension<Who>,
     domain: Result<Path<String>, PathRejection>,
+    params: Result<Query<DryRun>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let name = rules::filed_name(&path(domain)?)?;
+    let is_dry_run = query(params)?.dry_run;
+    let name = rules::filed_name(&path(domain)?);
     let body = axum::body::to_bytes(body, MAX_PUT_BYTES).await.map_err(|_| too_large())?;
-    let body: PutBody = of_json(&body)?;
-    let edit = rules::put(&name, body)?;
-    let outcome = edit_one(&api.registry, &who, edit, Conditions::of(&headers)).await?;
+    let conditions = Conditions::of(&headers);
+    if is_dry_run {
+        let body: PutBody = of_json(&body)?;
+        let mut broken: Vec<Refusal> = name.as_ref().err().cloned().into_iter().collect();
+        broken.extend(rules::broken(&body));
+        let edit = if broken.is_empty() { name.and_then(|name| rules::put(&name, body)).ok() } else { None };
+        return tried(&api.registry, &who, broken, edit, conditions).await;
+    }
+    let name = name?;
+    let edit = rules::put(&name, of_json(&body)?)?;
+    let outcome = edit_one(&api.registry, &who, edit, conditions).await?;
     let status = if outcome == Outcome::Created { StatusCode::CREATED } else { StatusCode::OK };
     exactly(&api.registry, name.as_str(), status).await
 }
@@ -113,9 +127,13 @@ pub(super) async fn delete(
     params: Result<Query<DeleteQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let action = if query(params)?.purge { Action::Purge } else { Action::Deregister };
+    let DeleteQuery { purge, dry_run } = query(params)?;
+    let action = if purge { Action::Purge } else { Action::Deregister };
     let name = rules::name(&path(domain)?)?;
     let edit = Edit { domain: name.as_str().into(), action };
+    if dry_run {
+        return tried(&api.registry, &who, Vec::new(), Some(edit), Conditions::of(&headers)).await;
+    }
     edit_one(&api.registry, &who, edit, Conditions::of(&headers)).await?;
     exactly(&api.registry, name.as_str(), StatusCode::OK).await
 }
@@ -164,22 +182,49 @@ async fn edit_one(
     conditions: Conditions,
 ) -> Result<Outcome, Problem> {
     let reach = Reach::of(std::slice::from_ref(&edit));
-    let work = move |ledger: &mut super::Ledger| {
-        if ledger.document(&edit.domain).is_none() && !matches!(edit.action, Action::Put(_)) {
-            let refusal = rules::not_filed(&edit.domain);
-            return Err(Problem::Status(StatusCode::NOT_FOUND, refusal));
-        }
-        if !conditions.hold(ledger.stored(&edit.domain)) {
-            return Err(Problem::new(
-                StatusCode::PRECONDITION_FAILED,
-                "precondition_failed",
-                "the filing is not the one that `if-match` or `if-none-match` names: read it again",
-                "备案已被他人修改，请重新读取",
-            ));
-        }
-        Ok(ledger.apply(edit)?)
-    };
+    let work = move |ledger: &mut super::Ledger| edited(ledger, edit, &conditions);
     registry.commit(who.0, Size::Few, reach, work).await?
+}
+
+/// What a dry run answers: every rule that is broken, or what would become of the name. Nothing is changed.
+async fn tried(
+    registry: &Registry,
+    who: &Who,
+    mut broken: Vec<Refusal>,
+    edit: Option<Edit>,
+    conditions: Conditions,
+) -> Result<Response, Problem> {
+    let mut answer = json!({});
+    if let Some(edit) = edit {
+        let reach = Reach::of(std::slice::from_ref(&edit));
+        let work = move |ledger: &mut super::Ledger| Err::<(), _>(edited(ledger, edit, &conditions));
+        match registry.commit(who.0, Size::Few, reach, work).await? {
+            Ok(()) => {}
+            Err(Ok(outcome)) => answer["outcome"] = outcome.as_str().into(),
+            Err(Err(Problem::Status(_, refusal) | Problem::Refused(refusal))) => broken.push(refusal),
+            Err(Err(other)) => return Err(other),
+        }
+    }
+    answer["refusals"] = broken.iter().map(said).collect();
+    let answer = dry(broken.is_empty(), answer, &[]);
+    Ok(([(header::CACHE_CONTROL, "no-cache")], Json(answer)).into_response())
+}
+
+/// Does an edit of one name, where the conditions hold.
+fn edited(ledger: &mut super::Ledger, edit: Edit, conditions: &Conditions) -> Result<Outcome, Problem> {
+    if ledger.document(&edit.domain).is_none() && !matches!(edit.action, Action::Put(_)) {
+        let refusal = rules::not_filed(&edit.domain);
+        return Err(Problem::Status(StatusCode::NOT_FOUND, refusal));
+    }
+    if !conditions.hold(ledger.stored(&edit.domain)) {
+        return Err(Problem::new(
+            StatusCode::PRECONDITION_FAILED,
+            "precondition_failed",
+            "the filing is not the one that `if-match` or `if-none-match` names: read it again",
+            "备案已被他人修改，请重新读取",
+        ));
+    }
+    Ok(ledger.apply(edit)?)
 }
 
 /// The document of exactly this name; no content where it is gone.

@@ -206,7 +206,7 @@ async fn at_once(
         return events.refuse(rows.into_iter().filter_map(RefusedRow::of_read).collect()).await;
     }
     events.phase(Phase::Swapping).await;
-    let done = batch::run(registry, who, rows, Mode::of(terms)).await?;
+    let done = batch::run((registry, who), rows, Mode::of(terms), false).await?;
     let is_undone = !done.is_empty() && done.iter().all(|it| it.outcome.is_err());
     let (mut imported, mut refused, mut forgets) = (Imported::default(), Vec::new(), false);
     for Done { line, domain, outcome } in done {

@@ -118,7 +118,7 @@ fn stopped(stop: Stop, is_dry_run: bool) -> Result<Response, Problem> {
 }
 
 /// What a dry run answers: whether it would be done, and what every rule said.
-fn dry(is_accepted: bool, answer: Value, nothing: &[Value]) -> Value {
+pub(super) fn dry(is_accepted: bool, answer: Value, nothing: &[Value]) -> Value {
     let mut said = match answer {
         Value::Object(said) => said,
         _ => Map::new(),

@@ -193,6 +193,30 @@ pub(super) fn put(domain: &DomainName, body: PutBody) -> Result<Edit, Refusal> {
     Ok(Edit { domain: domain.as_str().into(), action: Action::Put(document(body)?) })
 }
 
+/// Every rule that a document breaks, in the order in which `put` names the first.
+pub(super) fn broken(body: &PutBody) -> Vec<Refusal> {
+    let mut broken = Vec::new();
+    broken.extend(number(body.number.as_deref().unwrap_or_default().trim(), body.state).err());
+    // One part at a time: what is left out here breaks no rule of its own.
+    let parts = || PutBody { state: FilingState::Deregistered, ..PutBody::default() };
+    let is_active = body.access.0.values().any(|it| *it == AccessState::Active);
+    if body.access.0.len() > MAX_ACCESSES || (is_active && body.state == FilingState::Deregistered) {
+        broken.extend(document(PutBody { access: body.access.clone(), ..parts() }).err());
+    }
+    broken.extend(body.access.0.keys().filter_map(|id| provider(id).err()));
+    match text("public_security_number", body.public_security_number.clone()) {
+        Ok(Some(number)) => broken.extend(public_security_number(&number).err()),
+        Ok(None) => {}
+        Err(refusal) => broken.push(refusal),
+    }
+    for (field, value) in
+        [("subject", &body.subject), ("subject_type", &body.subject_type), ("site_name", &body.site_name)]
+    {
+        broken.extend(text(field, value.clone()).err());
+    }
+    broken
+}
+
 fn document(body: PutBody) -> Result<Document, Refusal> {
     let number = number(body.number.as_deref().unwrap_or_default().trim(), body.state)?;
     if body.access.0.len() > MAX_ACCESSES {

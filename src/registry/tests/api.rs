@@ -183,6 +183,47 @@ async fn if_match_guards_a_put() {
 }
 
 #[tokio::test]
+async fn a_dry_run_of_a_filing_says_all_that_is_wrong_and_changes_nothing() {
+    let world = World::start().await;
+    let bad = json!({
+        "number": "京ICP备1号", "access": { "no id": "active" }, "public_security_number": "x",
+        "site_name": "a\nb",
+    });
+    let (status, answer) =
+        world.send(Method::PUT, "/v1/filings/www.example.com?dry_run=true", bad.to_string()).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let rules: Vec<_> = answer["refusals"].as_array().unwrap().iter().map(|it| it["rule"].as_str()).collect();
+    let expected = [
+        "not_registrable_domain",
+        "invalid_number",
+        "invalid_provider",
+        "invalid_public_security_number",
+        "invalid_text",
+    ];
+    assert_eq!(rules, expected.map(Some));
+    assert_eq!((&answer["accepted"], &answer["dry_run"]), (&json!(false), &json!(true)));
+    let outcome = async |method: Method, query: &str, body: String| {
+        let (status, answer) = world.send(method, &format!("/v1/filings/example.com?{query}"), body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        let refused = answer["refusals"][0]["rule"].as_str().map(str::to_owned);
+        refused.or_else(|| answer["outcome"].as_str().map(str::to_owned)).unwrap()
+    };
+    let put = || connected(1).to_string();
+    assert_eq!(outcome(Method::PUT, "dry_run=true", put()).await, "created");
+    assert_eq!(outcome(Method::DELETE, "dry_run=true", String::new()).await, "not_filed");
+    assert_eq!(world.change_count().await, 0);
+    world.put_ok("example.com", &connected(1)).await;
+    assert_eq!(outcome(Method::PUT, "dry_run=true", put()).await, "unchanged");
+    assert_eq!(outcome(Method::PUT, "dry_run=true", connected(2).to_string()).await, "updated");
+    assert_eq!(outcome(Method::DELETE, "dry_run=true&purge=true", String::new()).await, "deleted");
+    let request = world.request(Method::PUT, "/v1/filings/example.com?dry_run=true");
+    let (_, answer) =
+        super::super::answer(request.header("if-match", "\"0\"").body(put()).send().await.unwrap()).await;
+    assert_eq!(answer["refusals"][0]["rule"], "precondition_failed");
+    assert_eq!((world.change_count().await, world.status("example.com").await.as_str()), (1, "connected"));
+}
+
+#[tokio::test]
 async fn the_listing_is_paged_and_filtered() {
     let world = World::start().await;
     for n in 1..=25 {

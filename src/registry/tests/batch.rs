@@ -50,6 +50,20 @@ async fn an_atomic_batch_is_all_or_nothing() {
 }
 
 #[tokio::test]
+async fn a_batch_may_be_tried() {
+    let world = World::start().await;
+    let delete = |name: &str| json!({ "domain": name, "delete": true });
+    let lines = [line("a.com", 1), delete("a.com"), delete("b.com")];
+    let (status, results) = batch(&world, "?dry_run=true", &lines).await;
+    assert_eq!((status, statuses(&results)), (StatusCode::OK, vec!["created", "deleted", "not_filed"]));
+    let (status, results) = batch(&world, "?dry_run=true&atomic=true", &lines).await;
+    let all = vec!["batch_refused", "batch_refused", "not_filed"];
+    assert_eq!((status, statuses(&results)), (StatusCode::OK, all));
+    let (_, results) = batch(&world, "?dry_run=true&atomic=true", &lines[..1]).await;
+    assert_eq!((statuses(&results), world.change_count().await), (vec!["created"], 0));
+}
+
+#[tokio::test]
 async fn a_replacing_batch_is_the_whole_content() {
     let world = World::start().await;
     batch(&world, "", &[line("a.com", 1), line("b.com", 2), line("c.com", 3)]).await;
