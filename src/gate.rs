@@ -44,7 +44,6 @@ pub mod transform;
 pub mod treat;
 pub mod trunk;
 pub mod tunnel;
-pub mod turn;
 pub mod watch;
 pub mod worker;
 

@@ -3,7 +3,6 @@
 use super::listeners::{Group, Layout};
 use crate::gate::accept;
 use crate::gate::client::Listener;
-use crate::gate::turn;
 use crate::gate::worker::{Shared, Worker};
 use crate::telemetry::{AccessLogSink, Counters, WorkerCounters};
 use anyhow::{Context, Result};
@@ -110,10 +109,8 @@ impl Drop for Accepting {
 
 impl Seat {
     fn work(self, tell: &mpsc::Sender<std::io::Result<()>>) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .on_thread_unpark(turn::begin)
-            .build_local(Default::default());
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
         match runtime {
             Ok(runtime) => runtime.block_on(self.serve(tell)),
             // Nobody waits for it where another worker failed first.

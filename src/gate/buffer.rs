@@ -12,10 +12,13 @@ const OUT_BYTES: usize = 4 * 1024;
 const MAX_OUT_BYTES: usize = 128 * 1024;
 /// Spare buffers of each kind kept per worker.
 const MAX_SPARE: usize = 64;
+/// Spare write buffers that have grown, of them.
+const MAX_SPARE_LARGE: usize = 4;
 
 thread_local! {
     static SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
     static SPARE_OUT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static SPARE_LARGE_OUT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 fn take_spare() -> Box<[u8]> {
@@ -30,6 +33,20 @@ fn give_back(storage: Box<[u8]>) {
             }
         });
     }
+}
+
+/// Those that have grown are few and apart: a head would keep one from who needs it.
+fn give_back_out(storage: Vec<u8>) {
+    if storage.len() > MAX_OUT_BYTES {
+        return;
+    }
+    let is_small = storage.len() <= OUT_BYTES;
+    let (pool, most) = if is_small { (&SPARE_OUT, MAX_SPARE) } else { (&SPARE_LARGE_OUT, MAX_SPARE_LARGE) };
+    pool.with_borrow_mut(|spare| {
+        if spare.len() < most {
+            spare.push(storage);
+        }
+    });
 }
 
 /// Octets that were read and not yet used.
@@ -165,8 +182,17 @@ impl WriteBuffer {
         }
         let needed = self.end + octets;
         if needed > self.storage.len() {
-            self.storage.resize(needed.next_power_of_two(), 0);
+            self.grow(needed);
         }
+    }
+
+    fn grow(&mut self, needed: usize) {
+        let spare = SPARE_LARGE_OUT.with_borrow_mut(|spare| {
+            spare.iter().rposition(|one| one.len() >= needed).map(|at| spare.swap_remove(at))
+        });
+        let Some(mut larger) = spare else { return self.storage.resize(needed.next_power_of_two(), 0) };
+        larger[..self.end].copy_from_slice(&self.storage[..self.end]);
+        give_back_out(std::mem::replace(&mut self.storage, larger));
     }
 
     /// Counts octets as written.
@@ -180,15 +206,8 @@ impl WriteBuffer {
     /// Gives the storage back if nothing is in it.
     pub fn release(&mut self) {
         if self.is_empty() && !self.storage.is_empty() {
-            let storage = std::mem::take(&mut self.storage);
             (self.start, self.end) = (0, 0);
-            if storage.len() <= MAX_OUT_BYTES {
-                SPARE_OUT.with_borrow_mut(|spare| {
-                    if spare.len() < MAX_SPARE {
-                        spare.push(storage);
-                    }
-                });
-            }
+            give_back_out(std::mem::take(&mut self.storage));
         }
     }
 }

@@ -135,10 +135,10 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
 pub async fn serve(worker: Rc<Worker>, client: Box<Client>, mut channel: Channel) {
     let prefix = Bytes::copy_from_slice(channel.input.data());
     channel.input.consume(prefix.len());
-    let io = wire::Wire::new(prefix, channel.stream);
+    let wire = wire::Wire::new(prefix, channel.stream);
     let header_bytes = u32::try_from(worker.rules().limits.header_bytes).unwrap_or(u32::MAX);
     let beneath = Beneath::new(&worker.clock, worker.rules().limits.header_timeout, header_bytes);
-    let io = Frames::new(io, Rc::clone(&beneath));
+    let io = Frames::new(wire.clone(), Rc::clone(&beneath));
     let watch = worker.clock.watch();
     watch.idle_within(worker.rules().limits.idle_timeout);
     let connection = Rc::new(Connection {
@@ -188,7 +188,12 @@ pub async fn serve(worker: Rc<Worker>, client: Box<Client>, mut channel: Channel
             // Registers for the new deadline; it can't have passed yet.
             let _ = connection.watch.check(cx);
         }
-        serving.as_mut().poll(cx).map(drop)
+        let polled = serving.as_mut().poll(cx).map(drop);
+        // What all streams that were ready have to say leaves at once.
+        if let Poll::Ready(Err(_)) = wire.poll_leave(cx) {
+            return Poll::Ready(());
+        }
+        polled
     })
     .await;
     if beneath.is_flooded() {

@@ -5,7 +5,6 @@
 
 use crate::gate::endpoint::Endpoint;
 use crate::gate::exchange::Exchange;
-use crate::gate::turn;
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
@@ -14,8 +13,6 @@ use std::time::Instant;
 struct Idle {
     exchange: Box<Exchange>,
     since: Instant,
-    /// The turn of the worker's reactor in which it came back.
-    turn: u64,
 }
 
 /// One worker's idle upstream connections.
@@ -30,19 +27,15 @@ pub struct Pool {
 impl Pool {
     /// The most recently used connection that is still silent.
     ///
-    /// One that came back before the reactor's last turn would have been heard of by now if it had spoken or ended:
-    /// those come first, for the kernel need not be asked. Of a younger one it is asked.
+    /// It was read from in this turn of the reactor, or the reactor has looked at it since: an octet that nobody waits
+    /// for, or an end, would be known. What arrives within a turn is not seen, whenever the connection came back; the
+    /// kernel is asked only where readiness is left over.
     #[must_use]
     pub fn take(&self, endpoint: &Endpoint, now: Instant) -> Option<Box<Exchange>> {
-        let turn = turn::current();
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(endpoint.slot)?;
-        while !stack.is_empty() {
-            let settled = stack.partition_point(|idle| idle.turn < turn);
-            let is_settled = settled > 0;
-            let Idle { exchange, since, .. } =
-                stack.remove(if is_settled { settled - 1 } else { stack.len() - 1 });
-            let is_silent = is_settled && exchange.is_known_quiet() || exchange.is_quiet();
+        while let Some(Idle { exchange, since }) = stack.pop() {
+            let is_silent = exchange.is_known_quiet() || exchange.is_quiet();
             let idle = now.saturating_duration_since(since);
             if is_silent && idle < endpoint.way.keep.idle_timeout && exchange.may_be_kept(now) {
                 return Some(exchange);
@@ -62,7 +55,7 @@ impl Pool {
             idle.resize_with(slot + 1, Vec::new);
         }
         if idle[slot].len() < most {
-            idle[slot].push(Idle { exchange, since: now, turn: turn::current() });
+            idle[slot].push(Idle { exchange, since: now });
         }
     }
 

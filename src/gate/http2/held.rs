@@ -4,15 +4,13 @@
 //! get smaller as a connection holds more: a client that reads nothing costs a bounded sum, however many streams
 //! it opens, and no stream ever waits for another.
 
-use crate::gate::buffer::BUFFER_BYTES;
 use bytes::{Buf, Bytes};
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// Octets that all streams of a connection share.
-const SHARED_BYTES: usize = 192 * 1024;
-/// The part of what is left of them that one piece may be.
-const SHARE: usize = 6;
+/// Octets that a connection may hold for pieces of a size to be taken, and that size, the largest first. Few sizes, for
+/// the allocator keeps each apart; none is larger than a frame.
+const SIZES: [(usize, usize); 2] = [(64 * 1024, 16 * 1024), (96 * 1024, 4 * 1024)];
 /// Octets that a piece may have in any case. A stream has two pieces at most: one in h2, one that waits for it.
 const LEAST_BYTES: usize = 1024;
 
@@ -23,7 +21,8 @@ pub(super) struct Held(Cell<usize>);
 impl Held {
     /// Octets that the next piece may have.
     pub(super) fn room(&self) -> usize {
-        (SHARED_BYTES.saturating_sub(self.0.get()) / SHARE).clamp(LEAST_BYTES, BUFFER_BYTES)
+        let held = self.0.get();
+        SIZES.iter().find(|(below, _)| held < *below).map_or(LEAST_BYTES, |(_, octets)| *octets)
     }
 
     /// Holds a piece until it is dropped: sent, or its stream is over.
@@ -76,11 +75,12 @@ mod tests {
     #[test]
     fn a_bounded_sum_however_many_streams() {
         let held = Rc::new(Held::default());
-        assert_eq!(held.room(), BUFFER_BYTES);
+        let [(_, most), (shared, step)] = SIZES;
+        assert_eq!(held.room(), most);
         let pieces: Vec<_> = (0..2 * 100).map(|_| held.hold(&vec![0; held.room()])).collect();
         assert_eq!(held.room(), LEAST_BYTES);
-        assert!(held.0.get() <= SHARED_BYTES + 2 * 100 * LEAST_BYTES, "{held:?}");
+        assert!(held.0.get() <= shared + step + 2 * 100 * LEAST_BYTES, "{held:?}");
         drop(pieces);
-        assert_eq!((held.0.get(), held.room()), (0, BUFFER_BYTES));
+        assert_eq!((held.0.get(), held.room()), (0, most));
     }
 }
