@@ -10,15 +10,18 @@ use crate::config::{FilingRules, Role, Token};
 use crate::serve::{self, Guard, Shown};
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest problem, in octets: those that list findings are a few KiB.
+const MAX_PROBLEM_BYTES: usize = 1 << 20;
 /// The longest request id that is taken from a caller.
 const MAX_REQUEST_ID_BYTES: usize = 64;
 
@@ -216,9 +219,27 @@ async fn with_request_id(State(api): State<Api>, request: Request, next: Next) -
         Some(id) => id.clone(),
         None => api.requests.next(),
     };
-    let mut response = next.run(request).await;
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
+    let mut response = named(next.run(request).instrument(span).await, &id).await;
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// A problem that says which request it is of; other answers as they are.
+async fn named(response: Response, id: &HeaderValue) -> Response {
+    let is_problem =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|it| it == "application/problem+json");
+    if !is_problem {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let octets = axum::body::to_bytes(body, MAX_PROBLEM_BYTES).await.unwrap_or_default();
+    let Ok(serde_json::Value::Object(mut problem)) = serde_json::from_slice(&octets) else {
+        return Response::from_parts(parts, octets.into());
+    };
+    problem.insert("request_id".to_owned(), id.to_str().unwrap_or_default().into());
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, serde_json::Value::Object(problem).to_string().into())
 }
 
 impl Requests {

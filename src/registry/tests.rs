@@ -200,12 +200,16 @@ async fn take(registry: &Registry, text: &str, format: Format, is_whole: bool) -
 
 async fn answer(response: Response) -> (StatusCode, Value) {
     let status = response.status();
-    assert!(response.headers().contains_key("x-request-id"));
+    let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
     let is_problem =
         response.headers().get("content-type").is_some_and(|it| it == "application/problem+json");
     assert_eq!(is_problem, status.is_client_error() || status.is_server_error());
     let text = response.text().await.unwrap();
-    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    let answer = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    if is_problem {
+        assert_eq!(answer["request_id"], id);
+    }
+    (status, answer)
 }
 
 fn number(subject: u32, site: u32) -> String {
