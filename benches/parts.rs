@@ -176,8 +176,14 @@ fn heads(criterion: &mut Criterion) {
         });
         head::parse_request(raw, LIMITS, &mut request).expect("it is well-formed");
         let client = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
-        let onward =
-            Onward { host: b"www.example.com", client, is_trusted: false, is_tls: true, via: "gate" };
+        let onward = Onward {
+            host: b"www.example.com",
+            client,
+            is_trusted: false,
+            is_tls: true,
+            via: "gate",
+            rules: None,
+        };
         let mut out = WriteBuffer::default();
         group.bench_function(BenchmarkId::new("write", case), |b| {
             b.iter(|| {

@@ -37,7 +37,7 @@ pub use listener::{Listener, Protocol, ProxyProtocol};
 pub use load::{ConfigSource, DEFAULT_PATH};
 pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry, Role, Token};
 pub use site::{HostRule, PathRoute, Site, SiteTarget, SiteTimeouts};
-pub use treatment::Treatment;
+pub use treatment::{ErrorPage, FieldRules, Redirect, RedirectPath, Treatment};
 pub use upstream::{
     Alpn, Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, Server, Sticky, Upstream,
     UpstreamScheme, UpstreamTls, Way,
@@ -80,6 +80,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// What visitors read.
     pub block_page: BlockPage,
+    /// What the gate's own answers say, where it is not its own words.
+    pub error_pages: Vec<ErrorPage>,
     /// What the provinces want at the foot of a page.
     pub footer_rules: FooterRules,
     /// Certificates and a demo upstream for trying things out, on loopback.

@@ -167,7 +167,7 @@ fn logged(word: &str) -> Option<Logged> {
             decided => Some(Logged::Decided(decided)),
         };
     }
-    let after = [Reason::UpstreamError, Reason::UpstreamTimeout];
+    let after = [Reason::UpstreamError, Reason::UpstreamTimeout, Reason::Redirect];
     after.iter().any(|reason| reason.as_str() == word).then_some(Logged::Passed)
 }
 

@@ -7,8 +7,11 @@ mod block_page;
 mod burden;
 mod dns;
 mod enforcement;
+mod error_page;
+mod fields;
 mod footer;
 mod listener;
+mod redirect;
 mod registry;
 mod route;
 mod site;
@@ -65,6 +68,7 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
         log: log(root.section("log")),
         admin: root.section("admin").and_then(admin),
         block_page: root.section("block_page").map(block_page::block_page).unwrap_or_default(),
+        error_pages: error_page::error_pages(root.section("error_pages")),
         footer_rules: footer::rules(root.section("footer")),
         development: root.section("development").map(development),
         listeners: listeners.iter().map(|placed| placed.listener.clone()).collect(),

@@ -1,6 +1,6 @@
 //! `[[site]]` and `[default_site]`: which hosts there are, and where their traffic goes.
 
-use super::{BlockPage, Choice, Mode, Server, Treatment, Way};
+use super::{BlockPage, Choice, ErrorPage, Mode, Redirect, Server, Treatment, Way};
 use crate::domain::DomainName;
 use crate::verdict::{Region, Scenario};
 use std::net::IpAddr;
@@ -43,8 +43,10 @@ impl std::fmt::Display for HostRule {
 /// Where a site's traffic goes.
 #[derive(Debug, Clone)]
 pub struct SiteTarget {
-    /// Never empty; all tcp or none.
+    /// Empty where there is a redirect alone; all tcp or none.
     pub upstreams: Vec<Server>,
+    /// Instead of upstreams.
+    pub redirect: Option<Redirect>,
     /// How one is chosen.
     pub choice: Choice,
     /// How each is dealt with.
@@ -57,6 +59,8 @@ pub struct SiteTarget {
     pub timeouts: SiteTimeouts,
     /// Its own pages, where they differ from those of `[block_page]`.
     pub block_page: Option<BlockPage>,
+    /// In front of those of `[error_pages]`.
+    pub error_pages: Vec<ErrorPage>,
     /// What becomes of what passes.
     pub treatment: Treatment,
     /// Paths that go elsewhere.
@@ -68,14 +72,20 @@ pub struct SiteTarget {
 pub struct PathRoute {
     /// Begins with a slash; named once in a site.
     pub prefix: String,
-    /// Never empty; none is tcp.
+    /// Empty where there is a redirect; none is tcp.
     pub upstreams: Vec<Server>,
+    /// Instead of upstreams.
+    pub redirect: Option<Redirect>,
     /// How one is chosen.
     pub choice: Choice,
     /// How each is dealt with.
     pub way: Way,
     /// Else the site's.
     pub timeouts: SiteTimeouts,
+    /// In front of the site's.
+    pub error_pages: Vec<ErrorPage>,
+    /// The site's, and what the route adds.
+    pub treatment: Treatment,
 }
 
 /// `[site.timeouts]`

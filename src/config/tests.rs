@@ -168,7 +168,7 @@ fn keys_that_nobody_knows() {
         "[cash]\n[cache]\ncolour = 1\n",
         &[
             "f.toml:1:2: cash: unknown key; did you mean \"cache\"? known here: admin, block_page, cache, default_site, \
-             development, enforcement, footer, limits, listener, log, provider, registry, reload_on_change, \
+             development, enforcement, error_pages, footer, limits, listener, log, provider, registry, reload_on_change, \
              scenario, site, tls, workers",
             "f.toml:3:1: cache.colour: unknown key; known here: directory, hold_flips_above",
         ],
@@ -491,4 +491,80 @@ fn servers_of_a_site() {
             "f.toml:5:15: site.panic_below: 2 is out of range; use 0 to 1",
         ],
     );
+}
+
+#[test]
+fn fields_that_messages_get_and_lose() {
+    let rules = good(&with_site(
+        "[site.request_headers]\nremove = [\"X-A\"]\nset = { x-b = \"1\", X-C = [\"2\", \"3\"] }\nadd = { x-d = \"\" }\n",
+    ));
+    let rules = &rules.sites[0].target.treatment.request_headers;
+    assert_eq!(rules.dropped.len(), 3);
+    assert_eq!(rules.added.len(), 4);
+    check(
+        &with_site(
+            "[site.request_headers]\nset = { host = \"a\", x-forwarded-for = \"b\" }\n\
+             add = { content-length = \"1\", \"x y\" = \"c\", x_y = \"d\", x-z = \"e\\r\\nf\" }\n\
+             [site.response_headers]\nremove = [\"beian-verdict\", \"Transfer-Encoding\"]\nsett = {}\n",
+        ),
+        &[
+            "f.toml:5:9: site.request_headers.set.host: host says where a message goes, ends or comes from: the gate writes it; leave it out",
+            "f.toml:5:21: site.request_headers.set.x-forwarded-for: x-forwarded-for says where a message goes, ends or comes from: the gate writes it; leave it out",
+            "f.toml:6:9: site.request_headers.add.content-length: content-length says where a message goes, ends or comes from: the gate writes it; leave it out",
+            "f.toml:6:31: site.request_headers.add.x y: \"x y\" is no name of a field; use letters, digits and \"-\", like \"x-environment\"",
+            "f.toml:6:44: site.request_headers.add.x_y: \"x_y\" has an underscore, which many take for a dash; write \"x-y\"",
+            "f.toml:6:61: site.request_headers.add.x-z: \"e\\r\\nf\" is no value of a field; use visible ASCII characters and spaces between them, at most 4096 octets",
+            "f.toml:8:11: site.response_headers.remove: beian-verdict says where a message goes, ends or comes from: the gate writes it; leave it out",
+            "f.toml:8:28: site.response_headers.remove: transfer-encoding says where a message goes, ends or comes from: the gate writes it; leave it out",
+            "f.toml:9:1: site.response_headers.sett: unknown key; did you mean \"set\"? known here: add, remove, set",
+        ],
+    );
+}
+
+#[test]
+fn redirects_and_error_pages_with_slips() {
+    let redirect = |inner: &str| format!("[[site]]\nhosts = [\"a.example.com\"]\nredirect = {{ {inner} }}\n");
+    good(&redirect("to = \"https://b.example.com/x?y\", path = \"replace\""));
+    let rows = [
+        ("to = \"b.example.com\"", "is neither an http(s) URL nor a path"),
+        ("to = \"//b.example.com\"", "is neither an http(s) URL nor a path"),
+        ("to = \"/x\"", "with the path kept leads back"),
+        ("to = \"https://b.example.com?x\"", "has a query or fragment"),
+        ("to = \"https://:80/\"", "names no host"),
+        ("to = \"https://b.example.com/ä\"", "has characters that no URL has"),
+        ("to = \"https://b.example.com\", status = 304", "304 is no redirect to one place"),
+        ("to = \"https://b.example.com\", path = \"rest\"", "a site has no prefix to leave out"),
+        ("status = 301", "\"to\" is missing"),
+    ];
+    for (inner, part) in rows {
+        let error = parse(&redirect(inner)).unwrap_err().to_string();
+        assert!(error.contains(part) && error.starts_with("f.toml:3:"), "{inner}: {error}");
+    }
+    let both = redirect("to = \"https://b.example.com\"") + "upstreams = [\"http://a\"]\n";
+    check(
+        &both,
+        &[
+            "f.toml:4:1: site.upstreams: what is redirected reaches no upstream; leave this or the redirect out",
+        ],
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (page, picture, large) =
+        (file("a.html", b"x"), file("a.png", b"x"), file("b.html", &vec![b'x'; 256 * 1024 + 1]));
+    let rows = [
+        (format!("451 = \"{page}\""), "what blocked names are told is in [block_page]"),
+        (format!("200 = \"{page}\""), "the gate itself never answers so"),
+        (format!("502 = \"{picture}\""), "use .html, .json, .txt or .xml"),
+        (format!("502 = \"{large}\""), "and a page at most 262144"),
+        (format!("502 = [\"{page}\", \"{page}\"]"), "a page of that kind for 502 already"),
+        ("502 = \"no/such.html\"".to_owned(), "can't use no/such.html"),
+    ];
+    for (line, part) in rows {
+        let error = parse(&format!("[error_pages]\n{line}\n")).unwrap_err().to_string();
+        assert!(error.contains(part), "{line}: {error}");
+    }
 }

@@ -107,6 +107,13 @@ impl Client {
     /// What the gate tells an upstream of a request of this client's.
     #[must_use]
     pub fn onward<'a>(&self, host: &'a [u8], via: &'a str) -> Onward<'a> {
-        Onward { host, client: self.address, is_trusted: self.is_trusted, is_tls: self.tls.is_some(), via }
+        Onward {
+            host,
+            client: self.address,
+            is_trusted: self.is_trusted,
+            is_tls: self.tls.is_some(),
+            via,
+            rules: None,
+        }
     }
 }

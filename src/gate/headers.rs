@@ -4,6 +4,7 @@
 //! speak of the client are the gate's to write, unless the peer is one that the operator trusts.
 
 use crate::gate::buffer::WriteBuffer;
+use crate::gate::field_rules::FieldRules;
 use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head::ResponseHead;
 use crate::gate::request::{BodyLength, Field, Known, RequestHead, Version, list_elements};
@@ -24,6 +25,8 @@ pub struct Onward<'a> {
     pub is_tls: bool,
     /// This gate's name in Via.
     pub via: &'a str,
+    /// What the operator takes out and puts in.
+    pub rules: Option<&'a FieldRules>,
 }
 
 /// Whether the request came by the gate that is called `via` before.
@@ -40,7 +43,7 @@ pub fn write_request(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuf
     out.put(b"host: ");
     out.put(onward.host);
     out.put(b"\r\n");
-    let named = head.wishes.names;
+    let is_picked = head.wishes.names || onward.rules.is_some();
     let mut has_cookie = false;
     let mut lines = Lines::new(&head.text, out);
     for field in head.fields.iter() {
@@ -48,12 +51,12 @@ pub fn write_request(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuf
         if head.version == Version::Http2 && name == b"cookie" {
             // Pieces of one field (RFC 9113, 8.2.3): put together below.
             has_cookie = true;
-        } else if is_passed_on(field, name) && !(named && is_named_in_connection(head, name)) {
+        } else if is_passed_on(field, name) && !(is_picked && is_left_out(head, onward, name)) {
             lines.pass_on(field);
         }
     }
     lines.put();
-    if has_cookie {
+    if has_cookie && !is_left_out(head, onward, b"cookie") {
         put_cookies(head, out);
     }
     match head.body {
@@ -67,6 +70,9 @@ pub fn write_request(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuf
         put_field(out, b"upgrade", upgrade.of(&head.text));
     }
     put_forwarding(head, onward, out);
+    if let Some(rules) = onward.rules {
+        rules.put(out);
+    }
     out.put(b"\r\n");
 }
 
@@ -120,6 +126,12 @@ impl<'a> Lines<'a> {
 fn is_passed_on(field: &Field, name: &[u8]) -> bool {
     matches!(field.known, Known::Other | Known::Accept | Known::AcceptLanguage | Known::UserAgent)
         && !name.contains(&b'_')
+}
+
+/// Whether a field is the last neighbour's alone, or one that the operator takes out.
+fn is_left_out(head: &RequestHead, onward: &Onward<'_>, name: &[u8]) -> bool {
+    (head.wishes.names && is_named_in_connection(head, name))
+        || onward.rules.is_some_and(|rules| rules.drops(name))
 }
 
 fn is_named_in_connection(head: &RequestHead, name: &[u8]) -> bool {

@@ -105,7 +105,7 @@ pub fn mode(rules: &Rules, site: Option<&Arc<Route>>) -> Mode {
 /// Lets a request pass, or not: the verdict, unless monitor mode or an ACME challenge lets it through all the same.
 ///
 /// # Errors
-/// `Blocked`, `Unavailable`, or `NoSite` where it is allowed but goes nowhere.
+/// `Blocked`, `Unavailable`; `NoSite` or `Redirect` where it is allowed but goes nowhere here.
 pub fn pass<'r>(
     rules: &Rules,
     decision: &Decision<'_>,
@@ -125,7 +125,11 @@ pub fn pass<'r>(
         }
         record.would_block = Some(decision.verdict);
     }
-    site.map(|site| site.target.of_path(head.path())).ok_or(Reject::NoSite)
+    let target = site.map(|site| site.target.of_path(head.path())).ok_or(Reject::NoSite)?;
+    match &target.redirect {
+        None => Ok(target),
+        Some(redirect) => Err(Reject::Redirect(redirect.of(head.path()))),
+    }
 }
 
 /// An HTTP-01 challenge and nothing else (RFC 8555, 8.3): one token of base64url below the well-known path.

@@ -10,6 +10,8 @@ use std::time::SystemTime;
 
 /// Seconds after which a client may try again what failed for lack of data or room.
 const RETRY_AFTER: &str = "5";
+/// Fields that hold for the gate's own page, and for no other.
+const OF_THE_PAGE: [&str; 3] = ["content-type", "content-language", "content-security-policy"];
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// One answer, ready for either protocol.
@@ -79,6 +81,7 @@ pub fn respond(
     ];
     match reject {
         Reject::Blocked(_) => fields.push(("link", Bytes::copy_from_slice(rules.blocked_by.as_bytes()))),
+        Reject::Redirect(redirection) => fields.push(("location", redirection.location.clone())),
         Reject::MethodRefused => fields.push(("allow", Bytes::from_static(METHODS.as_bytes()))),
         Reject::Unavailable | Reject::Overloaded | Reject::RateLimited | Reject::Cut => {
             fields.push(("retry-after", Bytes::from_static(RETRY_AFTER.as_bytes())))
@@ -88,6 +91,13 @@ pub fn respond(
     if media == Media::Grpc {
         record.status = 200;
         return Some(grpc(reason, fields, &page));
+    }
+    let own = rules.error_pages(record.host.as_ref(), head.path());
+    if let Some((content_type, body)) = own.and_then(|own| own.of(status, media)) {
+        // What was said of the gate's own page.
+        fields.retain(|(name, _)| !OF_THE_PAGE.contains(name));
+        fields.push(("content-type", Bytes::from_static(content_type.as_bytes())));
+        return Some(OwnResponse { status, fields, body });
     }
     Some(OwnResponse { status, fields, body: page.body })
 }

@@ -114,7 +114,8 @@ fn judge_name(
     record: &mut Record,
 ) -> Result<Arc<Target>, Reject> {
     let rules = worker.rules();
-    let is_tcp = |target: &Target| target.servers.now().iter().all(|member| member.endpoint.is_tcp());
+    let is_tcp =
+        |target: &Target| target.servers.now().first().is_some_and(|member| member.endpoint.is_tcp());
     let site = judge::site(&rules, host);
     let decision =
         judge::decide(&rules, client.listener.defaults(), (host, site), &worker.filings(), worker.today());

@@ -4,6 +4,7 @@
 //! connection may live on; what the visitor reads is block_page's.
 
 use crate::block_page::Reason;
+use crate::gate::redirect::Redirection;
 use crate::verdict::Verdict;
 
 /// Why a request is not forwarded, or was not to its end.
@@ -29,6 +30,8 @@ pub enum Reject {
     Unavailable,
     /// Allowed, but no site is configured.
     NoSite,
+    /// Allowed, and elsewhere.
+    Redirect(Redirection),
     /// The request came by this gate before.
     Loop,
     /// The client was too slow with its request.
@@ -74,6 +77,7 @@ impl Reject {
             Self::Blocked(verdict) => Reason::try_from(*verdict).unwrap_or(Reason::Unavailable),
             Self::Unavailable => Reason::Unavailable,
             Self::NoSite => Reason::NoSite,
+            Self::Redirect(_) => Reason::Redirect,
             Self::Loop => Reason::Loop,
             Self::RequestTimeout => Reason::RequestTimeout,
             Self::UpstreamError(_) => Reason::UpstreamError,
@@ -98,6 +102,7 @@ impl Reject {
             Self::Misdirected => 421,
             Self::Blocked(_) => blocked,
             Self::NoSite => 404,
+            Self::Redirect(redirection) => redirection.status,
             Self::Loop => 508,
             Self::RequestTimeout => 408,
             Self::UpstreamError(_) | Self::ClientGone => 502,
@@ -126,6 +131,7 @@ impl Reject {
             Self::UpstreamError(_) | Self::UpstreamTimeout | Self::Overloaded | Self::RateLimited => {
                 Afterwards::KeepAlive
             }
+            Self::Redirect(_) => Afterwards::KeepAlive,
             _ => Afterwards::Close,
         }
     }

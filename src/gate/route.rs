@@ -10,6 +10,8 @@ pub mod standing;
 use crate::block_page::BlockPages;
 use crate::config::{Choice, HostRule, Mode, SiteTimeouts};
 use crate::domain::{DomainName, HostForm};
+use crate::gate::error_pages::ErrorPages;
+use crate::gate::redirect::Redirect;
 use crate::gate::treat::Treatment;
 use crate::verdict::{Region, Scenario};
 use arc_swap::ArcSwap;
@@ -24,8 +26,10 @@ use std::sync::atomic::AtomicUsize;
 /// Where a site's traffic goes, and how.
 #[derive(Debug)]
 pub struct Target {
-    /// Its servers.
+    /// Its servers; none where there is a redirect.
     pub servers: Servers,
+    /// Where else everything is.
+    pub redirect: Option<Redirect>,
     /// How the next one is found.
     pub choice: Choice,
     /// Access here is required whatever the scenario.
@@ -44,9 +48,11 @@ pub struct Target {
     pub budget: Budget,
     /// What visitors of this site read, where it is not what all read.
     pub pages: Option<Arc<BlockPages>>,
+    /// The operator's words for what the gate answers itself, where they are not what all read.
+    pub error_pages: Option<Arc<ErrorPages>>,
 }
 
-/// The servers of a target; never none.
+/// The servers of a target.
 #[derive(Debug)]
 pub enum Servers {
     /// Given by address: for as long as the rules hold.

@@ -6,7 +6,10 @@ use crate::block_page::{BlockPages, TemplateError};
 use crate::config::{self, Choice, Config, Dns, Mode, Server, TlsBlocked, Upstream, UpstreamScheme, Way};
 use crate::domain::HostForm;
 use crate::gate::endpoint::{Endpoint, Endpoints, Link};
+use crate::gate::error_pages::ErrorPages;
+use crate::gate::footer::Footers;
 use crate::gate::names::{self, Found};
+use crate::gate::redirect::Redirect;
 use crate::gate::route::{Route, Routes, Servers, Target};
 use crate::gate::tls::upstream::{UpstreamTlsConfigs, UpstreamTlsError};
 use crate::gate::treat::Treatment;
@@ -35,6 +38,8 @@ pub struct Rules {
     pub policy: Policy,
     /// What visitors read.
     pub pages: BlockPages,
+    /// The operator's words for what the gate answers itself; `None`: there are none, at no site either.
+    error_pages: Option<ErrorPages>,
     /// Enforce or monitor.
     pub mode: Mode,
     /// 451 or 403.
@@ -102,6 +107,8 @@ impl Rules {
             fixed: Vec::new(),
             all: &config.block_page,
             pages: Vec::new(),
+            error_pages: &config.error_pages,
+            has_error_pages: false,
             footer_rules: Arc::new(config.footer_rules.clone()),
             reports,
         };
@@ -128,12 +135,14 @@ impl Rules {
             passthrough.insert(key, resolver.of_listener(&listener.upstreams)?);
         }
         let pages = config.block_page.pages()?;
+        let has_error_pages = !config.error_pages.is_empty() || resolver.has_error_pages;
         let enforcement = &config.enforcement;
         let Resolver { named, fixed, .. } = resolver;
         let rules = Self {
             routes,
             policy: Policy::new(enforcement.policy.clone()),
             pages,
+            error_pages: has_error_pages.then(|| ErrorPages::new(&config.error_pages, &[])),
             mode: enforcement.mode,
             blocked_status: enforcement.status,
             blocked_by: format!("<{}>; rel=\"blocked-by\"", enforcement.blocked_by),
@@ -220,6 +229,15 @@ impl Rules {
         let site = host.and_then(|host| self.routes.find(host));
         site.and_then(|site| site.target.pages.as_deref()).unwrap_or(&self.pages)
     }
+
+    /// The operator's words for what the gate answers itself, at this host and path.
+    #[must_use]
+    pub fn error_pages(&self, host: Option<&HostForm>, path: &[u8]) -> Option<&ErrorPages> {
+        let of_all = self.error_pages.as_ref()?;
+        let site = host.and_then(|host| self.routes.find(host));
+        let own = site.and_then(|site| site.target.of_path(path).error_pages.as_deref());
+        Some(own.unwrap_or(of_all))
+    }
 }
 
 struct Resolver<'a> {
@@ -232,6 +250,10 @@ struct Resolver<'a> {
     all: &'a config::BlockPage,
     /// Those made so far: sites share them.
     pages: Vec<(config::BlockPage, Arc<BlockPages>)>,
+    /// What sites' own error pages come before.
+    error_pages: &'a [config::ErrorPage],
+    /// Some site has pages of its own.
+    has_error_pages: bool,
     footer_rules: Arc<config::FooterRules>,
     reports: &'a FooterReports,
 }
@@ -248,38 +270,55 @@ impl Resolver<'_> {
         name: impl FnOnce() -> String,
     ) -> Result<Arc<Target>, RulesError> {
         let reports = self.reports;
-        let treatment =
-            Treatment::new(&target.treatment, &self.footer_rules, |mode| reports.of(&name(), mode));
+        let footer = &target.treatment.footer;
+        let footers =
+            Footers::new(footer, &self.footer_rules, |mode| reports.of(&name(), mode)).map(Arc::new);
         let pages = target.block_page.as_ref().map(|own| self.pages(own)).transpose()?;
+        let of_site = self.own_error_pages(&target.error_pages, self.error_pages);
         let mut paths = Vec::new();
         for route in &target.routes {
+            let site_pages = [&target.error_pages[..], self.error_pages].concat();
+            let own = self.own_error_pages(&route.error_pages, &site_pages);
             let target = self.made(&route.upstreams, &route.way, |servers| Target {
                 servers,
+                redirect: route.redirect.as_ref().map(|redirect| Redirect::new(redirect, &route.prefix)),
                 choice: route.choice.clone(),
                 origin_here: target.origin_here,
                 mode: target.mode,
                 timeouts: route.timeouts,
-                treatment: treatment.clone(),
+                treatment: Treatment::new(&route.treatment, footers.as_ref()),
                 paths: Vec::new(),
                 turn: AtomicUsize::new(0),
                 budget: Default::default(),
                 pages: pages.clone(),
+                error_pages: own.or_else(|| of_site.clone()),
             })?;
             paths.push((route.prefix.as_bytes().into(), target));
         }
         paths.sort_by_key(|(prefix, _): &(Box<[u8]>, _)| std::cmp::Reverse(prefix.len()));
         self.made(&target.upstreams, &target.way, |servers| Target {
             servers,
+            redirect: target.redirect.as_ref().map(|redirect| Redirect::new(redirect, "")),
             choice: target.choice.clone(),
             origin_here: target.origin_here,
             mode: target.mode,
             timeouts: target.timeouts,
-            treatment,
+            treatment: Treatment::new(&target.treatment, footers.as_ref()),
             paths,
             turn: AtomicUsize::new(0),
             budget: Default::default(),
             pages,
+            error_pages: of_site,
         })
+    }
+
+    fn own_error_pages(
+        &mut self,
+        own: &[config::ErrorPage],
+        then: &[config::ErrorPage],
+    ) -> Option<Arc<ErrorPages>> {
+        self.has_error_pages |= !own.is_empty();
+        (!own.is_empty()).then(|| Arc::new(ErrorPages::new(own, then)))
     }
 
     /// A target on these servers; its names will be looked up again.
@@ -318,6 +357,7 @@ impl Resolver<'_> {
         let servers: Vec<_> = upstreams.iter().map(server).collect();
         self.made(&servers, &Way::default(), |servers| Target {
             servers,
+            redirect: None,
             choice: Choice::default(),
             origin_here: false,
             mode: None,
@@ -327,6 +367,7 @@ impl Resolver<'_> {
             turn: AtomicUsize::new(0),
             budget: Default::default(),
             pages: None,
+            error_pages: None,
         })
     }
 

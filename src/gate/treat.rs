@@ -1,30 +1,31 @@
 //! What a site does to requests and responses on their way through, beyond forwarding them.
 
 use crate::config;
+use crate::gate::field_rules::FieldRules;
 use crate::gate::footer::{Footers, Plan};
 use crate::gate::forward::Forward;
 use crate::gate::record::Record;
 use crate::gate::request::RequestHead;
 use crate::gate::transform::{Transform, fields};
-use crate::telemetry::FooterReport;
 use std::sync::Arc;
 
 /// A site's treatment of what passes.
 #[derive(Debug)]
 pub struct Treatment {
-    footers: Option<Footers>,
+    footers: Option<Arc<Footers>>,
+    /// What requests lose and get.
+    pub request: Option<FieldRules>,
+    response: Option<FieldRules>,
 }
 
 impl Treatment {
     /// `None` where everything passes as it is: then nothing is spent on it.
     #[must_use]
-    pub fn new(
-        from: &config::Treatment,
-        rules: &Arc<config::FooterRules>,
-        report: impl FnOnce(&'static str) -> Arc<FooterReport>,
-    ) -> Option<Arc<Self>> {
-        let footers = Footers::new(&from.footer, rules, report);
-        footers.is_some().then(|| Arc::new(Self { footers }))
+    pub fn new(from: &config::Treatment, footers: Option<&Arc<Footers>>) -> Option<Arc<Self>> {
+        let request = FieldRules::new(&from.request_headers);
+        let response = FieldRules::new(&from.response_headers);
+        let is_any = footers.is_some() || request.is_some() || response.is_some();
+        is_any.then(|| Arc::new(Self { footers: footers.cloned(), request, response }))
     }
 
     /// A response's head has come; its body will be read through what is set up here.
@@ -32,6 +33,13 @@ impl Treatment {
         if exchange.is_switched() {
             return;
         }
+        self.body(request, exchange, record);
+        if let Some(rules) = &self.response {
+            rules.apply(exchange.head_mut());
+        }
+    }
+
+    fn body(&self, request: &RequestHead, exchange: &mut Forward, record: &Record) {
         let plan = self.footers.as_ref().and_then(|footers| footers.plan(request, exchange.head(), record));
         let Some(Plan { page, coding, may_change }) = plan else { return };
         let Some(page) = page else { return fields::of_changed_body(exchange.head_mut()) };

@@ -48,5 +48,6 @@ mod reload;
 mod replay;
 mod routes;
 mod sync;
+mod treatment;
 mod walkthrough;
 mod world;

@@ -1,8 +1,11 @@
 //! `[[site]]` and `[default_site]`.
 
-use super::{optional, upstream};
+use super::redirect::{self, At};
+use super::{error_page, optional, upstream};
 use crate::config::raw::{Place, Section, Value};
-use crate::config::{HostRule, Mode, Site, SiteTarget, SiteTimeouts, UpstreamScheme, value};
+use crate::config::{
+    HostRule, Mode, Redirect, Server, Site, SiteTarget, SiteTimeouts, UpstreamScheme, value,
+};
 
 pub(super) const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("monitor", Mode::Monitor)];
 
@@ -38,8 +41,8 @@ fn site(mut section: Section<'_>) -> Option<PlacedSite> {
     let region = optional(&mut section, "region", super::region);
     let target = target(&mut section);
     section.finish();
-    let (target, upstreams) = target?;
-    let upstreams = upstreams.place();
+    let (target, written) = target?;
+    let upstreams = written.place();
     let site = Site { hosts: hosts.iter().map(|(rule, _)| rule.clone()).collect(), scenario, region, target };
     Some(PlacedSite { site, hosts, upstreams })
 }
@@ -47,29 +50,25 @@ fn site(mut section: Section<'_>) -> Option<PlacedSite> {
 pub(super) fn default_site(mut section: Section<'_>) -> Option<SiteTarget> {
     let target = target(&mut section);
     section.finish();
-    target
-        .filter(|(target, upstreams)| {
-            let is_http = target.upstreams.iter().all(|server| server.upstream.scheme != UpstreamScheme::Tcp);
-            if !is_http {
-                upstreams.refuse(
-                    "the default site serves HTTP; name tcp upstreams in the tls_passthrough [[listener]]",
-                );
-            }
-            is_http
-        })
-        .map(|(target, _)| target)
+    let (target, written) = target?;
+    if target.upstreams.iter().any(|server| server.upstream.scheme == UpstreamScheme::Tcp) {
+        written
+            .refuse("the default site serves HTTP; name tcp upstreams in the tls_passthrough [[listener]]");
+    }
+    Some(target)
 }
 
-/// What both kinds of site share, and the value of `upstreams`.
+/// What both kinds of site share, and the value of `upstreams` (or of `redirect`).
 fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
-    let written = section.required("upstreams", "upstreams = [\"http://10.0.0.1:8080\"]");
-    let upstreams = written.as_ref().map(upstream::servers).unwrap_or_default();
+    let (written, upstreams, redirect) = destination(section, At::Site);
     let choice = upstream::choice(section);
     let way = upstream::way(section, &upstreams);
     let origin_here = optional(section, "origin_here", Value::boolean);
     let mode = optional(section, "mode", |value| value.choice("a mode", &MODES));
     let timeouts = timeouts(section.section("timeouts"), SiteTimeouts::default());
-    let routes = super::route::routes(section, timeouts);
+    let error_pages = error_page::error_pages(section.section("error_pages"));
+    let treatment = super::treatment::treatment(section);
+    let routes = super::route::routes(section, timeouts, &treatment);
     if let (Some(written), [first, ..]) = (&written, &routes[..])
         && upstreams.iter().any(|server| server.upstream.scheme == UpstreamScheme::Tcp)
     {
@@ -79,19 +78,37 @@ fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
         ));
     }
     let block_page = section.section("block_page").map(super::block_page::block_page);
-    let treatment = super::treatment::treatment(section);
     let target = SiteTarget {
         upstreams,
+        redirect,
         choice,
         way,
         origin_here: origin_here.unwrap_or(false),
         mode,
         timeouts,
         block_page,
+        error_pages,
         treatment,
         routes,
     };
     Some((target, written?))
+}
+
+/// Where requests go, to upstreams or elsewhere, and what says so.
+pub(super) fn destination<'t>(
+    section: &mut Section<'t>,
+    at: At,
+) -> (Option<Value<'t>>, Vec<Server>, Option<Redirect>) {
+    let Some(elsewhere) = section.value("redirect") else {
+        let written = section.required("upstreams", "upstreams = [\"http://10.0.0.1:8080\"]");
+        let upstreams = written.as_ref().map(upstream::servers).unwrap_or_default();
+        return (written, upstreams, None);
+    };
+    if let Some(written) = section.value("upstreams") {
+        written.refuse_key("what is redirected reaches no upstream; leave this or the redirect out");
+    }
+    let redirect = elsewhere.clone().section().and_then(|section| redirect::redirect(section, at));
+    (Some(elsewhere), Vec::new(), redirect)
 }
 
 pub(super) fn timeouts(section: Option<Section<'_>>, mut timeouts: SiteTimeouts) -> SiteTimeouts {

@@ -8,6 +8,7 @@ use crate::gate::client::Client;
 use crate::gate::endpoint::{self, Endpoint};
 use crate::gate::exchange::{Exchange, Failure};
 use crate::gate::forward::Forward;
+use crate::gate::headers::Onward;
 use crate::gate::pace::Pace;
 use crate::gate::record::Record;
 use crate::gate::reject::Reject;
@@ -154,7 +155,12 @@ impl Worker {
                 exchange.lease_mut().hold(place);
             }
             exchange.limit_body(self.rules().limits.body_bytes);
-            let begun = exchange.begin(request.head, &client.onward(&record.host_octets(), &self.shared.via));
+            let host = record.host_octets();
+            let onward = Onward {
+                rules: target.treatment.as_ref().and_then(|treatment| treatment.request.as_ref()),
+                ..client.onward(&host, &self.shared.via)
+            };
+            let begun = exchange.begin(request.head, &onward);
             let answered = match begun {
                 Ok(()) => {
                     let waits = (request.watch, target);
