@@ -127,13 +127,7 @@ impl Rules {
                 target: resolver.target(target, || "default_site".to_owned())?,
             });
         }
-        let mut passthrough = HashMap::new();
-        let keys = config::Listener::keys(&config.listeners);
-        for (key, listener) in
-            keys.into_iter().zip(&config.listeners).filter(|(_, l)| !l.upstreams.is_empty())
-        {
-            passthrough.insert(key, resolver.of_listener(&listener.upstreams)?);
-        }
+        let passthrough = resolver.of_listeners(&config.listeners)?;
         let pages = config.block_page.pages()?;
         let has_error_pages = !config.error_pages.is_empty() || resolver.has_error_pages;
         let enforcement = &config.enforcement;
@@ -350,6 +344,13 @@ impl Resolver<'_> {
         let pages = Arc::new(own.pages()?);
         self.pages.push((own, Arc::clone(&pages)));
         Ok(pages)
+    }
+
+    /// Those of listeners that name upstreams, by listener key.
+    fn of_listeners(&mut self, all: &[config::Listener]) -> Result<HashMap<String, Arc<Target>>, RulesError> {
+        let named =
+            config::Listener::keys(all).into_iter().zip(all).filter(|(_, it)| !it.upstreams.is_empty());
+        named.map(|(key, it)| Ok((key, self.of_listener(&it.upstreams)?))).collect()
     }
 
     fn of_listener(&mut self, upstreams: &[Upstream]) -> Result<Arc<Target>, RulesError> {
