@@ -155,12 +155,7 @@ impl Worker {
                 exchange.lease_mut().hold(place);
             }
             exchange.limit_body(self.rules().limits.body_bytes);
-            let host = record.host_octets();
-            let onward = Onward {
-                rules: target.treatment.as_ref().and_then(|treatment| treatment.request.as_ref()),
-                ..client.onward(&host, &self.shared.via)
-            };
-            let begun = exchange.begin(request.head, &onward);
+            let begun = exchange.begin(request.head, &self.onward(client, target, &record.host_octets()));
             let answered = match begun {
                 Ok(()) => {
                     let waits = (request.watch, target);
@@ -249,6 +244,12 @@ impl Worker {
             }
             Err(_) => {}
         }
+    }
+
+    /// What an upstream of the target is told of a request.
+    fn onward<'a>(&'a self, client: &Client, target: &'a Target, host: &'a [u8]) -> Onward<'a> {
+        let rules = target.treatment.as_ref().and_then(|treatment| treatment.request.as_ref());
+        Onward { rules, ..client.onward(host, &self.shared.via) }
     }
 
     async fn response_head(
