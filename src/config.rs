@@ -39,8 +39,8 @@ pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry, Role, Toke
 pub use site::{HostRule, PathRoute, Site, SiteTarget, SiteTimeouts};
 pub use treatment::{ErrorPage, FieldRules, Redirect, RedirectPath, Treatment};
 pub use upstream::{
-    Alpn, Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, Server, Sticky, Upstream,
-    UpstreamScheme, UpstreamTls, Way,
+    Alpn, Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, ProxyHeader, Server, Sticky,
+    Upstream, UpstreamScheme, UpstreamTls, Way,
 };
 
 use std::net::SocketAddr;

@@ -17,6 +17,7 @@ pub mod exchange;
 pub mod field_rules;
 pub mod footer;
 pub mod forward;
+pub mod grpc;
 pub mod headers;
 pub mod health;
 pub mod hello;

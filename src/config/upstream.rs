@@ -153,6 +153,17 @@ pub struct Way {
     pub breaker: Option<Breaker>,
     /// `[site.keep]`
     pub keep: Keep,
+    /// What its connections open with.
+    pub proxy_header: Option<ProxyHeader>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProxyHeader {
+    /// One line of text.
+    V1,
+    /// Octets, with the name that TLS was asked for.
+    V2,
 }
 
 /// A protocol that is offered in a TLS handshake.
@@ -194,6 +205,7 @@ impl Default for Way {
             tls: UpstreamTls::default(),
             breaker: None,
             keep: Keep::default(),
+            proxy_header: None,
         }
     }
 }

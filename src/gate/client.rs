@@ -3,6 +3,7 @@
 use crate::config::{self, Protocol, ProxyProtocol};
 use crate::domain::DomainName;
 use crate::gate::headers::Onward;
+use crate::gate::proxy_header::Speaker;
 use crate::gate::request::RequestHead;
 use crate::gate::tls::CertificateNames;
 use crate::verdict::{Region, Scenario};
@@ -104,6 +105,14 @@ pub struct Client {
 }
 
 impl Client {
+    /// What a PROXY header tells an upstream of this client.
+    #[must_use]
+    pub fn speaker(&self) -> Speaker<'_> {
+        let sni = self.tls.as_ref().and_then(|tls| tls.sni.as_ref());
+        let authority = sni.map(DomainName::as_str);
+        Speaker { client: self.address, listener: self.listener.address, authority }
+    }
+
     /// What the gate tells an upstream of a request of this client's.
     #[must_use]
     pub fn onward<'a>(&self, host: &'a [u8], via: &'a str) -> Onward<'a> {

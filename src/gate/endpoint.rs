@@ -3,6 +3,7 @@
 use crate::config::{Alpn, Upstream, UpstreamScheme, Way};
 use crate::gate::breaker::{Breaker, Place};
 use crate::gate::names::Addresses;
+use crate::gate::proxy_header::{self, Speaker};
 use crate::gate::reject::Reject;
 use crate::gate::route::standing::{self, Standing, Wish};
 use crate::gate::stream::{Channel, Stream};
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 /// One server at one address, in one way of dealing with it.
@@ -227,20 +229,30 @@ impl Endpoint {
     ///
     /// # Errors
     /// `UpstreamError`, `UpstreamTimeout`, or `Cut`.
-    pub async fn connect_within(&self, limit: Duration, watch: &Watch) -> Result<Channel, Reject> {
+    pub async fn connect_within(
+        &self,
+        limit: Duration,
+        watch: &Watch,
+        speaker: Option<Speaker<'_>>,
+    ) -> Result<Channel, Reject> {
         watch.within(limit);
-        let mut connecting = pin!(self.connect());
+        let mut connecting = pin!(self.connect(speaker));
         watch.bound(|cx| connecting.as_mut().poll(cx)).await.map_err(late)?
     }
 
-    /// Opens a connection.
+    /// Opens a connection, for a client or for the gate itself.
     ///
     /// # Errors
     /// `UpstreamError`.
-    pub async fn connect(&self) -> Result<Channel, Reject> {
+    pub async fn connect(&self, speaker: Option<Speaker<'_>>) -> Result<Channel, Reject> {
         let connected = TcpStream::connect(self.address).await;
-        let tcp = connected.map_err(|_| Reject::UpstreamError("connect failed"))?;
+        let mut tcp = connected.map_err(|_| Reject::UpstreamError("connect failed"))?;
         standing::count(&self.standing.counts().connections);
+        if let Some(version) = self.way.proxy_header {
+            let header = proxy_header::write(version, speaker.as_ref());
+            let written = tcp.write_all(&header).await;
+            written.map_err(|_| Reject::UpstreamError("connect failed"))?;
+        }
         secure(&self.link.load_full(), tcp).await
     }
 }

@@ -89,7 +89,7 @@ async fn check(shared: &Shared, endpoint: &Endpoint) {
 }
 
 async fn probe(endpoint: &Endpoint, health: &Health) -> Result<(), &'static str> {
-    let channel = endpoint.connect().await.map_err(|reject| match reject {
+    let channel = endpoint.connect(None).await.map_err(|reject| match reject {
         Reject::UpstreamError(why) => why,
         _ => "no connection",
     })?;

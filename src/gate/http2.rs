@@ -11,7 +11,6 @@ mod wire;
 
 use crate::gate::body::BodySource as _;
 use crate::gate::client::Client;
-use crate::gate::own;
 use crate::gate::record::{Outcome, Record};
 use crate::gate::reject::Reject;
 use crate::gate::request::{BodyLength, RequestHead};
@@ -19,6 +18,7 @@ use crate::gate::stream::Channel;
 use crate::gate::watch::{Expired, Watch, WatchGuard};
 use crate::gate::worker::Worker;
 use crate::gate::{Answer, Incoming, handle};
+use crate::gate::{grpc, own};
 use answer::{AnswerBody, Download};
 use bytes::Bytes;
 use frames::{Beneath, Frames};
@@ -240,6 +240,7 @@ async fn stream(
     let mut upload = Upload::new(body, Rc::clone(&told.stream.held));
     let read = head::read(&parts, upload.is_ended(), &worker.rules().limits, &mut told.head);
     upload.expect(told.head.body);
+    let deadline = grpc::timeout(&told.head).map(|time| worker.clock.now() + time);
     let whole = match read {
         Ok(()) if told.head.body == BodyLength::None => nothing_more(&worker, &mut upload, &watch).await,
         other => other,
@@ -264,6 +265,7 @@ async fn stream(
                 upload,
                 watch,
                 idle_timeout,
+                deadline,
                 pace: worker.pace(),
                 told,
             }

@@ -8,6 +8,7 @@ use crate::gate::accept;
 use crate::gate::client::Client;
 use crate::gate::endpoint::{Endpoint, Lease};
 use crate::gate::hello::Alert;
+use crate::gate::proxy_header::Speaker;
 use crate::gate::record::Record;
 use crate::gate::reject::Reject;
 use crate::gate::request::RequestHead;
@@ -87,6 +88,8 @@ async fn connect(
     watch: &Watch,
     record: &mut Record,
 ) -> Result<(Channel, Lease), Reject> {
+    let name = record.host.as_ref().and_then(HostForm::name).map(|name| name.as_str().to_owned());
+    let speaker = Speaker { authority: name.as_deref(), ..client.speaker() };
     let (mut tries, members) = (Tries::default(), target.servers.now());
     loop {
         let (index, endpoint): (_, &Arc<Endpoint>) =
@@ -97,7 +100,7 @@ async fn connect(
             lease.hold(breaker.request(watch, |_| Ok(())).await?);
             lease.hold_connection(breaker.connection(watch).await?);
         }
-        match endpoint.connect_within(target.timeouts.connect, watch).await {
+        match endpoint.connect_within(target.timeouts.connect, watch, Some(speaker)).await {
             Ok(channel) => {
                 endpoint.standing.answered(200, &endpoint.way, worker.now_ms());
                 return Ok((channel, lease));

@@ -2,6 +2,10 @@
 //!
 //! Source: the PROXY protocol specification (haproxy.org), sections 2.1 and 2.2.
 
+mod out;
+
+pub use out::{Speaker, write};
+
 use std::net::{IpAddr, SocketAddr};
 
 /// The most octets of a header: version 1 has at most 107, version 2 16 and the addresses and TLVs that we take.

@@ -143,7 +143,7 @@ impl Trunks {
         if lines.trunks.borrow().len() >= MAX_TRUNKS {
             return Err(Reject::Overloaded);
         }
-        let channel = lines.endpoint.connect().await?;
+        let channel = lines.endpoint.connect(None).await?;
         if !endpoint.speaks_http2(&channel.stream) {
             return Ok(Reached::Channel(Box::new(channel)));
         }

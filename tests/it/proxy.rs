@@ -1,5 +1,6 @@
 //! What an allowed request experiences: an honest reverse proxy, over HTTP/1.1, HTTP/2, in clear and TLS.
 
+mod announced;
 mod balance;
 mod bodies;
 mod burden;

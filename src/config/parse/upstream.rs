@@ -3,8 +3,8 @@
 use super::{burden, optional};
 use crate::config::raw::{Section, Value};
 use crate::config::{
-    Alpn, Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, Server, Sticky, Upstream,
-    UpstreamScheme, UpstreamTls, Way, value,
+    Alpn, Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, ProxyHeader, Server, Sticky,
+    Upstream, UpstreamScheme, UpstreamTls, Way, value,
 };
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -140,6 +140,20 @@ pub(super) fn way(section: &mut Section<'_>, servers: &[Server]) -> Way {
         }
         if let Some(section) = value.section() {
             way.tls = tls(section);
+        }
+    }
+    if let Some(written) = section.value("proxy_protocol") {
+        let versions = [("off", None), ("v1", Some(ProxyHeader::V1)), ("v2", Some(ProxyHeader::V2))];
+        way.proxy_header = written.choice("a version of the PROXY protocol", &versions).flatten();
+        let is_shared = |server: &Server| match server.upstream.scheme {
+            UpstreamScheme::H2c => true,
+            UpstreamScheme::Https => way.tls.alpn.contains(&Alpn::Http2),
+            UpstreamScheme::Http | UpstreamScheme::Tcp => false,
+        };
+        if way.proxy_header.is_some() && servers.iter().any(is_shared) {
+            written.refuse(
+                "connections over HTTP/2 are shared by clients, and a PROXY header names one; use http, or https without h2",
+            );
         }
     }
     way

@@ -27,7 +27,9 @@ impl Exchange {
     pub fn may_be_kept(&self, now: Instant) -> bool {
         let endpoint = self.endpoint();
         let keep = &endpoint.way.keep;
-        keep.max_requests.is_none_or(|most| self.carried < most)
+        // A PROXY header speaks for one client.
+        endpoint.way.proxy_header.is_none()
+            && keep.max_requests.is_none_or(|most| self.carried < most)
             && keep.max_age.is_none_or(|most| now.saturating_duration_since(self.made) < most)
             && !endpoint.breaker.as_ref().is_some_and(|breaker| breaker.wants_connections())
     }

@@ -4,18 +4,18 @@ use super::held::Piece;
 use super::upload::Upload;
 use super::{Told, status};
 use crate::gate::forward::Forward;
-use crate::gate::headers;
 use crate::gate::own::OwnResponse;
 use crate::gate::pace::Pace;
 use crate::gate::record::Outcome;
 use crate::gate::reject::Reject;
-use crate::gate::watch::{Expired, WatchGuard};
+use crate::gate::watch::{Expired, Watch, WatchGuard};
+use crate::gate::{grpc, headers};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A stream's answer body.
 pub(super) enum AnswerBody {
@@ -37,6 +37,8 @@ pub(super) struct Download {
     pub(super) upload: Upload,
     pub(super) watch: WatchGuard,
     pub(super) idle_timeout: Duration,
+    /// Of a gRPC call whose client gave it one.
+    pub(super) deadline: Option<Instant>,
     pub(super) pace: Pace,
     pub(super) told: Told,
 }
@@ -64,7 +66,7 @@ impl Download {
         {
             response.headers_mut().insert(http::header::CONTENT_LENGTH, octets.into());
         }
-        self.watch.within(self.idle_timeout);
+        wait(&self.watch, (self.idle_timeout, self.deadline), self.told.stream.worker.clock.now());
         // An exchange that is over already tells its story by being dropped here.
         if !(exchange.is_done() && exchange.is_sent()) {
             *response.body_mut() = AnswerBody::Download(Box::new(self));
@@ -77,6 +79,9 @@ impl Download {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, Reject>>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+        if self.deadline.is_some_and(|deadline| deadline <= self.told.stream.worker.clock.now()) {
+            return Poll::Ready(Some(Ok(self.too_late())));
+        }
         if let Err(expired) = self.watch.check(cx) {
             let reject = if expired == Expired::Cut { Reject::Cut } else { Reject::UpstreamTimeout };
             return Poll::Ready(Some(Err(reject)));
@@ -93,7 +98,7 @@ impl Download {
             return Poll::Ready(Some(Err(reject)));
         }
         if exchange.body_octets() != before {
-            self.watch.within(self.idle_timeout);
+            wait(&self.watch, (self.idle_timeout, self.deadline), self.told.stream.worker.clock.now());
         }
         let held = &self.told.stream.held;
         let room = held.room();
@@ -113,7 +118,7 @@ impl Download {
                 // The client may take this piece much later.
                 exchange.release();
                 self.told.record.bytes_out += octets as u64;
-                self.watch.within(self.idle_timeout);
+                wait(&self.watch, (self.idle_timeout, self.deadline), self.told.stream.worker.clock.now());
                 self.pace.keeps(now, true, self.told.record.bytes_out);
                 // The last octets end the stream in their own frame.
                 if exchange.is_done() && exchange.is_sent() {
@@ -124,12 +129,27 @@ impl Download {
         }
     }
 
+    /// Ends a call whose time is over: the upstream's stream is reset, the client told.
+    fn too_late(&mut self) -> Frame<Piece> {
+        if let Some(exchange) = self.exchange.take() {
+            self.told.record.bytes_in = exchange.body_octets();
+        }
+        self.told.record.reject(&Reject::RequestTimeout);
+        Frame::trailers(grpc::too_late())
+    }
+
     fn finish(&mut self) {
         if let Some(exchange) = self.exchange.take() {
             self.told.record.bytes_in = exchange.body_octets();
             exchange.finish(&self.told.stream.worker.pool, self.told.stream.worker.clock.now());
         }
     }
+}
+
+/// The next octets may take as long as the site allows, and as the call has left.
+fn wait(watch: &Watch, (idle_timeout, deadline): (Duration, Option<Instant>), now: Instant) {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
+    watch.within(left.map_or(idle_timeout, |left| left.min(idle_timeout)));
 }
 
 impl Drop for Download {

@@ -18,11 +18,11 @@ use crate::gate::route::standing;
 use crate::gate::route::{Members, Target};
 use crate::gate::trunk::Reached;
 use crate::gate::watch::{Expired, Serving, Watch};
-use crate::gate::{Incoming, affinity, judge};
+use crate::gate::{Incoming, affinity, grpc, judge};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a client that sends nothing more is taken to wait for its answer: some say so when their request is
 /// out, but most are gone.
@@ -137,16 +137,18 @@ impl Worker {
                     exchange.renew();
                     Forward::from(exchange)
                 }
-                None => match Box::pin(self.reach(endpoint, target, request.watch, may_be_kept)).await {
-                    Ok(exchange) => exchange,
-                    Err(reject) => {
-                        self.try_next(site, index, reject.clone(), &mut tries)?;
-                        let next = self.pick(site, (client, Some(request.head)), &tries);
-                        (index, endpoint) = next.map_err(|_| reject)?;
-                        may_be_kept = true;
-                        continue;
+                None => {
+                    match Box::pin(self.reach((endpoint, client), target, request.watch, may_be_kept)).await {
+                        Ok(exchange) => exchange,
+                        Err(reject) => {
+                            self.try_next(site, index, reject.clone(), &mut tries)?;
+                            let next = self.pick(site, (client, Some(request.head)), &tries);
+                            (index, endpoint) = next.map_err(|_| reject)?;
+                            may_be_kept = true;
+                            continue;
+                        }
                     }
-                },
+                }
             };
             if self.log.borrow().is_on() {
                 record.upstream = Some(Arc::clone(&endpoint.label));
@@ -207,7 +209,7 @@ impl Worker {
     /// A place for an exchange where none is kept: on a connection that others share, or on a fresh one.
     async fn reach(
         &self,
-        endpoint: &Arc<Endpoint>,
+        (endpoint, client): (&Arc<Endpoint>, &Client),
         target: &Target,
         watch: &Watch,
         may_be_shared: bool,
@@ -217,7 +219,8 @@ impl Worker {
                 Some(breaker) => breaker.connection(watch).await?,
                 None => None,
             };
-            let channel = endpoint.connect_within(target.timeouts.connect, watch).await?;
+            let connecting = endpoint.connect_within(target.timeouts.connect, watch, Some(client.speaker()));
+            let channel = connecting.await?;
             let mut exchange = Box::new(Exchange::new(channel, endpoint));
             exchange.lease_mut().hold_connection(place);
             return Ok(exchange.into());
@@ -266,7 +269,10 @@ impl Worker {
             let rate = if has_none { 0 } else { limits.min_rate };
             (limits.body_timeout, Pace::new(rate, limits.body_timeout))
         };
-        watch.within(target.timeouts.response);
+        let deadline = grpc::timeout(head).map(|time| self.clock.now() + time);
+        let left = |deadline: Instant| deadline.saturating_duration_since(self.clock.now());
+        let within = |limit: Duration| watch.within(deadline.map_or(limit, |it| left(it).min(limit)));
+        within(target.timeouts.response);
         let (mut seen, mut has_hung_up) = (0, false);
         poll_fn(|cx| {
             if let Err(expired) = watch.check(cx) {
@@ -276,7 +282,9 @@ impl Worker {
                 if has_hung_up {
                     return std::task::Poll::Ready(Err(Reject::ClientGone.into()));
                 }
-                let late = if exchange.waits_for_client() {
+                // The client's own deadline is nobody's fault.
+                let is_over = deadline.is_some_and(|it| left(it).is_zero());
+                let late = if is_over || exchange.waits_for_client() {
                     Reject::RequestTimeout
                 } else {
                     Reject::UpstreamTimeout
@@ -289,11 +297,7 @@ impl Worker {
                 if !pace.keeps(self.clock.now(), exchange.waits_for_client(), seen) {
                     return std::task::Poll::Ready(Err(Reject::RequestTimeout.into()));
                 }
-                watch.within(if exchange.waits_for_client() {
-                    body_timeout
-                } else {
-                    target.timeouts.response
-                });
+                within(if exchange.waits_for_client() { body_timeout } else { target.timeouts.response });
             }
             if !has_hung_up && body.has_hung_up() {
                 has_hung_up = true;

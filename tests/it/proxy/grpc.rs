@@ -57,7 +57,7 @@ fn call(path: &str) -> (mpsc::Sender<Frame<Bytes>>, Request<Body>) {
     let request = Request::post(format!("http://{HOST}{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .header("grpc-timeout", "5S")
+        .header("grpc-timeout", "1H")
         .body(StreamBody::new(frames).boxed())
         .unwrap();
     (sender, request)
@@ -123,7 +123,7 @@ async fn streams_both_ways_with_trailers() {
             "{trailers:?}"
         );
         let seen = upstream.seen().remove(nth);
-        assert_eq!((seen.header("te"), seen.header("grpc-timeout")), (Some("trailers"), Some("5S")));
+        assert_eq!((seen.header("te"), seen.header("grpc-timeout")), (Some("trailers"), Some("1H")));
         assert_eq!((seen.authority.as_str(), seen.scheme.as_str()), (HOST, "http"));
         assert!(seen.header("x-forwarded-for").is_some() && seen.header("via").is_some(), "{seen:?}");
     }
@@ -413,4 +413,36 @@ fn goaway() {
     for _ in 0..4 {
         assert_eq!(world.get(HOST, "/").status, 204);
     }
+}
+
+/// A client's own deadline ends its call, before the answer and in the middle of it, and is not held against the
+/// server.
+#[tokio::test(flavor = "multi_thread")]
+async fn deadlines_of_clients_are_kept() {
+    let upstream = H2Upstream::start();
+    let world = world(&h2c(upstream.address), "[site.ejection]\nfailures = 1");
+    let mut client = clear(&world).await;
+    let timed = |path: &str, timeout: &'static str| {
+        let (sender, mut request) = call(path);
+        request.headers_mut().insert("grpc-timeout", timeout.parse().unwrap());
+        (sender, request)
+    };
+    let (sender, request) = timed("/silent", "300m");
+    let answer = client.send_request(request).await.unwrap();
+    assert_eq!(answer.headers()["grpc-status"], "4", "{:?}", answer.headers());
+    drop(sender);
+    let (sender, request) = timed("/echo", "1S");
+    sender.send(message("one")).await.unwrap();
+    let (head, mut body) = client.send_request(request).await.unwrap().into_parts();
+    if head.headers.get("grpc-status").is_none() {
+        let mut frame = next(&mut body).await;
+        while frame.is_data() {
+            frame = next(&mut body).await;
+        }
+        assert_eq!(frame.into_trailers().unwrap()["grpc-status"], "4");
+    }
+    wait("the upstream to be let go", || (upstream.open() == 0).then_some(()));
+    let list = world.ask("/v1/upstreams").json();
+    let is_healthy = |row: &serde_json::Value| row["healthy"] == true;
+    assert!(list["upstreams"].as_array().unwrap().iter().all(is_healthy), "{list}");
 }
