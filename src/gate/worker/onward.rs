@@ -130,6 +130,7 @@ impl Worker {
         let (mut index, mut endpoint) = self.pick(site, (client, Some(request.head)), &tries)?;
         let mut may_be_kept = true;
         loop {
+            let way = (endpoint, client);
             let place = Self::place(endpoint, &mut *request.body, request.watch).await?;
             let kept = if may_be_kept { self.pool.take(endpoint, self.clock.now()) } else { None };
             let mut exchange = match kept {
@@ -137,18 +138,15 @@ impl Worker {
                     exchange.renew();
                     Forward::from(exchange)
                 }
-                None => {
-                    match Box::pin(self.reach((endpoint, client), target, request.watch, may_be_kept)).await {
-                        Ok(exchange) => exchange,
-                        Err(reject) => {
-                            self.try_next(site, index, reject.clone(), &mut tries)?;
-                            let next = self.pick(site, (client, Some(request.head)), &tries);
-                            (index, endpoint) = next.map_err(|_| reject)?;
-                            may_be_kept = true;
-                            continue;
-                        }
+                None => match Box::pin(self.reach(way, target, request.watch, may_be_kept)).await {
+                    Ok(exchange) => exchange,
+                    Err(reject) => {
+                        self.try_next(site, index, reject.clone(), &mut tries)?;
+                        let next = self.pick(site, (client, Some(request.head)), &tries);
+                        ((index, endpoint), may_be_kept) = (next.map_err(|_| reject)?, true);
+                        continue;
                     }
-                }
+                },
             };
             if self.log.borrow().is_on() {
                 record.upstream = Some(Arc::clone(&endpoint.label));
