@@ -22,7 +22,7 @@ mod process;
 use domains::Numbers;
 use light::Light;
 use load::{Load, Wire};
-use process::{Process, memory_kib, run_to_end};
+use process::{Process, Threads, memory_kib, run_to_end};
 use reqwest::Client;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -283,9 +283,9 @@ async fn write_alone(world: &World) {
 
 async fn burst(world: &World, rate: u64) {
     let load = Load::start(world.gate, world.gate_pid, domains::filed(0), rate);
-    // Its thread, and the probe's, are there already and go on as they are.
-    process::step_aside(world.registry_pid);
-    rustix::process::setpriority_process(None, 19).unwrap();
+    process::step_aside(world.registry_pid, &Threads::All);
+    // The thread that asks, and the probe's, go on as they are.
+    process::step_aside(std::process::id(), &Threads::First);
     let quiet = async || load.window(tokio::time::sleep(WINDOW)).await.0;
     quiet().await.print("gate without a burst");
     let (committing, committed) = load.window(write_many(world, "burst", 40_000_000)).await;

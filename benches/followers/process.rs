@@ -109,10 +109,20 @@ pub(crate) fn cpu_of_workers(pid: u32) -> Duration {
     Duration::from_nanos(tasks.map(|task| task.unwrap()).filter_map(of_worker).sum())
 }
 
-/// Lets the threads of a process that stands for other machines run when nobody else wants to.
-pub(crate) fn step_aside(pid: u32) {
-    for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
-        let thread = task.unwrap().file_name().to_str().unwrap().parse().unwrap();
-        rustix::process::setpriority_process(rustix::process::Pid::from_raw(thread), 19).unwrap();
+/// Whose threads are to step aside.
+pub(crate) enum Threads {
+    All,
+    /// That which the process began with.
+    First,
+}
+
+/// Lets threads of a process that stands for other machines run when nobody else wants to. A lower priority alone
+/// would not do: the kernel takes the processor from such a thread at a tick, and that is milliseconds late.
+pub(crate) fn step_aside(pid: u32, threads: &Threads) {
+    let mut command = Command::new("chrt");
+    if matches!(threads, Threads::All) {
+        command.arg("--all-tasks");
     }
+    let done = command.args(["--idle", "--pid", "0", &pid.to_string()]).status().unwrap();
+    assert!(done.success(), "chrt (util-linux) can't make {pid} idle");
 }
