@@ -5,6 +5,7 @@
 mod aside;
 mod banner;
 mod demo_upstream;
+mod descriptors;
 mod dev_certificates;
 mod embedded;
 mod hand_over;
@@ -141,7 +142,8 @@ impl Built {
         let keeper = follower.keeper();
         let following = control.spawn(follower.run(stopping.clone()));
         let probing = control.spawn(health::run(Arc::clone(&shared), stopping.clone()));
-        let resolving = control.spawn(names::run(Arc::clone(&shared), stopping));
+        let resolving = control.spawn(names::run(Arc::clone(&shared), stopping.clone()));
+        let counting = control.spawn(descriptors::run(Arc::clone(&shared), stopping));
         if expects_filings {
             control.block_on(filings(&shared.cache));
         }
@@ -152,7 +154,7 @@ impl Built {
         let (stop_others, stopping_others) = watch::channel(false);
         let groups = self.others.groups();
         let mut tasks = self.others.serve(control, admin, &stopping_others)?;
-        tasks.extend([following, probing, resolving]);
+        tasks.extend([following, probing, resolving, counting]);
         if let Some(address) = admin_address
             && let Err(error) = whereabouts::publish(&config.cache.directory, address)
         {
@@ -293,6 +295,8 @@ fn share(
         blocked: Blocked::default(),
         footers: Arc::clone(&reloader.footers),
         rates: Default::default(),
+        connection_rates: Default::default(),
+        descriptors: Default::default(),
         reopen: Reopen::default(),
     }))
 }

@@ -8,10 +8,12 @@ mod burden;
 pub mod certificates;
 pub mod check;
 mod dns;
+mod door;
 mod enforcement;
 mod error;
 mod filing_rules;
 mod footer;
+mod limits;
 mod listener;
 mod load;
 mod parse;
@@ -26,6 +28,7 @@ mod words;
 pub use block_page::BlockPage;
 pub use burden::{Breaker, Keep, Retries};
 pub use dns::{Dns, DnsFamily};
+pub use door::{InClear, Networks, ToHttps};
 pub use enforcement::{Enforcement, Mode, TlsBlocked, WhenNeverSynced, WhenStale};
 pub(crate) use error::text_width;
 pub use error::{ConfigError, Problem};
@@ -33,6 +36,7 @@ pub use filing_rules::{
     DomainLimits, Due, FilingLimits, FilingRules, ProvinceLimits, SiteNames, WorkingDays,
 };
 pub use footer::{Footer, FooterMode, FooterRule, FooterRules, ShownNumber};
+pub use limits::{ClientWidth, Limits, Overload, Rate};
 pub use listener::{Listener, Protocol, ProxyProtocol};
 pub use load::{ConfigSource, DEFAULT_PATH};
 pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry, Role, Token};
@@ -45,7 +49,6 @@ pub use upstream::{
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// The whole config, parsed.
 #[derive(Debug, Clone)]
@@ -123,43 +126,6 @@ pub struct Cache {
     pub directory: PathBuf,
     /// The share (0 to 1) of filings that one change set may newly block before it waits for an operator.
     pub hold_flips_above: f64,
-}
-
-/// `[limits]`
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Of all clients.
-    pub connections: usize,
-    /// Of one client address.
-    pub connections_per_client: usize,
-    /// Octets of a request head.
-    pub header_bytes: usize,
-    /// Fields of a request head.
-    pub headers: usize,
-    /// Until a request head is complete.
-    pub header_timeout: Duration,
-    /// Between requests.
-    pub idle_timeout: Duration,
-    /// How long requests in flight may take to finish when draining; may be zero.
-    pub drain_timeout: Duration,
-    /// The longest pause between octets of a request body; default 30s.
-    pub body_timeout: Duration,
-    /// Octets a second that a client must send of its body or take of its answer while it is waited for, over
-    /// `body_timeout`; 0: any.
-    pub min_rate: usize,
-    /// Octets of a request body; no limit: `u64::MAX`.
-    pub body_bytes: u64,
-    /// Requests of one client; `None`: any.
-    pub request_rate: Option<RequestRate>,
-}
-
-/// How many requests a client may make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestRate {
-    /// In the long run.
-    pub per_second: u32,
-    /// At once, after a pause.
-    pub burst: u32,
 }
 
 /// `[log]`

@@ -24,8 +24,10 @@ pub mod hello;
 pub mod http1;
 pub mod http2;
 pub mod judge;
+pub mod lifetime;
 pub mod listen;
 pub mod names;
+pub mod overload;
 pub mod own;
 pub mod pace;
 pub mod passthrough;
@@ -43,6 +45,7 @@ pub mod splice;
 pub mod stream;
 pub mod tickets;
 pub mod tls;
+pub mod to_https;
 pub mod trailers;
 pub mod transform;
 pub mod treat;
@@ -143,5 +146,11 @@ fn judge(
     let site = judge::site(&rules, &host);
     let decision = judge::decide(&rules, client.listener.defaults(), (&host, site), &filings, worker.today());
     let target = judge::pass(&rules, &decision, site, head, record)?;
-    judge::limits(worker, client, &rules.limits, head).map(|()| worker.own(target))
+    judge::limits(worker, client, (&rules.limits, site), head)?;
+    if decision.verdict.is_forwarded() {
+        let in_clear = site.and_then(|site| site.in_clear).unwrap_or(client.listener.in_clear);
+        to_https::check(client, head, &host, in_clear)?;
+    }
+    judge::here(target, head)?;
+    Ok(worker.own(target))
 }

@@ -101,6 +101,24 @@ fn connections(text: &mut Text, totals: &Totals) {
         totals.refused,
     );
     text.one(
+        "connections_denied_total",
+        "counter",
+        "Connections closed at once because of their client's address.",
+        totals.denied,
+    );
+    text.one(
+        "connections_rate_limited_total",
+        "counter",
+        "Connections closed at once because their client makes them too fast.",
+        totals.hurried,
+    );
+    text.one(
+        "workers_shedding",
+        "gauge",
+        "Workers that refuse new work because there is too much to do.",
+        totals.shedding,
+    );
+    text.one(
         "http2_floods_total",
         "counter",
         "HTTP/2 connections ended because their client sent more frames of a kind than it may.",

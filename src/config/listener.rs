@@ -1,6 +1,6 @@
 //! `[[listener]]`: where clients connect, and what is spoken there.
 
-use super::Upstream;
+use super::{InClear, Networks, Upstream};
 use crate::verdict::{Region, Scenario};
 use std::net::SocketAddr;
 
@@ -21,6 +21,10 @@ pub struct Listener {
     pub trusted_peers: Vec<ipnet::IpNet>,
     /// Answered by the gate itself, without a verdict; starts with a slash.
     pub health_path: Option<String>,
+    /// Which clients may connect.
+    pub networks: Networks,
+    /// `http` only, for hosts whose site does not say.
+    pub in_clear: InClear,
     /// `tls_passthrough` only.
     pub upstreams: Vec<Upstream>,
 }

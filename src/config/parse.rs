@@ -6,10 +6,12 @@ mod across;
 mod block_page;
 mod burden;
 mod dns;
+mod door;
 mod enforcement;
 mod error_page;
 mod fields;
 mod footer;
+mod limits;
 mod listener;
 mod redirect;
 mod registry;
@@ -21,14 +23,10 @@ mod upstream;
 
 use super::error::ConfigError;
 use super::raw::{Document, Section, Value};
-use super::{
-    AccessLog, Admin, Cache, Config, ConfigSource, Development, Limits, Log, RequestRate, Tls, TlsVersion,
-    value,
-};
+use super::{AccessLog, Admin, Cache, Config, ConfigSource, Development, Log, Tls, TlsVersion, value};
 use crate::verdict::{Region, Scenario};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// A scenario by its name.
 fn scenario(value: &Value<'_>) -> Option<Scenario> {
@@ -64,7 +62,7 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
         gate,
         cache: cache(root.section("cache")),
         enforcement: enforcement::enforcement(&mut root, &provider),
-        limits: limits(root.section("limits")),
+        limits: limits::limits(root.section("limits"), root.section("overload")),
         log: log(root.section("log")),
         admin: root.section("admin").and_then(admin),
         block_page: root.section("block_page").map(block_page::block_page).unwrap_or_default(),
@@ -130,71 +128,6 @@ fn cache(section: Option<Section<'_>>) -> Cache {
     }
     section.finish();
     cache
-}
-
-fn limits(section: Option<Section<'_>>) -> Limits {
-    let mut limits = Limits {
-        connections: 100_000,
-        connections_per_client: 1024,
-        header_bytes: 32 << 10,
-        headers: 100,
-        header_timeout: Duration::from_secs(10),
-        idle_timeout: Duration::from_secs(75),
-        drain_timeout: Duration::from_secs(30),
-        body_timeout: Duration::from_secs(30),
-        min_rate: 240,
-        body_bytes: u64::MAX,
-        request_rate: None,
-    };
-    let Some(mut section) = section else { return limits };
-    let counts: [(_, &mut usize, _); 3] = [
-        ("connections", &mut limits.connections, 10_000_000),
-        ("connections_per_client", &mut limits.connections_per_client, 10_000_000),
-        ("headers", &mut limits.headers, 10_000),
-    ];
-    for (key, slot, most) in counts {
-        if let Some(count) = optional(&mut section, key, |value| value.integer(1..=most)) {
-            *slot = count;
-        }
-    }
-    if let Some(octets) = optional(&mut section, "header_bytes", |value| value.size(1024..=16 << 20)) {
-        limits.header_bytes = octets;
-    }
-    if let Some(octets) = optional(&mut section, "min_rate", |value| value.size(0..=1 << 30)) {
-        limits.min_rate = octets;
-    }
-    if let Some(octets) = optional(&mut section, "body_bytes", |value| value.size(1..=1 << 50)) {
-        limits.body_bytes = octets as u64;
-    }
-    limits.request_rate = request_rate(&mut section);
-    let timeouts = [
-        ("header_timeout", &mut limits.header_timeout),
-        ("idle_timeout", &mut limits.idle_timeout),
-        ("body_timeout", &mut limits.body_timeout),
-    ];
-    for (key, slot) in timeouts {
-        if let Some(timeout) = optional(&mut section, key, Value::duration) {
-            *slot = timeout;
-        }
-    }
-    if let Some(timeout) = optional(&mut section, "drain_timeout", Value::duration_or_zero) {
-        limits.drain_timeout = timeout;
-    }
-    section.finish();
-    limits
-}
-
-/// Requests of one client, and at once; 0 is no limit.
-fn request_rate(section: &mut Section<'_>) -> Option<RequestRate> {
-    let number = |value: &Value<'_>| value.integer(0..=1_000_000).and_then(|it| u32::try_from(it).ok());
-    let per_second = optional(section, "requests_per_second", number);
-    let burst = section.value("request_burst");
-    if let (Some(burst), None | Some(0)) = (&burst, per_second) {
-        burst.refuse_key("a burst goes with requests_per_second; add it, or leave this out");
-    }
-    let per_second = per_second.filter(|it| *it > 0)?;
-    let burst = burst.and_then(|value| value.integer(1..=1_000_000)).and_then(|it| u32::try_from(it).ok());
-    Some(RequestRate { per_second, burst: burst.unwrap_or(per_second) })
 }
 
 fn log(section: Option<Section<'_>>) -> Log {

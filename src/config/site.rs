@@ -1,6 +1,6 @@
 //! `[[site]]` and `[default_site]`: which hosts there are, and where their traffic goes.
 
-use super::{BlockPage, Choice, ErrorPage, Mode, Redirect, Server, Treatment, Way};
+use super::{BlockPage, Choice, ErrorPage, InClear, Mode, Networks, Redirect, Server, Treatment, Way};
 use crate::domain::DomainName;
 use crate::verdict::{Region, Scenario};
 use std::net::IpAddr;
@@ -53,6 +53,10 @@ pub struct SiteTarget {
     pub way: Way,
     /// The site's own servers are here: access here is required whatever the scenario.
     pub origin_here: bool,
+    /// Which clients are answered.
+    pub networks: Networks,
+    /// What becomes of requests in clear; else as the listener says.
+    pub in_clear: Option<InClear>,
     /// This site only; else that of `[enforcement]`.
     pub mode: Option<Mode>,
     /// Towards its upstreams.

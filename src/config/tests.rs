@@ -3,6 +3,7 @@
 use super::*;
 use crate::verdict::{Region, Scenario};
 use std::path::Path;
+use std::time::Duration;
 
 const REST: &str = "provider = \"p\"\n[registry.embedded]\n";
 
@@ -160,15 +161,15 @@ fn keys_that_nobody_knows() {
         "[[listener]]\nadress = \"127.0.0.1:80\"\n",
         &[
             "f.toml:1:1: listener: \"address\" is missing; write it like address = \"0.0.0.0:80\"",
-            "f.toml:2:1: listener.adress: unknown key; did you mean \"address\"? known here: address, health_path, \
-             protocol, proxy_protocol, region, scenario, trusted_peers, upstreams",
+            "f.toml:2:1: listener.adress: unknown key; did you mean \"address\"? known here: address, allow, deny, \
+             health_path, protocol, proxy_protocol, redirect_to_https, region, scenario, trusted_peers, upstreams",
         ],
     );
     check(
         "[cash]\n[cache]\ncolour = 1\n",
         &[
             "f.toml:1:2: cash: unknown key; did you mean \"cache\"? known here: admin, block_page, cache, default_site, \
-             development, dns, enforcement, error_pages, footer, limits, listener, log, provider, registry, reload_on_change, \
+             development, dns, enforcement, error_pages, footer, limits, listener, log, overload, provider, registry, reload_on_change, \
              scenario, site, tls, workers",
             "f.toml:3:1: cache.colour: unknown key; known here: directory, hold_flips_above",
         ],

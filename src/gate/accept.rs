@@ -62,19 +62,40 @@ async fn connection(
     let watch = worker.clock.watch();
     watch.within(worker.rules().limits.header_timeout);
     // A load balancer's connections are its clients': each counts as that of whom it names.
-    if !is_trusted && !place.claim(peer.ip()) {
-        return worker.counters.one(|c| &c.refused);
+    if !is_trusted && !is_let_in(&worker, &listener, peer, &mut place) {
+        return;
     }
     let Some(address) = client_address(&listener, peer, is_trusted, &mut channel, &watch).await else {
         return;
     };
-    if is_trusted && address != peer && !place.claim(address.ip()) {
-        return worker.counters.one(|c| &c.refused);
+    if is_trusted && address != peer && !is_let_in(&worker, &listener, address, &mut place) {
+        return;
     }
     // Whom a PROXY header names is a stranger unless listed, however trusted the balancer that named it.
     let is_trusted = listener.trusts(address.ip());
     let client = Box::new(Client { address, is_trusted, listener, tls: None });
     serve(worker, client, channel, watch).await;
+}
+
+/// Whether one more connection of this client's is taken; counted as one of its own.
+fn is_let_in(worker: &Worker, listener: &Listener, client: SocketAddr, place: &mut Place) -> bool {
+    if !listener.networks.admits(client.ip()) {
+        worker.counters.one(|c| &c.denied);
+        return false;
+    }
+    let rules = worker.rules();
+    let (limits, client) = (&rules.limits, rules.limits.client.of(client.ip()));
+    if let Some(rate) = limits.connection_rate
+        && !worker.shared.connection_rates.admits(client, rate, worker.clock.now())
+    {
+        worker.counters.one(|c| &c.hurried);
+        return false;
+    }
+    if !place.claim(client) {
+        worker.counters.one(|c| &c.refused);
+        return false;
+    }
+    true
 }
 
 /// Each stage in a box of its own, given back when it is over: a connection that waits holds what it waits with.

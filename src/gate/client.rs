@@ -1,10 +1,10 @@
 //! What is known of a client connection before its first request, and how the listener it came by is set.
 
-use crate::config::{self, Protocol, ProxyProtocol};
+use crate::config::{self, InClear, Networks, Protocol, ProxyProtocol};
 use crate::domain::DomainName;
 use crate::gate::headers::Onward;
 use crate::gate::proxy_header::Speaker;
-use crate::gate::request::RequestHead;
+use crate::gate::request::{Known, RequestHead, list_elements};
 use crate::gate::tls::CertificateNames;
 use crate::verdict::{Region, Scenario};
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +29,10 @@ pub struct Listener {
     pub trusted_peers: Vec<ipnet::IpNet>,
     /// A path that is answered without a verdict.
     pub health_path: Option<String>,
+    /// Which clients may connect.
+    pub networks: Networks,
+    /// What becomes of requests in clear, for hosts whose site does not say.
+    pub in_clear: InClear,
 }
 
 impl Listener {
@@ -44,6 +48,8 @@ impl Listener {
             proxy_protocol: from.proxy_protocol,
             trusted_peers: from.trusted_peers.clone(),
             health_path: from.health_path.clone(),
+            networks: from.networks.clone(),
+            in_clear: from.in_clear,
         }
     }
 
@@ -113,6 +119,24 @@ impl Client {
         Speaker { client: self.address, listener: self.listener.address, authority }
     }
 
+    /// Whom a request is of: the client itself, or where that speaks for others, the last of the addresses in its
+    /// `X-Forwarded-For` that is not trusted as well. `None`: it names nobody.
+    #[must_use]
+    pub fn caller(&self, head: &RequestHead) -> Option<IpAddr> {
+        if !self.is_trusted {
+            return Some(self.address.ip());
+        }
+        let (mut first, mut last) = (None, None);
+        for element in head.values(Known::ForwardedFor).flat_map(list_elements) {
+            let address = forwarded_address(element);
+            first = first.or(Some(address));
+            if address.is_none_or(|it| !self.listener.trusts(it)) {
+                last = Some(address);
+            }
+        }
+        last.or(first).flatten()
+    }
+
     /// What the gate tells an upstream of a request of this client's.
     #[must_use]
     pub fn onward<'a>(&self, host: &'a [u8], via: &'a str) -> Onward<'a> {
@@ -125,4 +149,11 @@ impl Client {
             rules: None,
         }
     }
+}
+
+/// An address as it stands in `X-Forwarded-For`, where some write a port as well.
+fn forwarded_address(element: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(element).ok()?;
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse().ok().map(|with_port: SocketAddr| with_port.ip()))
 }

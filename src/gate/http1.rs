@@ -11,6 +11,7 @@ mod side;
 use crate::gate::buffer::WriteBuffer;
 use crate::gate::client::Client;
 use crate::gate::http1::head::HeadLimits;
+use crate::gate::lifetime::Lifetime;
 use crate::gate::own::{self, OwnResponse};
 use crate::gate::record::{Outcome, Record};
 use crate::gate::reject::{Afterwards, Reject};
@@ -53,7 +54,9 @@ enum Next {
 /// Serves a connection to its end.
 pub async fn serve(worker: Rc<Worker>, client: Box<Client>, channel: Channel) {
     let watch = worker.clock.watch();
-    let mut connection = Connection { side: ClientSide::new(channel), head: RequestHead::default(), client };
+    let lifetime = Lifetime::new(&worker.rules().limits, worker.clock.now(), worker.next_number());
+    let mut connection =
+        Connection { side: ClientSide::new(channel), head: RequestHead::default(), client, lifetime };
     let mut is_first = true;
     loop {
         let next = match connection.read_request(&worker, &watch, is_first).await {
@@ -90,6 +93,7 @@ struct Connection {
     side: ClientSide,
     head: RequestHead,
     client: Box<Client>,
+    lifetime: Lifetime,
 }
 
 impl Connection {
@@ -168,7 +172,8 @@ impl Connection {
 
     async fn request(&mut self, worker: &Worker, watch: &Watch) -> Next {
         let mut record = Record::begin(worker.next_number());
-        self.head.keep_alive &= !worker.clock.is_draining();
+        self.lifetime.count();
+        self.head.keep_alive &= !worker.clock.is_draining() && !self.lifetime.is_over(worker.clock.now());
         let request = Incoming { head: &self.head, body: &mut self.side, watch };
         let answer = handle(worker, &self.client, request, &mut record).await;
         let next = match answer {

@@ -11,6 +11,7 @@ mod wire;
 
 use crate::gate::body::BodySource as _;
 use crate::gate::client::Client;
+use crate::gate::lifetime::Lifetime;
 use crate::gate::record::{Outcome, Record};
 use crate::gate::reject::Reject;
 use crate::gate::request::{BodyLength, RequestHead};
@@ -33,7 +34,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::task::{self, AbortHandle};
 use upload::Upload;
@@ -60,11 +61,60 @@ struct Connection {
     worker: Rc<Worker>,
     client: Box<Client>,
     watch: WatchGuard,
+    lifetime: Cell<Lifetime>,
+    /// Wakes it when its time is over; `None`: that is never.
+    age: Option<WatchGuard>,
     streams: Cell<usize>,
     tasks: Streams,
     held: Rc<Held>,
     /// Storage that ended streams leave to the next.
     heads: RefCell<Vec<RequestHead>>,
+}
+
+impl Connection {
+    fn new(worker: Rc<Worker>, client: Box<Client>) -> Self {
+        let watch = worker.clock.watch();
+        watch.idle_within(worker.rules().limits.idle_timeout);
+        let now = worker.clock.now();
+        let lifetime = Lifetime::new(&worker.rules().limits, now, worker.next_number());
+        let age = lifetime.time_left(now).map(|left| {
+            let age = worker.clock.watch();
+            age.within(left);
+            age
+        });
+        Self {
+            worker,
+            client,
+            watch,
+            lifetime: Cell::new(lifetime),
+            age,
+            streams: Cell::new(0),
+            tasks: Streams::default(),
+            held: Rc::default(),
+            heads: RefCell::default(),
+        }
+    }
+
+    /// To be called wherever the connection is polled: it is to be woken when its time is over, and once.
+    fn ages(&self, cx: &mut Context<'_>) {
+        if let Some(age) = &self.age
+            && age.check(cx).is_err()
+        {
+            age.unbounded();
+        }
+    }
+
+    /// Counts a request.
+    fn count(&self) {
+        let mut lifetime = self.lifetime.get();
+        lifetime.count();
+        self.lifetime.set(lifetime);
+    }
+
+    /// Whether its client's next requests are to come over another connection.
+    fn is_leaving(&self) -> bool {
+        self.worker.clock.is_draining() || self.lifetime.get().is_over(self.worker.clock.now())
+    }
 }
 
 /// A stream of a connection, open until it is dropped.
@@ -131,25 +181,8 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
     }
 }
 
-/// Serves a connection to its end. Octets that were read already come first.
-pub async fn serve(worker: Rc<Worker>, client: Box<Client>, mut channel: Channel) {
-    let prefix = Bytes::copy_from_slice(channel.input.data());
-    channel.input.consume(prefix.len());
-    let wire = wire::Wire::new(prefix, channel.stream);
-    let header_bytes = u32::try_from(worker.rules().limits.header_bytes).unwrap_or(u32::MAX);
-    let beneath = Beneath::new(&worker.clock, worker.rules().limits.header_timeout, header_bytes);
-    let io = Frames::new(wire.clone(), Rc::clone(&beneath));
-    let watch = worker.clock.watch();
-    watch.idle_within(worker.rules().limits.idle_timeout);
-    let connection = Rc::new(Connection {
-        worker,
-        client,
-        watch,
-        streams: Cell::new(0),
-        tasks: Streams::default(),
-        held: Rc::default(),
-        heads: RefCell::default(),
-    });
+/// What the protocol itself is held to.
+fn builder(connection: &Connection, header_bytes: u32) -> http2::Builder<Streams> {
     let mut builder = http2::Builder::new(connection.tasks.clone());
     builder
         .timer(hyper_util::rt::TokioTimer::new())
@@ -161,10 +194,26 @@ pub async fn serve(worker: Rc<Worker>, client: Box<Client>, mut channel: Channel
         .max_send_buf_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_LOCAL_RESETS);
+    builder
+}
+
+/// Serves a connection to its end. Octets that were read already come first.
+pub async fn serve(worker: Rc<Worker>, client: Box<Client>, mut channel: Channel) {
+    let prefix = Bytes::copy_from_slice(channel.input.data());
+    channel.input.consume(prefix.len());
+    let wire = wire::Wire::new(prefix, channel.stream);
+    let header_bytes = u32::try_from(worker.rules().limits.header_bytes).unwrap_or(u32::MAX);
+    let beneath = Beneath::new(&worker.clock, worker.rules().limits.header_timeout, header_bytes);
+    let io = Frames::new(wire.clone(), Rc::clone(&beneath));
+    let connection = Rc::new(Connection::new(worker, client));
+    let builder = builder(&connection, header_bytes);
     let service = {
         let connection = Rc::clone(&connection);
         // In a box, hyper lets go of it once the answer's head is there, and not only when the stream ends.
-        service_fn(move |request| Box::pin(stream(Rc::clone(&connection), request)))
+        service_fn(move |request| {
+            connection.count();
+            Box::pin(stream(Rc::clone(&connection), request))
+        })
     };
     let mut serving = pin!(builder.serve_connection(hyper_util::rt::TokioIo::new(io), service));
     let (mut is_ending, mut is_leaving) = (false, false);
@@ -174,7 +223,8 @@ pub async fn serve(worker: Rc<Worker>, client: Box<Client>, mut channel: Channel
             return Poll::Ready(());
         }
         // The client hears of it while its streams go on: its next ones come over another connection.
-        if !is_leaving && connection.worker.clock.is_draining() {
+        connection.ages(cx);
+        if !is_leaving && connection.is_leaving() {
             is_leaving = true;
             serving.as_mut().graceful_shutdown();
         }
@@ -189,6 +239,15 @@ pub async fn serve(worker: Rc<Worker>, client: Box<Client>, mut channel: Channel
             let _ = connection.watch.check(cx);
         }
         let polled = serving.as_mut().poll(cx).map(drop);
+        let polled = match polled {
+            // The last request that it may carry has just come.
+            Poll::Pending if !is_leaving && connection.is_leaving() => {
+                is_leaving = true;
+                serving.as_mut().graceful_shutdown();
+                serving.as_mut().poll(cx).map(drop)
+            }
+            polled => polled,
+        };
         // What all streams that were ready have to say leaves at once.
         if let Poll::Ready(Err(_)) = wire.poll_leave(cx) {
             return Poll::Ready(());

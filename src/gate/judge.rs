@@ -25,14 +25,23 @@ pub fn name(head: &RequestHead, via: &str, record: &mut Record) -> Result<HostFo
     if headers::has_looped(head, via) { Err(Reject::Loop) } else { Ok(authority.host) }
 }
 
-/// Whether the client may ask at all now, and for something this large.
+/// Whether the client may ask at all now, for this site, and for something this large.
 ///
 /// # Errors
-/// `RateLimited` or `BodyTooLarge`.
-pub fn limits(worker: &Worker, client: &Client, limits: &Limits, head: &RequestHead) -> Result<(), Reject> {
+/// `Shed`, `Denied`, `RateLimited` or `BodyTooLarge`.
+pub fn limits(
+    worker: &Worker,
+    client: &Client,
+    (limits, site): (&Limits, Option<&Arc<Route>>),
+    head: &RequestHead,
+) -> Result<(), Reject> {
+    if worker.overload.is_over() {
+        return Err(Reject::Shed);
+    }
+    networks(client, site, head)?;
     if let Some(rate) = limits.request_rate
-        && !client.is_trusted
-        && !worker.shared.rates.admits(client.address.ip(), rate, Instant::now())
+        && let Some(caller) = client.caller(head)
+        && !worker.shared.rates.admits(limits.client.of(caller), rate, Instant::now())
     {
         return Err(Reject::RateLimited);
     }
@@ -40,6 +49,22 @@ pub fn limits(worker: &Worker, client: &Client, limits: &Limits, head: &RequestH
         BodyLength::Exactly(octets) if octets > limits.body_bytes => Err(Reject::BodyTooLarge),
         _ => Ok(()),
     }
+}
+
+/// Whether the site answers whoever it is that asks. Whom a trusted peer speaks for is not known before its requests:
+/// then the listener's networks are held against that as well.
+///
+/// # Errors
+/// `Denied`.
+pub fn networks(client: &Client, site: Option<&Arc<Route>>, head: &RequestHead) -> Result<(), Reject> {
+    let of_site = site.map(|site| &site.networks).filter(|networks| !networks.is_empty());
+    let of_listener = Some(&client.listener.networks).filter(|it| client.is_trusted && !it.is_empty());
+    if of_site.is_none() && of_listener.is_none() {
+        return Ok(());
+    }
+    let caller = client.caller(head).unwrap_or(client.address.ip());
+    let is_admitted = of_site.into_iter().chain(of_listener).all(|networks| networks.admits(caller));
+    if is_admitted { Ok(()) } else { Err(Reject::Denied) }
 }
 
 /// Whether the name may be asked for on this connection: SNI and Host under one filing, Host in the certificate
@@ -105,7 +130,7 @@ pub fn mode(rules: &Rules, site: Option<&Arc<Route>>) -> Mode {
 /// Lets a request pass, or not: the verdict, unless monitor mode or an ACME challenge lets it through all the same.
 ///
 /// # Errors
-/// `Blocked`, `Unavailable`; `NoSite` or `Redirect` where it is allowed but goes nowhere here.
+/// `Blocked`, `Unavailable`, or `NoSite` where it is allowed but goes nowhere.
 pub fn pass<'r>(
     rules: &Rules,
     decision: &Decision<'_>,
@@ -125,9 +150,16 @@ pub fn pass<'r>(
         }
         record.would_block = Some(decision.verdict);
     }
-    let target = site.map(|site| site.target.of_path(head.path())).ok_or(Reject::NoSite)?;
+    site.map(|site| site.target.of_path(head.path())).ok_or(Reject::NoSite)
+}
+
+/// Whether what passed is served here.
+///
+/// # Errors
+/// `Redirect`: the target's own.
+pub fn here(target: &Target, head: &RequestHead) -> Result<(), Reject> {
     match &target.redirect {
-        None => Ok(target),
+        None => Ok(()),
         Some(redirect) => Err(Reject::Redirect(redirect.of(head.path()))),
     }
 }

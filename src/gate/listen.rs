@@ -80,6 +80,12 @@ impl Admission {
         Some(Place { admission: Arc::clone(self), client: None })
     }
 
+    /// That there may be.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// Connections open now.
     #[must_use]
     pub fn open(&self) -> usize {
@@ -92,10 +98,9 @@ impl Admission {
 }
 
 impl Place {
-    /// Counts the place as this client's; `false` where the client has as many as it may have.
+    /// Counts the place as this client's (`ClientWidth::of`); `false` where it has as many as it may have.
     #[must_use]
     pub fn claim(&mut self, client: IpAddr) -> bool {
-        let client = network(client);
         let mut shard = self.admission.shard(client).lock().unwrap_or_else(PoisonError::into_inner);
         let count = shard.entry(client).or_default();
         if *count >= self.admission.most_per_client {
@@ -104,16 +109,6 @@ impl Place {
         *count += 1;
         self.client = Some(client);
         true
-    }
-}
-
-/// Whom an address counts as: itself, or with IPv6 its /64, which is what one subscriber gets.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            IpAddr::from(std::array::from_fn::<u8, 16, _>(|i| if i < 8 { v6.octets()[i] } else { 0 }))
-        }
-        v4 => v4,
     }
 }
 
@@ -134,13 +129,14 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ClientWidth;
 
     #[test]
     fn places_are_counted_and_given_back() {
         let admission = Admission::new(3, 2);
         let admit = |text: &str| {
             let mut place = admission.admit()?;
-            place.claim(text.parse().unwrap()).then_some(place)
+            place.claim(ClientWidth::default().of(text.parse().unwrap())).then_some(place)
         };
         let first = admit("2001:db8::1").unwrap();
         let _second = admit("2001:db8::2").unwrap();

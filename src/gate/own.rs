@@ -83,7 +83,7 @@ pub fn respond(
         Reject::Blocked(_) => fields.push(("link", Bytes::copy_from_slice(rules.blocked_by.as_bytes()))),
         Reject::Redirect(redirection) => fields.push(("location", redirection.location.clone())),
         Reject::MethodRefused => fields.push(("allow", Bytes::from_static(METHODS.as_bytes()))),
-        Reject::Unavailable | Reject::Overloaded | Reject::RateLimited | Reject::Cut => {
+        Reject::Unavailable | Reject::Overloaded | Reject::Shed | Reject::RateLimited | Reject::Cut => {
             fields.push(("retry-after", Bytes::from_static(RETRY_AFTER.as_bytes())))
         }
         _ => {}

@@ -60,7 +60,10 @@ async fn tunnel(
     let name = hello.server_name.ok_or_else(|| (Reject::MalformedHost, blocked()))?;
     let host = HostForm::Name(name);
     record.host = Some(host.clone());
-    let target = judge_name(worker, client, &host, record).map_err(|reject| (reject, blocked()))?;
+    let target = judge_name(worker, client, &host, record).map_err(|reject| match reject {
+        Reject::Shed | Reject::Denied => (reject, Ending::Close),
+        reject => (reject, blocked()),
+    })?;
     watch.serve(Some(Serving {
         host: &host,
         defaults: client.listener.defaults(),
@@ -133,6 +136,10 @@ fn judge_name(
         }
         record.would_block = Some(decision.verdict);
     }
+    if worker.overload.is_over() {
+        return Err(Reject::Shed);
+    }
+    judge::networks(client, site, &RequestHead::default())?;
     let own = site.map(|site| &site.target).filter(|target| is_tcp(target));
     own.or_else(|| rules.passthrough.get(&client.listener.key)).cloned().ok_or(Reject::NoSite)
 }

@@ -44,6 +44,10 @@ pub enum Reject {
     Cut,
     /// Out of a resource that has a limit.
     Overloaded,
+    /// There is too much to do to begin anything new.
+    Shed,
+    /// The client's address is not one that the site answers.
+    Denied,
     /// The client makes more requests than it may.
     RateLimited,
     /// A request body beyond the limit.
@@ -76,13 +80,14 @@ impl Reject {
             Self::Misdirected => Reason::Misdirected,
             Self::Blocked(verdict) => Reason::try_from(*verdict).unwrap_or(Reason::Unavailable),
             Self::Unavailable => Reason::Unavailable,
-            Self::NoSite => Reason::NoSite,
+            // For a client that is denied there is none.
+            Self::NoSite | Self::Denied => Reason::NoSite,
             Self::Redirect(_) => Reason::Redirect,
             Self::Loop => Reason::Loop,
             Self::RequestTimeout => Reason::RequestTimeout,
             Self::UpstreamError(_) => Reason::UpstreamError,
             Self::UpstreamTimeout => Reason::UpstreamTimeout,
-            Self::Overloaded => Reason::Overloaded,
+            Self::Overloaded | Self::Shed => Reason::Overloaded,
             Self::Cut => Reason::Unavailable,
             Self::ClientGone => return None,
         })
@@ -101,13 +106,13 @@ impl Reject {
             Self::MethodRefused => 405,
             Self::Misdirected => 421,
             Self::Blocked(_) => blocked,
-            Self::NoSite => 404,
+            Self::NoSite | Self::Denied => 404,
             Self::Redirect(redirection) => redirection.status,
             Self::Loop => 508,
             Self::RequestTimeout => 408,
             Self::UpstreamError(_) | Self::ClientGone => 502,
             Self::UpstreamTimeout => 504,
-            Self::Unavailable | Self::Overloaded | Self::Cut => 503,
+            Self::Unavailable | Self::Overloaded | Self::Shed | Self::Cut => 503,
         }
     }
 
@@ -116,6 +121,8 @@ impl Reject {
     pub fn detail(&self) -> Option<&'static str> {
         match self {
             Self::MalformedRequest(why) | Self::UpstreamError(why) => Some(why),
+            Self::Denied => Some("denied: the client's address"),
+            Self::Shed => Some("shed: too much to do"),
             Self::Cut => Some("cut: the name is no longer allowed"),
             _ => None,
         }
@@ -125,9 +132,12 @@ impl Reject {
     #[must_use]
     pub fn afterwards(&self) -> Afterwards {
         match self {
-            Self::Blocked(_) | Self::Unavailable | Self::NoSite | Self::Misdirected | Self::Loop => {
-                Afterwards::KeepAlive
-            }
+            Self::Blocked(_)
+            | Self::Unavailable
+            | Self::NoSite
+            | Self::Denied
+            | Self::Misdirected
+            | Self::Loop => Afterwards::KeepAlive,
             Self::UpstreamError(_) | Self::UpstreamTimeout | Self::Overloaded | Self::RateLimited => {
                 Afterwards::KeepAlive
             }

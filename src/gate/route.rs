@@ -8,7 +8,7 @@ pub mod choose;
 pub mod standing;
 
 use crate::block_page::BlockPages;
-use crate::config::{Choice, HostRule, Mode, SiteTimeouts};
+use crate::config::{Choice, HostRule, InClear, Mode, Networks, SiteTarget, SiteTimeouts};
 use crate::domain::{DomainName, HostForm};
 use crate::gate::error_pages::ErrorPages;
 use crate::gate::redirect::Redirect;
@@ -99,8 +99,24 @@ pub struct Route {
     pub scenario: Option<Scenario>,
     /// Else the listener's.
     pub region: Option<Region>,
+    /// Which clients are answered.
+    pub networks: Networks,
+    /// What becomes of requests in clear; else as the listener says.
+    pub in_clear: Option<InClear>,
     /// Where it goes.
     pub target: Arc<Target>,
+}
+
+impl Route {
+    /// A site as it is configured, and where it goes.
+    #[must_use]
+    pub fn new(
+        (scenario, region): (Option<Scenario>, Option<Region>),
+        from: &SiteTarget,
+        target: Arc<Target>,
+    ) -> Self {
+        Self { scenario, region, networks: from.networks.clone(), in_clear: from.in_clear, target }
+    }
 }
 
 /// All sites, by host.

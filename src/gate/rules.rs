@@ -115,17 +115,14 @@ impl Rules {
         let mut routes = Routes::default();
         for site in &config.sites {
             let target = resolver.target(&site.target, || site_name(&site.hosts))?;
-            let route = Arc::new(Route { scenario: site.scenario, region: site.region, target });
+            let route = Arc::new(Route::new((site.scenario, site.region), &site.target, target));
             for host in &site.hosts {
                 routes.add(host, &route);
             }
         }
         if let Some(target) = &config.default_site {
-            routes.set_default(Route {
-                scenario: None,
-                region: None,
-                target: resolver.target(target, || "default_site".to_owned())?,
-            });
+            let resolved = resolver.target(target, || "default_site".to_owned())?;
+            routes.set_default(Route::new((None, None), target, resolved));
         }
         let passthrough = resolver.of_listeners(&config.listeners)?;
         let pages = config.block_page.pages()?;

@@ -12,6 +12,7 @@ use crate::gate::client::Client;
 use crate::gate::endpoint::Endpoints;
 use crate::gate::headers;
 use crate::gate::listen::Admission;
+use crate::gate::overload::{Descriptors, Load, Overload};
 use crate::gate::pace::Pace;
 use crate::gate::pool::Pool;
 use crate::gate::rate::ClientRates;
@@ -35,7 +36,7 @@ use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Ticks between looks through the idle upstream connections.
 const SWEEP_TICKS: u64 = 20;
@@ -63,6 +64,10 @@ pub struct Shared {
     pub footers: Arc<FooterReports>,
     /// What each client asked for lately.
     pub rates: ClientRates,
+    /// How often each client connected lately.
+    pub connection_rates: ClientRates,
+    /// The process's open descriptors.
+    pub descriptors: Descriptors,
     /// Asks for the access log's file to be opened anew.
     pub reopen: Reopen,
 }
@@ -78,6 +83,8 @@ pub struct Worker {
     pub pool: Pool,
     /// HTTP/2 connections to upstreams.
     pub trunks: Trunks,
+    /// Whether there is too much to do.
+    pub overload: Overload,
     /// Counters.
     pub counters: Arc<WorkerCounters>,
     mine: Mine,
@@ -100,6 +107,7 @@ impl Worker {
             clock: Clock::new(),
             pool: Pool::default(),
             trunks: Trunks::default(),
+            overload: Overload::default(),
             counters,
             log: RefCell::new(LogBuffer::new(log)),
             blocked: RefCell::default(),
@@ -118,9 +126,10 @@ impl Worker {
         let mut interval = tokio::time::interval(TICK);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for ticks in 0_u64.. {
-            interval.tick().await;
+            let meant = interval.tick().await.into_std();
             let now = Instant::now();
             self.clock.tick(now);
+            self.look_at_load(now.saturating_duration_since(meant));
             self.hand_over_log();
             self.pool.make_room();
             if ticks % SWEEP_TICKS == 0 {
@@ -129,6 +138,22 @@ impl Worker {
                 self.today.set(today());
                 self.pool.sweep(now);
                 self.trunks.sweep(now);
+            }
+        }
+    }
+
+    fn look_at_load(&self, lag: Duration) {
+        let admission = &self.shared.admission;
+        let load = Load {
+            connections: admission.open(),
+            most_connections: admission.most(),
+            descriptors: &self.shared.descriptors,
+            lag,
+        };
+        if self.overload.look(&self.rules().limits.overload, &load) {
+            match self.overload.is_over() {
+                true => self.counters.one(|c| &c.shedding),
+                false => self.counters.one_less(|c| &c.shedding),
             }
         }
     }

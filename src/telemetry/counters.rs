@@ -26,6 +26,12 @@ pub struct WorkerCounters {
     pub open: AtomicU64,
     /// Connections closed at once because a limit was reached.
     pub refused: AtomicU64,
+    /// Connections closed at once because of their client's address.
+    pub denied: AtomicU64,
+    /// Connections closed at once because their client makes them too fast.
+    pub hurried: AtomicU64,
+    /// 1 while this worker refuses new work.
+    pub shedding: AtomicU64,
     /// TLS handshakes finished.
     pub handshakes: AtomicU64,
     /// TLS handshakes that failed or were refused.
@@ -92,6 +98,9 @@ pub struct Totals {
     pub connections: u64,
     pub open: u64,
     pub refused: u64,
+    pub denied: u64,
+    pub hurried: u64,
+    pub shedding: u64,
     pub handshakes: u64,
     pub handshakes_failed: u64,
     pub would_block: u64,
@@ -127,6 +136,9 @@ impl Counters {
             totals.connections += read(&worker.connections);
             totals.open = totals.open.wrapping_add(read(&worker.open));
             totals.refused += read(&worker.refused);
+            totals.denied += read(&worker.denied);
+            totals.hurried += read(&worker.hurried);
+            totals.shedding = totals.shedding.wrapping_add(read(&worker.shedding));
             totals.handshakes += read(&worker.handshakes);
             totals.handshakes_failed += read(&worker.handshakes_failed);
             totals.would_block += read(&worker.would_block);

@@ -34,6 +34,7 @@ mod cut;
 mod deploy;
 mod distribution;
 mod docs;
+mod door;
 mod footers;
 mod fuzz;
 mod hand_over;

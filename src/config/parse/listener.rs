@@ -1,8 +1,8 @@
 //! `[[listener]]`.
 
-use super::optional;
+use super::{door, optional};
 use crate::config::raw::{Place, Section, Value};
-use crate::config::{Listener, Protocol, ProxyProtocol, UpstreamScheme, value};
+use crate::config::{InClear, Listener, Protocol, ProxyProtocol, UpstreamScheme, value};
 use crate::verdict::{Region, Scenario};
 
 const PROTOCOLS: [(&str, Protocol); 3] =
@@ -36,6 +36,14 @@ fn listener(mut section: Section<'_>) -> Option<PlacedListener> {
         proxy_protocol.as_ref().and_then(|value| value.choice("a PROXY protocol mode", &PROXY_PROTOCOLS));
     let trusted_peers = section.list("trusted_peers", value::network);
     let health_path = optional(&mut section, "health_path", |value| value.parse(path_of_url));
+    let redirect = section.value("redirect_to_https");
+    let in_clear = redirect.as_ref().and_then(door::in_clear);
+    if let (Some(value), Some(Protocol::Https | Protocol::TlsPassthrough), Some(InClear::Redirected(_))) =
+        (&redirect, protocol, in_clear)
+    {
+        value.refuse_key("clients come by TLS here already; it goes with an http listener or a site");
+    }
+    let networks = door::networks(&mut section);
     let upstreams = section.value("upstreams");
     let parsed = address.as_ref().and_then(|value| value.parse(value::socket_address));
     if let (Some(value), Some(ProxyProtocol::Optional | ProxyProtocol::Required)) = (&proxy_protocol, mode)
@@ -60,6 +68,8 @@ fn listener(mut section: Section<'_>) -> Option<PlacedListener> {
         proxy_protocol: mode.unwrap_or(ProxyProtocol::Off),
         trusted_peers,
         health_path,
+        networks,
+        in_clear: in_clear.unwrap_or_default(),
         upstreams,
     };
     Some(PlacedListener { listener, address: address?.place() })

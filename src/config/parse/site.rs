@@ -1,7 +1,7 @@
 //! `[[site]]` and `[default_site]`.
 
 use super::redirect::{self, At};
-use super::{error_page, optional, upstream};
+use super::{door, error_page, optional, upstream};
 use crate::config::raw::{Place, Section, Value};
 use crate::config::{
     HostRule, Mode, Redirect, Server, Site, SiteTarget, SiteTimeouts, UpstreamScheme, value,
@@ -65,6 +65,8 @@ fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
     let way = upstream::way(section, &upstreams);
     let origin_here = optional(section, "origin_here", Value::boolean);
     let mode = optional(section, "mode", |value| value.choice("a mode", &MODES));
+    let in_clear = optional(section, "redirect_to_https", door::in_clear);
+    let networks = door::networks(section);
     let timeouts = timeouts(section.section("timeouts"), SiteTimeouts::default());
     let error_pages = error_page::error_pages(section.section("error_pages"));
     let treatment = super::treatment::treatment(section);
@@ -84,6 +86,8 @@ fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
         choice,
         way,
         origin_here: origin_here.unwrap_or(false),
+        networks,
+        in_clear,
         mode,
         timeouts,
         block_page,
