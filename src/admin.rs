@@ -16,7 +16,7 @@ use crate::follow::{FollowStats, HeldUpdate, Word};
 use crate::gate::judge;
 use crate::gate::worker::Shared;
 use crate::serve::{self, Guard, Shown};
-use crate::telemetry::{Counters, Reload, Tail};
+use crate::telemetry::{AuditState, Counters, LookupCounts, Reload, ServedState, Tail};
 use crate::verdict::{Question, Region, Scenario};
 use answer::VerdictAnswer;
 use arc_swap::ArcSwap;
@@ -46,6 +46,8 @@ pub struct Addresses {
     pub admin: Option<SocketAddr>,
     /// The demo upstream.
     pub demo_upstream: Option<SocketAddr>,
+    /// The public look-up page.
+    pub lookup: Option<SocketAddr>,
 }
 
 impl Addresses {
@@ -56,7 +58,12 @@ impl Addresses {
             Protocol::Https => ("https", format!("https://{address}")),
             Protocol::TlsPassthrough => ("passthrough", format!("tls://{address}")),
         });
-        let others = [("registry", self.registry), ("admin", self.admin), ("demo", self.demo_upstream)];
+        let others = [
+            ("registry", self.registry),
+            ("admin", self.admin),
+            ("demo", self.demo_upstream),
+            ("lookup", self.lookup),
+        ];
         listeners.chain(
             others.into_iter().filter_map(|(what, address)| Some((what, format!("http://{}", address?)))),
         )
@@ -66,6 +73,15 @@ impl Addresses {
 /// The admin API.
 #[derive(Clone)]
 pub struct Admin(Arc<Inner>);
+
+/// What is counted beside the data path.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// Hosts that are watched over.
+    pub served: Arc<ServedState>,
+    /// Look-ups of site owners.
+    pub lookups: Arc<LookupCounts>,
+}
 
 struct Inner {
     shared: Arc<Shared>,
@@ -77,6 +93,7 @@ struct Inner {
     sessions: Sessions,
     traffic: Traffic,
     tail: Arc<Tail>,
+    told: Told,
     fleet: Option<Fleet>,
 }
 
@@ -100,16 +117,18 @@ impl Admin {
             sessions: Sessions::default(),
             traffic: Traffic::default(),
             tail: Arc::default(),
+            told: Told::default(),
             fleet: None,
         }))
     }
 
-    /// With the access log's last lines, and whom to ask about other gates.
+    /// With the access log's last lines, whom to ask about other gates, and what is counted beside the data path.
     #[must_use]
-    pub fn showing(mut self, tail: Arc<Tail>, fleet: Fleet) -> Self {
+    pub fn showing(mut self, tail: Arc<Tail>, fleet: Fleet, told: Told) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.tail = tail;
             inner.fleet = Some(fleet);
+            inner.told = told;
         }
         self
     }
@@ -192,7 +211,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    let text = metrics::render(&admin.0.shared, &admin.0.counters, &admin.0.stats);
+    let text = metrics::render(&admin.0.shared, &admin.0.counters, &admin.0.stats, &admin.0.told);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
@@ -228,11 +247,13 @@ async fn status(State(admin): State<Admin>) -> Json<serde_json::Value> {
         "registry_connected": admin.0.stats.is_connected(),
         "registry_error": admin.0.stats.last_error(),
         "held": admin.0.stats.held().map(held),
+        "audit": admin.0.shared.audit.as_ref().map(|audit| audit_state(audit.state())),
         "connections": admin.0.shared.admission.open(),
         "listeners": listeners,
         "registry": text(addresses.registry),
         "admin": text(addresses.admin),
         "demo_upstream": text(addresses.demo_upstream),
+        "lookup": text(addresses.lookup),
     }))
 }
 
@@ -275,6 +296,16 @@ fn reload(reload: &Reload) -> serde_json::Value {
         "at": jiff::Timestamp::try_from(reload.at).ok().map(|at| at.to_string()),
         "is_in_force": reload.error.is_none(),
         "error": reload.error,
+    })
+}
+
+/// The audit log as `/v1/status` shows it: its last line is worth noting elsewhere (`audit verify --head`).
+fn audit_state(state: &AuditState) -> serde_json::Value {
+    let head = state.head();
+    json!({
+        "seq": head.map(|head| head.seq),
+        "head": head.map(|head| head.hash.to_string()),
+        "error": state.error(),
     })
 }
 

@@ -3,6 +3,7 @@
 //! Everything that can fail because of config or machine fails before the first connection is taken.
 
 mod aside;
+mod auditing;
 mod banner;
 mod demo_upstream;
 mod descriptors;
@@ -30,6 +31,7 @@ use crate::gate::{health, names};
 use crate::telemetry::{AccessLogSink, AccessLogWriter, Blocked, Counters, Reopen, Tail, TailWriter};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
+use auditing::Auditing;
 use embedded::Beside;
 use hand_over::Predecessor;
 use listeners::{Inherited, Layout};
@@ -128,7 +130,9 @@ impl Built {
     fn serve(mut self, config: &Config, control: &Runtime, expects_filings: bool) -> Result<Serving> {
         self.source.start()?;
         let (follower, cache, stats) = follow(config, &self.source)?;
-        let shared = share(config, &self.reloader, (self.rules, self.certificates), cache)?;
+        let mut auditing = Auditing::start(config)?;
+        let in_force = (self.rules, self.certificates);
+        let shared = share(config, &self.reloader, in_force, cache, &auditing)?;
         let counters = Arc::new(Counters::default());
         let tail = Arc::<Tail>::default();
         let (log, log_thread) = access_log(&config.log.access, Arc::clone(&tail), &shared.reopen)?;
@@ -136,9 +140,10 @@ impl Built {
         let admin_address = addresses.admin;
         let shown = Arc::new(ArcSwap::from_pointee(addresses));
         let token = config.admin.as_ref().and_then(|admin| admin.token.clone());
-        let admin = Admin::new(Arc::clone(&shared), Arc::clone(&counters), stats, Arc::clone(&shown), token)
-            .showing(tail, fleet(config, &self.source)?);
         let (stop, stopping) = watch::channel(false);
+        let watching = auditing.watch(config, control, &shared, &stats, stopping.clone());
+        let admin = Admin::new(Arc::clone(&shared), Arc::clone(&counters), stats, Arc::clone(&shown), token)
+            .showing(tail, fleet(config, &self.source)?, auditing.told());
         let keeper = follower.keeper();
         let following = control.spawn(follower.run(stopping.clone()));
         let probing = control.spawn(health::run(Arc::clone(&shared), stopping.clone()));
@@ -153,8 +158,9 @@ impl Built {
         let workers = Workers::start(self.workers, &shared, &counters, log, &orders)?;
         let (stop_others, stopping_others) = watch::channel(false);
         let groups = self.others.groups();
-        let mut tasks = self.others.serve(control, admin, &stopping_others)?;
-        tasks.extend([following, probing, resolving, counting]);
+        let lookup = auditing.lookup(config, &shared);
+        let mut tasks = self.others.serve(control, admin, lookup, &stopping_others)?;
+        tasks.extend([following, probing, resolving, counting].into_iter().chain(watching));
         if let Some(address) = admin_address
             && let Err(error) = whereabouts::publish(&config.cache.directory, address)
         {
@@ -175,7 +181,7 @@ impl Built {
             has_released: false,
         };
         let watchdog = control.spawn(async { match service_manager::watchdog().await {} });
-        Ok(Serving { running, workers, drain, stop_others, stop, tasks, watchdog, log_thread })
+        Ok(Serving { running, workers, drain, stop_others, stop, tasks, watchdog, log_thread, auditing })
     }
 }
 
@@ -190,6 +196,7 @@ struct Serving {
     tasks: Vec<task::JoinHandle<()>>,
     watchdog: task::JoinHandle<()>,
     log_thread: Option<JoinHandle<()>>,
+    auditing: Auditing,
 }
 
 impl Serving {
@@ -227,6 +234,7 @@ impl Serving {
         if let Some(thread) = self.log_thread {
             let _ = thread.join();
         }
+        self.auditing.finish();
     }
 }
 
@@ -283,6 +291,7 @@ fn share(
     reloader: &reload::Reloader,
     (rules, certificates): (Rules, CertificateStore),
     cache: Arc<FilingCache>,
+    auditing: &Auditing,
 ) -> Result<Arc<Shared>> {
     Ok(Arc::new(Shared {
         rules: ArcSwap::from_pointee(rules),
@@ -298,6 +307,8 @@ fn share(
         connection_rates: Default::default(),
         descriptors: Default::default(),
         reopen: Reopen::default(),
+        audit: auditing.sink(),
+        served: auditing.served(),
     }))
 }
 

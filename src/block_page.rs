@@ -15,6 +15,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use bytes::Bytes;
+use serde::Serialize;
 
 use crate::domain::DomainName;
 
@@ -25,7 +26,7 @@ pub use reason::{Forwarded, Reason};
 use skeleton::{Escape, Other, Presence, Skeleton, Slot, Source, Subject, Values, clean, has_mark};
 use templates::{PAGE_HTML, PAGE_TEXT, TEXTS};
 pub use templates::{TemplateError, Templates};
-use texts::{Texts, Topic};
+use texts::{Labels, Text, Texts, Topic};
 
 /// The visitor's language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -129,6 +130,15 @@ pub struct BlockPages {
     /// At `page_index`.
     pages: Vec<TopicPages>,
     content_security_policy: String,
+    brand: Brand,
+}
+
+/// What the pages say of a reason in one language, for another page that says it.
+#[derive(Debug, Serialize)]
+pub struct PageWords<'a> {
+    text: &'a Text,
+    labels: &'a Labels,
+    brand: Said<'a>,
 }
 
 impl BlockPages {
@@ -182,7 +192,18 @@ impl BlockPages {
                 });
             }
         }
-        Ok(Self { texts, pages, content_security_policy: brand.content_security_policy(script) })
+        let content_security_policy = brand.content_security_policy(script);
+        Ok(Self { texts, pages, content_security_policy, brand: brand.clone() })
+    }
+
+    /// What the pages say of a reason, and under whose name.
+    pub fn words(&self, reason: Reason, access_under_review: bool, language: Language) -> PageWords<'_> {
+        let here = self.texts.language(language);
+        PageWords {
+            text: here.text(Topic::new(reason, access_under_review)),
+            labels: &here.labels,
+            brand: self.brand.said(language),
+        }
     }
 
     /// The value of `content-security-policy` that goes with every page.

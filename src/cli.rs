@@ -4,6 +4,7 @@
 //! its own.
 
 mod ask;
+mod audit;
 mod check;
 mod config_check;
 mod held;
@@ -47,8 +48,12 @@ enum Command {
     Held(HeldArguments),
     /// Judge an access log's requests again, by today's filings, and list the verdicts that would change
     ///
-    /// Asks what `check` asks. Requests that came by a site or listener are judged as that one's.
+    /// Asks what `check` asks. Requests that came by a site or listener are judged as that one's. With --host and
+    /// --at instead of a log: what that host was told at that time and why, by audit log and change log.
     Replay(ReplayArguments),
+    /// Look after the audit log
+    #[command(subcommand, arg_required_else_help = true)]
+    Audit(AuditCommand),
     /// Say what a file of filings would block or open before it is imported
     ///
     /// Judges the hosts of an access log by the filings in force, and by those of the file. Imports nothing.
@@ -105,12 +110,46 @@ struct CheckArguments {
 #[derive(Debug, Args)]
 struct ReplayArguments {
     /// Access log of JSON lines, plain or .zst, or `-` for standard input
-    file: PathBuf,
+    #[arg(required_unless_present = "host", conflicts_with = "host")]
+    file: Option<PathBuf>,
+    /// Say what this host was told at the time of --at
+    #[arg(long, value_name = "HOST", requires = "at")]
+    host: Option<String>,
+    /// A time like 2026-11-25T12:00:00Z, or in UTC+8 2026-11-25 or "2026-11-25 20:00"
+    #[arg(long, value_name = "TIME", requires = "host")]
+    at: Option<String>,
+    /// Files of the audit log [default: those of the config]
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "host")]
+    audit: Vec<PathBuf>,
     #[command(flatten)]
     config: ConfigFile,
     /// One JSON object per changed verdict and line
     #[arg(long)]
     json: bool,
+}
+
+/// What `replay --host --at` was given.
+struct PastArguments<'a> {
+    host: &'a str,
+    at: &'a str,
+    audit: &'a [PathBuf],
+    config: &'a ConfigFile,
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Check that the chain of an audit log holds, and say where it breaks
+    ///
+    /// Files in any order, those that were rotated too; .zst is understood. Exit code: 0 it holds, 1 it is broken.
+    Verify {
+        /// Files of one log
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// A hash that was noted elsewhere: that line must be there
+        #[arg(long, value_name = "HASH")]
+        head: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -257,6 +296,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Held(arguments) => held::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Audit(command) => audit::run(&command),
         Command::Completions { shell } => shell::completions(shell),
         Command::Man { directory } => shell::man(&directory),
         Command::WhatIf(arguments) => what_if::run(&arguments),
@@ -340,6 +380,12 @@ mod tests {
         check("held refuse", 0);
         check("held nonsense", 2);
         check("replay access.log --json", 0);
+        check("replay --host a.cn --at 2026-01-01 --json", 0);
+        check("replay --host a.cn --at 2026-01-01 --audit a b -c x", 0);
+        check("replay --host a.cn", 2);
+        check("replay access.log --host a.cn --at 2026-01-01", 2);
+        check("audit verify a b --head 00", 0);
+        check("audit verify", 2);
         check("what-if new.csv --traffic access.log --replace", 0);
         check("what-if new.csv", 2);
         check("completions bash", 0);

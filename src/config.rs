@@ -79,6 +79,10 @@ pub struct Config {
     pub limits: Limits,
     /// Logs.
     pub log: Log,
+    /// What is recorded of verdicts; none where the section is left out.
+    pub audit: Option<Audit>,
+    /// The public look-up page; none where the section is left out.
+    pub lookup: Option<Lookup>,
     /// Metrics, health, API, console; none where the section is left out.
     pub admin: Option<Admin>,
     /// What visitors read.
@@ -91,6 +95,8 @@ pub struct Config {
     pub development: Option<Development>,
     /// Whether the file is read again when it changes, and not at SIGHUP alone.
     pub reload_on_change: bool,
+    /// SHA-256 of its text, in hexadecimal.
+    pub digest: String,
     /// Where this config was read.
     pub source: ConfigSource,
 }
@@ -144,6 +150,30 @@ pub enum AccessLog {
     Stdout,
     /// Appended to this file.
     File(PathBuf),
+}
+
+/// `[audit]`
+#[derive(Debug, Clone)]
+pub struct Audit {
+    /// Where it is written; full files stand beside it.
+    pub file: PathBuf,
+    /// When a file is full, and how many full ones are kept.
+    pub rotation: crate::telemetry::Rotation,
+    /// Hosts whose verdicts are watched, at most.
+    pub hosts: usize,
+}
+
+/// `[lookup]`
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    /// Where it listens, for everybody.
+    pub address: SocketAddr,
+    /// Look-ups of one client in the long run.
+    pub per_minute: u32,
+    /// At once, after a pause.
+    pub burst: u32,
+    /// Whose `X-Forwarded-For` says who asks.
+    pub trusted_peers: Vec<ipnet::IpNet>,
 }
 
 /// `[admin]`

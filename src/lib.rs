@@ -21,5 +21,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod lookup;
 pub mod serve;
+pub mod served;
 pub mod telemetry;

@@ -37,7 +37,7 @@ pub use import::{
     Event, Format, ImportError, Imported, Phase, RefusedRow, Source, Terms, Wanting, export, export_to,
     import, import_via,
 };
-pub use model::{About, Access, Document, Outcome, Stored};
+pub use model::{About, Access, Document, Outcome, Stored, logged_record};
 pub use routes::Options;
 pub use rules::Refusal;
 pub use store::StoreError;

@@ -5,7 +5,7 @@
 
 mod guard;
 
-pub use guard::{Guard, Shown, hash};
+pub use guard::{Caller, Guard, Shown, hash};
 
 use axum::Router;
 use axum::body::Body;
@@ -14,7 +14,6 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
-use guard::Caller;
 use http_body::{Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -51,10 +50,31 @@ const LEAVE_TIME: Duration = Duration::from_secs(30);
 pub async fn run(
     socket: std::net::TcpListener,
     router: Router,
+    shutdown: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let reach = if socket.local_addr()?.ip().to_canonical().is_loopback() { Reach::Here } else { Reach::Far };
+    run_within(reach, socket, router, shutdown).await
+}
+
+/// As `run`, for what everybody may ask under whatever name leads here.
+///
+/// # Errors
+/// Where the listener can't be used.
+pub async fn run_for_all(
+    socket: std::net::TcpListener,
+    router: Router,
+    shutdown: watch::Receiver<bool>,
+) -> io::Result<()> {
+    run_within(Reach::Far, socket, router, shutdown).await
+}
+
+async fn run_within(
+    reach: Reach,
+    socket: std::net::TcpListener,
+    router: Router,
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     socket.set_nonblocking(true)?;
-    let reach = if socket.local_addr()?.ip().to_canonical().is_loopback() { Reach::Here } else { Reach::Far };
     let listener = TcpListener::from_std(socket)?;
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let stopping = shutdown.clone();

@@ -1,7 +1,9 @@
 //! Prometheus text: what the workers counted, what the follower holds, which certificates end when.
 
+mod audit;
 mod upstreams;
 
+use super::Told;
 use crate::follow::{FollowStats, Refused};
 use crate::gate::record::Outcome;
 use crate::gate::worker::Shared;
@@ -10,7 +12,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
 /// Everything, in the text format.
-pub(super) fn render(shared: &Shared, counters: &Counters, stats: &FollowStats) -> String {
+pub(super) fn render(shared: &Shared, counters: &Counters, stats: &FollowStats, told: &Told) -> String {
     let mut text = Text(String::new());
     let totals = counters.totals();
     requests(&mut text, &totals);
@@ -20,6 +22,7 @@ pub(super) fn render(shared: &Shared, counters: &Counters, stats: &FollowStats) 
     upstreams::render(&mut text, shared);
     life(&mut text, shared);
     footers(&mut text, shared);
+    audit::render(&mut text, shared.audit.as_ref(), told);
     text.0
 }
 

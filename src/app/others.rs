@@ -4,6 +4,7 @@ use super::demo_upstream;
 use super::listeners::{Group, Inherited, Layout};
 use crate::admin::{Addresses, Admin};
 use crate::config::Config;
+use crate::lookup::LookupPage;
 use anyhow::Result;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::task;
 pub(super) struct Others {
     admin: Option<Arc<Group>>,
     demo: Option<Arc<Group>>,
+    lookup: Option<Arc<Group>>,
 }
 
 impl Others {
@@ -24,8 +26,10 @@ impl Others {
             address.map(|it| inherited.take_or_bind(format!("{kind} {it}"), it, (1, key))).transpose()
         };
         let admin = take("admin", "admin.address", config.admin.as_ref().map(|admin| admin.address))?;
+        let lookup = config.lookup.as_ref().map(|lookup| lookup.address);
+        let lookup = take("lookup", "lookup.address", lookup)?;
         let demo = config.development.as_ref().and_then(|development| development.upstream);
-        Ok(Self { admin, demo: take("demo", "development.upstream", demo)? })
+        Ok(Self { admin, demo: take("demo", "development.upstream", demo)?, lookup })
     }
 
     /// Everything that listens.
@@ -36,12 +40,13 @@ impl Others {
             registry,
             admin: address(&self.admin),
             demo_upstream: address(&self.demo),
+            lookup: address(&self.lookup),
         }
     }
 
     /// Their sockets, for a process that takes over.
     pub(super) fn groups(&self) -> Vec<Arc<Group>> {
-        self.admin.iter().chain(&self.demo).cloned().collect()
+        self.admin.iter().chain(&self.demo).chain(&self.lookup).cloned().collect()
     }
 
     /// Serves them until told to stop.
@@ -49,11 +54,15 @@ impl Others {
         self,
         control: &Runtime,
         admin: Admin,
+        lookup: Option<LookupPage>,
         stopping: &watch::Receiver<bool>,
     ) -> Result<Vec<task::JoinHandle<()>>> {
         let mut served = Vec::new();
         if let Some(group) = self.admin {
             served.push(control.spawn(logged("admin", admin.serve(group.one()?, stopping.clone()))));
+        }
+        if let (Some(group), Some(page)) = (self.lookup, lookup) {
+            served.push(control.spawn(logged("look-up page", page.serve(group.one()?, stopping.clone()))));
         }
         if let Some(group) = self.demo {
             let serving = demo_upstream::serve(group.one()?, told(stopping.clone()));

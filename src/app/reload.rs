@@ -9,7 +9,7 @@ use crate::gate::tickets::Tickets;
 use crate::gate::tls::CertificateStore;
 use crate::gate::tls::upstream::UpstreamTlsConfigs;
 use crate::gate::worker::Shared;
-use crate::telemetry::FooterReports;
+use crate::telemetry::{AuditEvent, FooterReports};
 use anyhow::Result;
 use std::sync::Arc;
 
@@ -49,7 +49,12 @@ impl Reloader {
     /// says why not.
     pub(super) fn reload(&self, source: &ConfigSource, shared: &Shared, old: &Layout) -> Option<Reloaded> {
         let reloaded = self.try_reload(source, shared, old);
-        shared.life.reloaded(reloaded.as_ref().err().map(|error| format!("{error:#}")));
+        let refused = reloaded.as_ref().err().map(|error| format!("{error:#}"));
+        shared.life.reloaded(refused.clone());
+        if let Some(audit) = &shared.audit {
+            let config = reloaded.as_ref().ok().map(|it| it.config.digest.clone());
+            audit.tell(AuditEvent::Reload { config, refused });
+        }
         match reloaded {
             Ok(reloaded) => {
                 tracing::info!(

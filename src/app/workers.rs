@@ -142,7 +142,7 @@ impl Seat {
             tracing::warn!(connections = worker.clock.watched(), "drain timeout: closing what is still open");
         }
         ticking.abort();
-        worker.hand_over_log();
+        worker.hand_over_all();
     }
 
     /// Follows the layout until the end is near.

@@ -1,9 +1,11 @@
 //! `replay`: an access log's verdicts again, by today's filings, and those that would change.
 
+mod past;
+
 use super::check::asked::Asked;
 use super::check::{self, Answers};
 use super::traffic::{self, Logged, Seen, Times, Traffic};
-use super::{ReplayArguments, block_on, table};
+use super::{PastArguments, ReplayArguments, block_on, table};
 use crate::admin::answer::VerdictAnswer;
 use crate::config::{Config, Listener};
 use crate::verdict::Verdict;
@@ -13,9 +15,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
+    if let (Some(host), Some(at)) = (&arguments.host, &arguments.at) {
+        let ReplayArguments { audit, config, json, .. } = arguments;
+        return past::run(&PastArguments { host, at, audit, config, json: *json });
+    }
     let config = arguments.config.load()?;
     config.require_provider()?;
-    let traffic = traffic::read(&arguments.file)?;
+    let Some(file) = &arguments.file else { bail!("name an access log, or --host and --at") };
+    let traffic = traffic::read(file)?;
     let asked = questions(&config, &traffic);
     let Answers { answers, notes } = block_on(async { Ok(check::ask(&config, &asked).await) })?;
     let mut err = io::stderr().lock();

@@ -3,6 +3,7 @@
 //! A section that is wrong records its mistakes and yields defaults, so that one reading finds them all.
 
 mod across;
+mod audit;
 mod block_page;
 mod burden;
 mod dns;
@@ -13,6 +14,7 @@ mod fields;
 mod footer;
 mod limits;
 mod listener;
+mod lookup;
 mod redirect;
 mod registry;
 mod route;
@@ -64,6 +66,8 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
         enforcement: enforcement::enforcement(&mut root, &provider),
         limits: limits::limits(root.section("limits"), root.section("overload")),
         log: log(root.section("log")),
+        audit: root.section("audit").map(audit::audit),
+        lookup: root.section("lookup").and_then(lookup::lookup),
         admin: root.section("admin").and_then(admin),
         block_page: root.section("block_page").map(block_page::block_page).unwrap_or_default(),
         error_pages: error_page::error_pages(root.section("error_pages")),
@@ -73,6 +77,7 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
         sites: sites.iter().map(|placed| placed.site.clone()).collect(),
         provider,
         reload_on_change,
+        digest: crate::telemetry::LineHash::of(text.as_bytes()).to_string(),
         source: ConfigSource::File(PathBuf::from(name)),
     };
     root.finish();

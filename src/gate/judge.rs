@@ -111,14 +111,24 @@ pub fn decide<'r>(
     filings: &impl Filings,
     today: Date,
 ) -> Decision<'r> {
+    let Defaults { scenario, region } = product(defaults, site);
     let question = Question {
         host,
-        scenario: site.and_then(|site| site.scenario).unwrap_or(defaults.scenario),
-        region: site.and_then(|site| site.region).unwrap_or(defaults.region),
+        scenario,
+        region,
         origin_here: site.is_some_and(|site| site.target.origin_here),
         today,
     };
     verdict::decide(&question, &rules.policy, filings)
+}
+
+/// As which product, and where, a host is judged: its site says, else the listener that it came by.
+#[must_use]
+pub fn product(defaults: Defaults, site: Option<&Arc<Route>>) -> Defaults {
+    Defaults {
+        scenario: site.and_then(|site| site.scenario).unwrap_or(defaults.scenario),
+        region: site.and_then(|site| site.region).unwrap_or(defaults.region),
+    }
 }
 
 /// Enforce or monitor: the site's own mode, else the gate's.

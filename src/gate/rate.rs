@@ -33,11 +33,16 @@ impl ClientRates {
     /// A bucket holds `burst` and gains `per_second`.
     #[must_use]
     pub fn admits(&self, client: IpAddr, rate: Rate, now: Instant) -> bool {
+        self.admits_every(client, Duration::from_secs(1) / rate.per_second.max(1), rate.burst, now)
+    }
+
+    /// The same, for a bucket that gains one in each `one`.
+    #[must_use]
+    pub fn admits_every(&self, client: IpAddr, one: Duration, burst: u32, now: Instant) -> bool {
         let shard = usize::try_from(self.hash.hash_one(client) % SHARDS as u64).unwrap_or(0);
         let mut shard = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
-        let one = Duration::from_secs(1) / rate.per_second.max(1);
         let full_at = shard.get(&client).copied().unwrap_or(now).max(now);
-        let is_admitted = full_at + one <= now + one * rate.burst.max(1);
+        let is_admitted = full_at + one <= now + one * burst.max(1);
         if !is_admitted {
             return false;
         }

@@ -164,6 +164,13 @@ impl Record {
         Some(Turned { domain, verdict, listener: client.listener.address })
     }
 
+    /// Whether it was forwarded because it may be.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.would_block.is_none()
+            && matches!(self.outcome, Outcome::Forwarded(verdict) if verdict.is_forwarded())
+    }
+
     /// The same as octets, without looking at a name again.
     #[must_use]
     pub fn host_octets(&self) -> Cow<'_, [u8]> {

@@ -144,6 +144,12 @@ impl Routes {
         self.default = Some(Arc::new(route));
     }
 
+    /// The hosts that sites name one by one.
+    pub fn exact_hosts(&self) -> impl Iterator<Item = String> {
+        let addresses = self.addresses.keys().map(ToString::to_string);
+        self.exact.keys().map(ToString::to_string).chain(addresses)
+    }
+
     /// The site of a host.
     #[must_use]
     pub fn find(&self, host: &HostForm) -> Option<&Arc<Route>> {

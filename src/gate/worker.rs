@@ -8,7 +8,7 @@ pub use mine::Own;
 pub use onward::Tries;
 
 use crate::cache::{FilingCache, View};
-use crate::gate::client::Client;
+use crate::gate::client::{Client, Defaults};
 use crate::gate::endpoint::Endpoints;
 use crate::gate::headers;
 use crate::gate::listen::Admission;
@@ -25,7 +25,8 @@ use crate::gate::tls::CertificateStore;
 use crate::gate::trunk::Trunks;
 use crate::gate::watch::{Clock, TICK};
 use crate::telemetry::{
-    AccessLogSink, Blocked, BlockedNotes, FooterReports, Life, LogBuffer, Reopen, WorkerCounters,
+    AccessLogSink, AuditSink, Blocked, BlockedNotes, FooterReports, Life, LogBuffer, NameNotes, Reopen,
+    ServedNamesSink, WorkerCounters,
 };
 use crate::verdict;
 use arc_swap::ArcSwap;
@@ -70,6 +71,10 @@ pub struct Shared {
     pub descriptors: Descriptors,
     /// Asks for the access log's file to be opened anew.
     pub reopen: Reopen,
+    /// Where blocked domains are recorded, if they are.
+    pub audit: Option<AuditSink>,
+    /// Where hosts that were served are noted, if they are.
+    pub served: Option<ServedNamesSink>,
 }
 
 /// A worker.
@@ -92,6 +97,7 @@ pub struct Worker {
     vias: [Option<HeaderValue>; 3],
     log: RefCell<LogBuffer>,
     blocked: RefCell<BlockedNotes>,
+    names: Option<RefCell<NameNotes>>,
     today: Cell<Date>,
     random: Cell<u64>,
 }
@@ -102,6 +108,7 @@ impl Worker {
     pub fn new(shared: Arc<Shared>, counters: Arc<WorkerCounters>, log: Option<AccessLogSink>) -> Rc<Self> {
         Rc::new(Self {
             mine: Mine::new(&shared),
+            names: shared.served.clone().map(|sink| RefCell::new(NameNotes::new(sink))),
             vias: headers::response_vias(&shared.via).map(|via| HeaderValue::try_from(via).ok()),
             shared,
             clock: Clock::new(),
@@ -134,7 +141,7 @@ impl Worker {
             self.pool.make_room();
             if ticks % SWEEP_TICKS == 0 {
                 let now_s = jiff::Timestamp::now().as_second();
-                self.blocked.borrow_mut().hand_over(&self.shared.blocked, now_s);
+                self.hand_over_notes(now_s, now);
                 self.today.set(today());
                 self.pool.sweep(now);
                 self.trunks.sweep(now);
@@ -158,8 +165,21 @@ impl Worker {
         }
     }
 
+    /// Hands over all that was gathered, at the end.
+    pub fn hand_over_all(&self) {
+        self.hand_over_log();
+        self.hand_over_notes(jiff::Timestamp::now().as_second(), Instant::now());
+    }
+
+    fn hand_over_notes(&self, now_s: i64, now: Instant) {
+        self.blocked.borrow_mut().hand_over(&self.shared.blocked, now_s, self.shared.audit.as_ref());
+        if let Some(names) = &self.names {
+            names.borrow_mut().tick(now);
+        }
+    }
+
     /// Hands over what the log holds.
-    pub fn hand_over_log(&self) {
+    fn hand_over_log(&self) {
         let lost = self.log.borrow_mut().hand_over();
         self.counters.several(|c| &c.log_dropped, lost);
     }
@@ -212,7 +232,13 @@ impl Worker {
     pub fn tell(&self, record: &Record, client: &Client, head: &RequestHead) {
         record.tell(client, head, &self.counters, &mut self.log.borrow_mut());
         if let Some(turned) = record.turned(client) {
-            self.blocked.borrow_mut().note(turned);
+            self.blocked.borrow_mut().note(turned, self.shared.audit.as_ref());
+        }
+        if let Some(names) = &self.names
+            && record.is_served()
+        {
+            let Defaults { scenario, region } = client.listener.defaults();
+            names.borrow_mut().note(&record.host_text(), scenario, region);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Values only: knows no database, no HTTP and no clock.
 
 use crate::domain::DomainName;
-use crate::filing::{AccessState, Filing, FilingNumber, FilingState};
+use crate::filing::{AccessState, Filing, FilingNumber, FilingRecord, FilingState};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -102,6 +102,13 @@ impl Document {
         let domain = DomainName::from_wire(domain.as_bytes()).ok()?;
         Some(Filing { domain, number, state: self.state, access: self.access.0.clone() })
     }
+}
+
+/// What a gate of `provider` holds of a name whose document the change log shows as this; `None` where it is none.
+#[must_use]
+pub fn logged_record(document: &serde_json::Value, domain: &str, provider: &str) -> Option<FilingRecord> {
+    let body: PutBody = serde_json::from_value(document.clone()).ok()?;
+    Some(Document::as_logged(body).filing(domain)?.seen_from(provider))
 }
 
 /// A document as the database holds it.

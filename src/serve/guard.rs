@@ -16,7 +16,7 @@ const MAX_FAILING: usize = 4096;
 
 /// Who calls, by TCP.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Caller(pub(super) IpAddr);
+pub struct Caller(/** Its address. */ pub IpAddr);
 
 /// What a caller's token is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

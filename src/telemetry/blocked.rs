@@ -2,6 +2,7 @@
 //!
 //! Bounded in every direction: whoever asks for a million made-up names finds room for some thousands.
 
+use super::AuditSink;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -33,11 +34,15 @@ pub struct BlockedNotes {
 }
 
 impl BlockedNotes {
-    /// One more request was turned away.
-    pub fn note(&mut self, turned: Turned) {
+    /// One more request was turned away. The audit log hears of a domain at once, and of further requests
+    /// when the notes are handed over.
+    pub fn note(&mut self, turned: Turned, audit: Option<&AuditSink>) {
         if let Some(count) = self.noted.get_mut(&turned) {
             *count = count.saturating_add(1);
         } else if self.noted.len() < MAX_NOTED {
+            if let Some(audit) = audit {
+                audit.turned_away(turned.clone(), 1);
+            }
             self.noted.insert(turned, 1);
         } else {
             self.unnamed += 1;
@@ -45,7 +50,15 @@ impl BlockedNotes {
     }
 
     /// Adds the notes to what is known of all workers, at `now_s` (Unix seconds).
-    pub fn hand_over(&mut self, to: &Blocked, now_s: i64) {
+    pub fn hand_over(&mut self, to: &Blocked, now_s: i64, audit: Option<&AuditSink>) {
+        if let Some(audit) = audit {
+            for (turned, count) in self.noted.iter().filter(|(_, count)| **count > 1) {
+                audit.turned_away(turned.clone(), u64::from(count - 1));
+            }
+            if self.unnamed > 0 {
+                audit.others_turned_away(self.unnamed);
+            }
+        }
         if !self.noted.is_empty() {
             to.take(self.noted.drain(), std::mem::take(&mut self.unnamed), now_s);
         }
@@ -167,9 +180,9 @@ mod tests {
     fn note(blocked: &Blocked, domain: &str, times: u32, now_s: i64) {
         let mut notes = BlockedNotes::default();
         for _ in 0..times {
-            notes.note(turned(domain));
+            notes.note(turned(domain), None);
         }
-        notes.hand_over(blocked, now_s);
+        notes.hand_over(blocked, now_s, None);
     }
 
     #[test]
@@ -194,15 +207,15 @@ mod tests {
         let blocked = Blocked::default();
         let mut notes = BlockedNotes::default();
         for number in 0..3 * MAX_DOMAINS {
-            notes.note(turned(&format!("{number}.cn")));
+            notes.note(turned(&format!("{number}.cn")), None);
             if number % 4000 == 0 {
-                notes.hand_over(&blocked, i64::try_from(number).unwrap());
+                notes.hand_over(&blocked, i64::try_from(number).unwrap(), None);
             }
         }
         for number in 0..2 * MAX_NOTED {
-            notes.note(turned(&format!("{number}.com")));
+            notes.note(turned(&format!("{number}.com")), None);
         }
-        notes.hand_over(&blocked, 1 << 20);
+        notes.hand_over(&blocked, 1 << 20, None);
         assert_eq!(notes.noted.len(), 0);
         let (top, unnamed) = blocked.top(usize::MAX, 1 << 20);
         assert!(top.len() <= MAX_DOMAINS && unnamed >= MAX_NOTED as u64, "{} {unnamed}", top.len());

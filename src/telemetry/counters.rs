@@ -80,6 +80,15 @@ impl WorkerCounters {
     }
 }
 
+/// What the look-up page was asked.
+#[derive(Debug, Default)]
+pub struct LookupCounts {
+    /// Look-ups that were answered.
+    pub answered: AtomicU64,
+    /// Look-ups refused because their client asked too often.
+    pub refused: AtomicU64,
+}
+
 /// Every worker's counters.
 #[derive(Debug, Default)]
 pub struct Counters {

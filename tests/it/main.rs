@@ -27,6 +27,7 @@ macro_rules! fuzz_target {
 }
 
 mod admin;
+mod audit;
 mod block;
 mod commands;
 mod console;
@@ -43,6 +44,7 @@ mod house;
 mod import;
 mod judge;
 mod killed;
+mod lookup;
 mod pages;
 mod proxy;
 mod reload;

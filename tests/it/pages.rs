@@ -21,7 +21,7 @@ fn facts(reason: Reason) -> PageFacts<'static> {
 
 /// Nothing stands outside the window, and text can be read.
 #[track_caller]
-fn check_layout(browser: &mut Browser, what: &str) {
+pub fn check_layout(browser: &mut Browser, what: &str) {
     let outside = browser.eval(
         "[...document.body.querySelectorAll('*')].filter(it => { const box = it.getBoundingClientRect(); \
          return box.width > 0 && (box.left < -0.5 || box.right > innerWidth + 0.5); }).map(it => it.outerHTML.slice(0, 80))",
