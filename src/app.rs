@@ -131,8 +131,7 @@ impl Built {
         self.source.start()?;
         let (follower, cache, stats) = follow(config, &self.source)?;
         let mut auditing = Auditing::start(config)?;
-        let in_force = (self.rules, self.certificates);
-        let shared = share(config, &self.reloader, in_force, cache, &auditing)?;
+        let shared = share(config, &self.reloader, (self.rules, self.certificates), cache, &auditing)?;
         let counters = Arc::new(Counters::default());
         let tail = Arc::<Tail>::default();
         let (log, log_thread) = access_log(&config.log.access, Arc::clone(&tail), &shared.reopen)?;

@@ -36,10 +36,7 @@ pub(super) fn run(arguments: &PastArguments<'_>) -> anyhow::Result<ExitCode> {
     };
     let files = files(&config, arguments.audit);
     let told = if files.is_empty() { None } else { Some(Told::read(&files, &host, at)?) };
-    let filed = match host.name() {
-        Some(name) => Some(block_on(Filed::ask(&config, name, at))),
-        None => None,
-    };
+    let filed = host.name().map(|name| block_on(Filed::ask(&config, name, at)));
     let (filed, unasked) = match filed.transpose() {
         Ok(filed) => (filed, None),
         Err(error) => (None, Some(format!("{error:#}"))),

@@ -171,8 +171,11 @@ mod tests {
         out.split_inclusive(|octet| *octet == b'\n').map(<[u8]>::to_vec).collect()
     }
 
+    /// Numbers of the first and last line, and octets that are cut off.
+    type Whole = (Option<(u64, u64)>, u64);
+
     #[track_caller]
-    fn check(lines: &[Vec<u8>], expected: Result<(Option<(u64, u64)>, u64), (u64, Broken)>) {
+    fn check(lines: &[Vec<u8>], expected: Result<Whole, (u64, Broken)>) {
         let checked = Verifier::default().file(&lines.concat()[..], |_| {}).unwrap();
         let seen = checked.map(|it| (it.seqs, it.torn_bytes)).map_err(|it| (it.line, it.what));
         assert_eq!(seen, expected);
