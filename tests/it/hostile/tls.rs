@@ -2,7 +2,7 @@
 
 use crate::world::certs;
 use crate::world::hello::{self, Answer, Cut, Cutting, Hello, SERVER_NAME};
-use crate::world::wire::{self, Response, Wire};
+use crate::world::wire::{self, Lost, Response, Wire};
 use crate::world::{F, G, OWN, U, UC, UNIT, UNIT_CANCELLED, World};
 use rustls::StreamOwned;
 use std::io::{Read as _, Write as _};
@@ -377,7 +377,9 @@ fn second_hellos() {
                     let (rest, end) = wire.rest();
                     let is_told =
                         rest.ends_with(&[21, 3, 3, 0, 2, 2, 47]) || rest.ends_with(&[21, 3, 3, 0, 2, 2, 112]);
-                    assert!(is_told, "{what} {sni:?}: {rest:?} {end:?}");
+                    // What the gate left unread of the hello may make its system reset the connection behind the alert.
+                    let is_reset = matches!(end, Lost::Broken(_));
+                    assert!(is_told || is_reset, "{what} {sni:?}: {rest:?} {end:?}");
                 }
             }
         }
