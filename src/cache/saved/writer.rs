@@ -65,7 +65,9 @@ impl Writer {
         self.checkpoint_bytes = read.checkpoint.map_or(0, |(_, length)| length);
         self.journal_bytes = read.journal_bytes;
         self.damaged = read.damaged.iter().map(|&(number, _)| number).collect();
-        let end = read.end.filter(|end| end.is_clean && !is_older);
+        // The process before may have ended with the pair's names in the system's memory only: what is appended to
+        // a journal that a power cut takes back would be lost with it.
+        let end = read.end.filter(|end| end.is_clean && !is_older && disk.sync_names().is_ok());
         self.journal = end.and_then(|end| Journal::resume(disk, &end, read.table.key(), read.last).ok());
     }
 
