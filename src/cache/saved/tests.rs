@@ -215,6 +215,44 @@ proptest! {
     }
 }
 
+/// Any one call of the disk fails, the process ends and starts again and saves once more, and then the power goes.
+#[test]
+fn what_is_reported_after_a_restart_outlives_the_power() {
+    for fault in 1..120 {
+        let mut registry = Registry::new(5);
+        let disk = PowerDisk::default();
+        disk.fail_at(fault);
+        let save = |saved: &SavedState, registry: &Registry| {
+            if let Ok(Some((position, _))) = saved.save(PROVIDER, &registry.cache) {
+                disk.report(registry.index_at(position));
+            }
+        };
+        let [before, between, after] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let saved = saved_state(before.path(), &disk);
+        for _ in 0..3 {
+            registry.change();
+            save(&saved, &registry);
+        }
+        disk.cut(disk.asked(), between.path(), |limit| limit - 1);
+        drop(saved);
+        let saved = saved_state(between.path(), &disk);
+        if let Some((table, at_ms)) = saved.load(PROVIDER).found {
+            let is_newest = registry.index_of(&table) + 1 == registry.history.len();
+            registry.cache.publish_saved(table, Instant::now(), at_ms);
+            if !is_newest {
+                registry.replace();
+            }
+        }
+        save(&saved, &registry);
+        registry.change();
+        save(&saved, &registry);
+        let reported = disk.cut(disk.asked(), after.path(), |_| 0);
+        let loaded = saved_state(after.path(), &PowerDisk::default()).load(PROVIDER);
+        let index = loaded.found.map(|(table, _)| registry.index_of(&table));
+        assert!(index >= reported, "fault {fault}: {index:?} is older than {reported:?}");
+    }
+}
+
 /// A directory with two checkpoints and their journals, and what they were made from.
 fn busy_directory() -> (tempfile::TempDir, Registry) {
     let directory = tempfile::tempdir().unwrap();
