@@ -2,6 +2,7 @@
 //!
 //! Everything that can fail because of config or machine fails before the first connection is taken.
 
+mod alone;
 mod aside;
 mod auditing;
 mod banner;
@@ -19,6 +20,8 @@ mod watching;
 pub mod whereabouts;
 mod workers;
 
+pub use alone::serve_registry;
+
 use crate::admin::{Admin, Fleet};
 use crate::cache::{FilingCache, Staleness};
 use crate::config::{AccessLog, Config};
@@ -34,15 +37,14 @@ use arc_swap::ArcSwap;
 use auditing::Auditing;
 use embedded::Beside;
 use hand_over::Predecessor;
-use listeners::{Inherited, Layout};
+use listeners::Layout;
 use others::Others;
 use running::{End, Running};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task;
 use workers::{Drain, Orders, Workers};
@@ -309,43 +311,6 @@ fn share(
         audit: auditing.sink(),
         served: auditing.served(),
     }))
-}
-
-/// Runs the registry alone.
-///
-/// # Errors
-/// What could not be built, or what ended it.
-pub fn serve_registry(config: &Config) -> Result<()> {
-    install();
-    let mut inherited = Inherited::activated()?;
-    let mut source = embedded::Source::new(config, &mut inherited, Beside::Nothing)?;
-    inherited.finish();
-    let address = source.address().context("`registry serve` needs a [registry.embedded] section")?;
-    source.start()?;
-    let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "beian-gate {} registry is running\n  {:<11}http://{address}",
-        env!("CARGO_PKG_VERSION"),
-        "registry"
-    )?;
-    out.flush()?;
-    drop(out);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        service_manager::ready();
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            never = service_manager::watchdog() => match never {},
-        }
-        Ok::<_, std::io::Error>(())
-    })?;
-    service_manager::stopping();
-    source.stop();
-    Ok(())
 }
 
 /// What the whole process needs once: a crypto provider, and events on standard error (`RUST_LOG` filters them).

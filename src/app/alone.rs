@@ -1,0 +1,47 @@
+//! The registry alone, without a gate.
+
+use super::embedded::{self, Beside};
+use super::install;
+use super::listeners::Inherited;
+use super::service_manager;
+use crate::config::Config;
+use anyhow::{Context, Result};
+use std::io::Write as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs the registry alone.
+///
+/// # Errors
+/// What could not be built, or what ended it.
+pub fn serve_registry(config: &Config) -> Result<()> {
+    install();
+    let mut inherited = Inherited::activated()?;
+    let mut source = embedded::Source::new(config, &mut inherited, Beside::Nothing)?;
+    inherited.finish();
+    let address = source.address().context("`registry serve` needs a [registry.embedded] section")?;
+    source.start()?;
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "beian-gate {} registry is running\n  {:<11}http://{address}",
+        env!("CARGO_PKG_VERSION"),
+        "registry"
+    )?;
+    out.flush()?;
+    drop(out);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        service_manager::ready();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            never = service_manager::watchdog() => match never {},
+        }
+        Ok::<_, std::io::Error>(())
+    })?;
+    service_manager::stopping();
+    source.stop();
+    Ok(())
+}
