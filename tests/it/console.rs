@@ -30,9 +30,10 @@ fn an_operator_clicks_through() {
     assert!(text(&mut browser).contains(U) && text(&mut browser).contains("概况"));
 
     browser.click("nav a:nth-of-type(2)");
-    browser.wait_for("location.pathname === '/console/look-up' && document.getElementById('host') !== null");
+    browser.wait_for("location.pathname === '/console/look-up' && document.readyState === 'complete'");
     browser.click("#host");
     browser.write("www.filed.cn");
+    browser.wait_for("document.getElementById('host').value === 'www.filed.cn'");
     browser.click("form.ask button");
     browser.wait_for(
         "document.querySelector('.verdict') && document.querySelector('.verdict').textContent === 'allow'",

@@ -73,7 +73,13 @@ fn listen(registry: SocketAddr, (epoch, after): (u64, u64)) -> Arc<Mutex<Heard>>
             let url =
                 format!("http://{registry}/v1/feed/changes?provider={PROVIDER}&epoch={epoch}&after={after}");
             let client = reqwest::Client::builder().no_proxy().build().unwrap();
-            let mut response = client.get(url).send().await.unwrap();
+            // A registry that has just lost its database says so, and is asked again; whoever waits has a deadline.
+            let mut response = loop {
+                match client.get(&url).send().await {
+                    Ok(response) if response.status().is_success() => break response,
+                    _ => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+                }
+            };
             let mut reader = FrameReader::default();
             while let Ok(Some(octets)) = response.chunk().await {
                 reader.push(&octets);
