@@ -12,6 +12,7 @@ mod dev_certificates;
 mod embedded;
 mod hand_over;
 mod listeners;
+mod logging;
 mod others;
 mod reload;
 mod running;
@@ -24,14 +25,14 @@ pub use alone::serve_registry;
 
 use crate::admin::{Admin, Fleet};
 use crate::cache::{FilingCache, Staleness};
-use crate::config::{AccessLog, Config};
+use crate::config::Config;
 use crate::follow::{FollowOptions, FollowStats, Follower};
 use crate::gate::listen::Admission;
 use crate::gate::rules::Rules;
 use crate::gate::tls::CertificateStore;
 use crate::gate::worker::Shared;
 use crate::gate::{health, names};
-use crate::telemetry::{AccessLogSink, AccessLogWriter, Blocked, Counters, Reopen, Tail, TailWriter};
+use crate::telemetry::{Blocked, Counters, Reopen, Tail};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use auditing::Auditing;
@@ -136,7 +137,7 @@ impl Built {
         let shared = share(config, &self.reloader, (self.rules, self.certificates), cache, &auditing)?;
         let counters = Arc::new(Counters::default());
         let tail = Arc::<Tail>::default();
-        let (log, log_thread) = access_log(&config.log.access, Arc::clone(&tail), &shared.reopen)?;
+        let (log, log_thread) = logging::access_log(&config.log, Arc::clone(&tail), &shared.reopen)?;
         let addresses = self.others.addresses(&self.layout, self.source.address());
         let admin_address = addresses.admin;
         let shown = Arc::new(ArcSwap::from_pointee(addresses));
@@ -331,30 +332,6 @@ fn via_name() -> Result<String> {
     let mut random = [0; 4];
     getrandom::fill(&mut random)?;
     Ok(format!("beian-gate-{:08x}", u32::from_le_bytes(random)))
-}
-
-fn access_log(
-    to: &AccessLog,
-    tail: Arc<Tail>,
-    reopen: &Reopen,
-) -> Result<(Option<AccessLogSink>, Option<JoinHandle<()>>)> {
-    if *to == AccessLog::Off {
-        return Ok((None, None));
-    }
-    let (sink, writer) = AccessLogWriter::new();
-    let out: Box<dyn std::io::Write + Send> = match to {
-        AccessLog::File(path) => Box::new(AccessLogWriter::open(path, reopen).with_context(|| {
-            format!(
-                "log.access: can't append to {}; give a path that the gate's user may write",
-                path.display()
-            )
-        })?),
-        _ => Box::new(std::io::stdout()),
-    };
-    let thread = std::thread::Builder::new()
-        .name("access-log".into())
-        .spawn(move || writer.run(TailWriter::new(out, tail)))?;
-    Ok((Some(sink), Some(thread)))
 }
 
 /// Checks what `run` would build beyond the config's own text.

@@ -16,6 +16,7 @@ mod footer;
 mod limits;
 mod listener;
 mod load;
+mod log;
 mod parse;
 mod raw;
 mod registry;
@@ -39,6 +40,7 @@ pub use footer::{Footer, FooterMode, FooterRule, FooterRules, ShownNumber};
 pub use limits::{ClientWidth, Limits, Overload, Rate};
 pub use listener::{Listener, Protocol, ProxyProtocol};
 pub use load::{ConfigSource, DEFAULT_PATH};
+pub use log::{AccessLog, Log};
 pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry, Role, Token};
 pub use site::{HostRule, PathRoute, Site, SiteTarget, SiteTimeouts};
 pub use treatment::{ErrorPage, FieldRules, Redirect, RedirectPath, Treatment};
@@ -132,24 +134,6 @@ pub struct Cache {
     pub directory: PathBuf,
     /// The share (0 to 1) of filings that one change set may newly block before it waits for an operator.
     pub hold_flips_above: f64,
-}
-
-/// `[log]`
-#[derive(Debug, Clone)]
-pub struct Log {
-    /// Where it goes; JSON lines.
-    pub access: AccessLog,
-}
-
-/// Where the access log goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessLog {
-    /// None is written.
-    Off,
-    /// Standard output.
-    Stdout,
-    /// Appended to this file.
-    File(PathBuf),
 }
 
 /// `[audit]`

@@ -11,6 +11,7 @@ pub mod breaker;
 pub mod buffer;
 pub mod call;
 pub mod client;
+pub mod ended;
 pub mod endpoint;
 pub mod error_pages;
 pub mod exchange;

@@ -12,7 +12,10 @@ mod life;
 mod names;
 mod tail;
 
-pub use access_log::{AccessLine, AccessLogSink, AccessLogWriter, LogBuffer, LogFile, Reopen, TlsLine};
+pub use access_log::{
+    AccessLine, AccessLogSink, AccessLogWriter, LogBuffer, LogField, LogFile, LogLayout, LogStyle, Reopen,
+    TlsLine,
+};
 pub use audit::{
     AuditEvent, AuditSink, AuditState, AuditThread, Break, Broken, Checked, Found, LineHash, Link, Rotation,
     VerdictChange, Verifier, first_seq, read_head, rotated,

@@ -14,6 +14,7 @@ mod fields;
 mod footer;
 mod limits;
 mod listener;
+mod log;
 mod lookup;
 mod redirect;
 mod registry;
@@ -25,7 +26,7 @@ mod upstream;
 
 use super::error::ConfigError;
 use super::raw::{Document, Section, Value};
-use super::{AccessLog, Admin, Cache, Config, ConfigSource, Development, Log, Tls, TlsVersion, value};
+use super::{Admin, Cache, Config, ConfigSource, Development, Tls, TlsVersion, value};
 use crate::verdict::{Region, Scenario};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -65,7 +66,7 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
         cache: cache(root.section("cache")),
         enforcement: enforcement::enforcement(&mut root, &provider),
         limits: limits::limits(root.section("limits"), root.section("overload")),
-        log: log(root.section("log")),
+        log: log::log(root.section("log")),
         audit: root.section("audit").map(audit::audit),
         lookup: root.section("lookup").and_then(lookup::lookup),
         admin: root.section("admin").and_then(admin),
@@ -133,20 +134,6 @@ fn cache(section: Option<Section<'_>>) -> Cache {
     }
     section.finish();
     cache
-}
-
-fn log(section: Option<Section<'_>>) -> Log {
-    let mut log = Log { access: AccessLog::Stdout };
-    let Some(mut section) = section else { return log };
-    if let Some(path) = optional(&mut section, "access", Value::path) {
-        log.access = match path.to_str() {
-            Some("off") => AccessLog::Off,
-            Some("stdout") => AccessLog::Stdout,
-            _ => AccessLog::File(path),
-        };
-    }
-    section.finish();
-    log
 }
 
 fn admin(mut section: Section<'_>) -> Option<Admin> {

@@ -10,10 +10,11 @@ mod side;
 
 use crate::gate::buffer::WriteBuffer;
 use crate::gate::client::Client;
+use crate::gate::ended::{By, Phase};
 use crate::gate::http1::head::HeadLimits;
 use crate::gate::lifetime::Lifetime;
 use crate::gate::own::{self, OwnResponse};
-use crate::gate::record::{Outcome, Record};
+use crate::gate::record::{Outcome, Record, Waits};
 use crate::gate::reject::{Afterwards, Reject};
 use crate::gate::request::{RequestHead, Version};
 use crate::gate::stream::Channel;
@@ -25,7 +26,7 @@ use side::ClientSide;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How an HTTP/2 connection without TLS or upgrade begins (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -55,8 +56,13 @@ enum Next {
 pub async fn serve(worker: Rc<Worker>, client: Box<Client>, channel: Channel) {
     let watch = worker.clock.watch();
     let lifetime = Lifetime::new(&worker.rules().limits, worker.clock.now(), worker.next_number());
-    let mut connection =
-        Connection { side: ClientSide::new(channel), head: RequestHead::default(), client, lifetime };
+    let mut connection = Connection {
+        side: ClientSide::new(channel),
+        head: RequestHead::default(),
+        client,
+        lifetime,
+        head_us: None,
+    };
     let mut is_first = true;
     loop {
         let next = match connection.read_request(&worker, &watch, is_first).await {
@@ -84,8 +90,8 @@ struct Reading {
     header_timeout: Duration,
     /// Octets that were looked through for the head's end.
     scanned: usize,
-    /// The head's own deadline runs.
-    has_begun: bool,
+    /// Since when the head's own deadline runs.
+    begun: Option<Instant>,
     may_skip_line: bool,
 }
 
@@ -94,6 +100,8 @@ struct Connection {
     head: RequestHead,
     client: Box<Client>,
     lifetime: Lifetime,
+    /// How long the last head took to come.
+    head_us: Option<u32>,
 }
 
 impl Connection {
@@ -105,12 +113,17 @@ impl Connection {
             limits: HeadLimits { bytes: limits.header_bytes, fields: limits.headers },
             header_timeout: limits.header_timeout,
             scanned: 0,
-            has_begun: false,
+            begun: None,
             may_skip_line: true,
         };
         watch.idle_within(if is_first { limits.header_timeout } else { limits.idle_timeout });
         drop(rules);
-        poll_fn(|cx| self.poll_request(cx, watch, &mut reading)).await
+        self.head_us = Some(0);
+        let read = poll_fn(|cx| self.poll_request(cx, watch, &mut reading)).await;
+        if let Some(begun) = reading.begun {
+            Waits::add(&mut self.head_us, begun);
+        }
+        read
     }
 
     fn poll_request(
@@ -125,7 +138,8 @@ impl Connection {
                 return Poll::Ready(Ok(read));
             }
             let channel = &mut self.side.channel;
-            if !channel.input.is_empty() && !std::mem::replace(&mut reading.has_begun, true) {
+            if !channel.input.is_empty() && reading.begun.is_none() {
+                reading.begun = Some(Instant::now());
                 watch.within(reading.header_timeout);
             }
             if let Err(expired) = watch.check(cx) {
@@ -172,6 +186,7 @@ impl Connection {
 
     async fn request(&mut self, worker: &Worker, watch: &Watch) -> Next {
         let mut record = Record::begin(worker.next_number());
+        record.waits.head_us = self.head_us;
         self.lifetime.count();
         self.head.keep_alive &= !worker.clock.is_draining() && !self.lifetime.is_over(worker.clock.now());
         let request = Incoming { head: &self.head, body: &mut self.side, watch };
@@ -181,7 +196,9 @@ impl Connection {
                 headers::write_switch(exchange.head(), &mut self.side.channel.output);
                 let Some((upstream, _lease)) = exchange.into_tunnel() else { return Next::Close };
                 let running = Box::pin(tunnel::run(&mut self.side.channel, upstream, watch));
+                record.phase = Phase::Tunnel;
                 (record.bytes_in, record.bytes_out) = running.await;
+                record.ended_by = watch.is_cut().then_some(By::Cut);
                 Next::Close
             }
             Answer::Forward(mut exchange, target) => {
@@ -226,6 +243,7 @@ impl Connection {
     /// Answers what is no request, and ends.
     async fn refuse(&mut self, worker: &Worker, watch: &Watch, reject: &Reject) -> Next {
         let mut record = Record::begin(worker.next_number());
+        record.waits.head_us = self.head_us;
         record.reject(reject);
         let next = self.answer(worker, watch, reject, &mut record).await;
         worker.tell(&record, &self.client, &self.head);

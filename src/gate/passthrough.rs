@@ -6,6 +6,7 @@ use crate::config::{Mode, TlsBlocked};
 use crate::domain::HostForm;
 use crate::gate::accept;
 use crate::gate::client::Client;
+use crate::gate::ended::{By, Phase};
 use crate::gate::endpoint::{Endpoint, Lease};
 use crate::gate::hello::Alert;
 use crate::gate::proxy_header::Speaker;
@@ -76,7 +77,9 @@ async fn tunnel(
         Err(Ended::Refused(alert)) => return Err((Reject::Misdirected, Ending::Alert(alert))),
         Err(Ended::Over) => return Ok(()),
     }
+    record.phase = Phase::Tunnel;
     let (up, down) = tunnel::run(channel, upstream, watch).await;
+    record.ended_by = watch.is_cut().then_some(By::Cut);
     record.bytes_in += up;
     record.bytes_out = down;
     drop(lease);
@@ -94,6 +97,7 @@ async fn connect(
     let name = record.host.as_ref().and_then(HostForm::name).map(|name| name.as_str().to_owned());
     let speaker = Speaker { authority: name.as_deref(), ..client.speaker() };
     let (mut tries, members) = (Tries::default(), target.servers.now());
+    record.phase = Phase::Connect;
     loop {
         let (index, endpoint): (_, &Arc<Endpoint>) =
             worker.pick((target, &members), (client, None), &tries)?;

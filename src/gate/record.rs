@@ -4,9 +4,10 @@ use crate::block_page::Reason;
 use crate::domain::HostForm;
 use crate::filing::FilingNumber;
 use crate::gate::client::Client;
+use crate::gate::ended::{self, By, Phase};
 use crate::gate::reject::Reject;
 use crate::gate::request::{Known, RequestHead};
-use crate::telemetry::{AccessLine, LogBuffer, TlsLine, Turned, WorkerCounters};
+use crate::telemetry::{AccessLine, LogBuffer, LogField, TlsLine, Turned, WorkerCounters};
 use crate::verdict::{Decision, Verdict};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -63,6 +64,25 @@ impl Outcome {
     }
 }
 
+/// How long a request waited, where it did.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Waits {
+    /// For the rest of its head, once that had begun (HTTP/1).
+    pub head_us: Option<u32>,
+    /// For a place at an upstream.
+    pub queue_us: Option<u32>,
+    /// For connections to upstreams.
+    pub connect_us: Option<u32>,
+}
+
+impl Waits {
+    /// Adds what has passed since then; an hour is the most.
+    pub fn add(wait: &mut Option<u32>, since: Instant) {
+        let us = u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX);
+        *wait = Some(wait.unwrap_or(0).saturating_add(us));
+    }
+}
+
 /// One request's facts.
 #[derive(Debug)]
 pub struct Record {
@@ -88,6 +108,12 @@ pub struct Record {
     /// Where it went.
     pub upstream: Option<Arc<str>>,
     upstream_time: Option<Duration>,
+    /// What it waited for.
+    pub waits: Waits,
+    /// How far it has come.
+    pub phase: Phase,
+    /// Who ended it, where that was not its end.
+    pub ended_by: Option<By>,
     /// Octets of request body taken.
     pub bytes_in: u64,
     /// Octets of response body given.
@@ -111,6 +137,9 @@ impl Record {
             detail: None,
             upstream: None,
             upstream_time: None,
+            waits: Waits::default(),
+            phase: Phase::Request,
+            ended_by: None,
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -131,12 +160,14 @@ impl Record {
     pub fn answered(&mut self, status: u16) {
         self.status = status;
         self.upstream_time = Some(self.started.elapsed());
+        self.phase = Phase::Data;
     }
 
     /// The request is refused.
     pub fn reject(&mut self, reject: &Reject) {
         self.outcome = reject.reason().map_or(Outcome::ClientGone, Outcome::Own);
         self.detail = reject.detail();
+        self.ended_by = Some(By::of(reject));
     }
 
     /// The host as text; empty where there was none.
@@ -180,6 +211,16 @@ impl Record {
         }
     }
 
+    /// Who ended it and when, as the log writes it.
+    fn ended(&self) -> &'static str {
+        let by = self.ended_by.or(match self.outcome {
+            Outcome::ClientGone => Some(By::Client),
+            Outcome::Health => Some(By::Local),
+            _ => None,
+        });
+        ended::code(by, self.phase)
+    }
+
     /// Tells counters and log, once.
     pub fn tell(&self, client: &Client, head: &RequestHead, counters: &WorkerCounters, log: &mut LogBuffer) {
         let duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -190,6 +231,12 @@ impl Record {
         if !log.is_on() {
             return;
         }
+        let lost = self.log(client, head, duration_us, log);
+        counters.several(|c| &c.log_dropped, lost);
+    }
+
+    /// Writes the log's line; gives how many lines were lost.
+    fn log(&self, client: &Client, head: &RequestHead, duration_us: u64, log: &mut LogBuffer) -> u64 {
         let number = self.number.as_ref().map(ToString::to_string);
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let tls = client.tls.as_ref().map(|tls| TlsLine {
@@ -197,15 +244,20 @@ impl Record {
             cipher: tls.cipher,
             sni: tls.sni.as_ref().map(crate::domain::DomainName::as_str),
         });
-        let lost = log.add(&AccessLine {
+        // Whoever speaks for nobody else is the caller.
+        let caller =
+            (client.is_trusted && log.wants(LogField::Caller)).then(|| client.caller(head)).flatten();
+        log.add(&AccessLine {
             at_ms: i64::try_from(at.as_millis()).unwrap_or(i64::MAX),
             client: client.address,
+            caller: caller.filter(|caller| *caller != client.address.ip().to_canonical()),
             listener: client.listener.address,
             http: head.version.as_str(),
             tls,
             method: head.method(),
             host: &self.host_text(),
             target: head.target.of(&head.text),
+            referer: if log.wants(LogField::Referer) { head.named(b"referer") } else { None },
             user_agent: head.values(Known::UserAgent).next(),
             status: self.status,
             verdict: self.outcome.name(),
@@ -218,8 +270,11 @@ impl Record {
             bytes_out: self.bytes_out,
             duration_us,
             upstream_us: self.upstream_time.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
-        });
-        counters.several(|c| &c.log_dropped, lost);
+            head_us: self.waits.head_us.map(u64::from),
+            queue_us: self.waits.queue_us.map(u64::from),
+            connect_us: self.waits.connect_us.map(u64::from),
+            ended: self.ended(),
+        })
     }
 }
 

@@ -54,6 +54,8 @@ pub enum Reject {
     BodyTooLarge,
     /// The client is gone: nobody to answer.
     ClientGone,
+    /// The client took nothing of its answer, or too little: given up.
+    ClientStalled,
 }
 
 /// Whether the connection can carry another request after the answer (HTTP/1).
@@ -89,7 +91,7 @@ impl Reject {
             Self::UpstreamTimeout => Reason::UpstreamTimeout,
             Self::Overloaded | Self::Shed => Reason::Overloaded,
             Self::Cut => Reason::Unavailable,
-            Self::ClientGone => return None,
+            Self::ClientGone | Self::ClientStalled => return None,
         })
     }
 
@@ -110,7 +112,7 @@ impl Reject {
             Self::Redirect(redirection) => redirection.status,
             Self::Loop => 508,
             Self::RequestTimeout => 408,
-            Self::UpstreamError(_) | Self::ClientGone => 502,
+            Self::UpstreamError(_) | Self::ClientGone | Self::ClientStalled => 502,
             Self::UpstreamTimeout => 504,
             Self::Unavailable | Self::Overloaded | Self::Shed | Self::Cut => 503,
         }
@@ -124,6 +126,7 @@ impl Reject {
             Self::Denied => Some("denied: the client's address"),
             Self::Shed => Some("shed: too much to do"),
             Self::Cut => Some("cut: the name is no longer allowed"),
+            Self::ClientStalled => Some("the client did not take its answer"),
             _ => None,
         }
     }

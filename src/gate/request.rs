@@ -312,6 +312,13 @@ impl RequestHead {
         self.fields.of(known).map(|field| field.value.of(&self.text))
     }
 
+    /// The first value of a field that the gate does not act upon, by its name in small letters.
+    #[must_use]
+    pub fn named(&self, name: &[u8]) -> Option<&[u8]> {
+        let is_it = |field: &&Field| field.name.of(&self.text).eq_ignore_ascii_case(name);
+        self.fields.iter().find(is_it).map(|field| field.value.of(&self.text))
+    }
+
     /// What the octets of a Host name: a connection mostly asks for the same as before.
     ///
     /// # Errors

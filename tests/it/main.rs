@@ -50,6 +50,7 @@ mod proxy;
 mod reload;
 mod replay;
 mod routes;
+mod seen;
 mod sync;
 mod treatment;
 mod walkthrough;

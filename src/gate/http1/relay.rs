@@ -99,7 +99,7 @@ pub(super) async fn run(
             return Poll::Ready(Err(if side.channel.output.is_empty() {
                 Reject::UpstreamTimeout
             } else {
-                Reject::ClientGone
+                Reject::ClientStalled
             }));
         }
         let progress = |relay: &Relay, exchange: &Forward, side: &ClientSide| {
@@ -113,7 +113,7 @@ pub(super) async fn run(
             let is_waiting =
                 !side.channel.output.is_empty() || !exchange.data().is_empty() || relay.splice.holds_octets();
             if !context.pace.keeps(context.clock.now(), polled.is_pending() && is_waiting, relay.octets()) {
-                return Poll::Ready(Err(Reject::ClientGone));
+                return Poll::Ready(Err(Reject::ClientStalled));
             }
         }
         polled

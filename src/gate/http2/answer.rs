@@ -89,7 +89,7 @@ impl Download {
         // Between two polls it is the client that is waited for, unless the last one found nothing to give.
         let (now, taken) = (self.told.stream.worker.clock.now(), self.told.record.bytes_out);
         if !self.pace.keeps(now, false, taken) {
-            return Poll::Ready(Some(Err(Reject::ClientGone)));
+            return Poll::Ready(Some(Err(Reject::ClientStalled)));
         }
         let before = exchange.body_octets();
         if !exchange.is_sent()

@@ -5,12 +5,13 @@ use crate::gate::body::BodySource;
 use crate::gate::breaker::Place;
 use crate::gate::call::Call;
 use crate::gate::client::Client;
+use crate::gate::ended::Phase;
 use crate::gate::endpoint::{self, Endpoint};
 use crate::gate::exchange::{Exchange, Failure};
 use crate::gate::forward::Forward;
 use crate::gate::headers::Onward;
 use crate::gate::pace::Pace;
-use crate::gate::record::Record;
+use crate::gate::record::{Record, Waits};
 use crate::gate::reject::Reject;
 use crate::gate::request::{BodyLength, RequestHead};
 use crate::gate::route::choose::{Ask, MAX_TRIES};
@@ -127,18 +128,19 @@ impl Worker {
         let mut tries = Tries::default();
         let members = target.servers.now();
         let site = (target, &members);
+        record.phase = Phase::Connect;
         let (mut index, mut endpoint) = self.pick(site, (client, Some(request.head)), &tries)?;
         let mut may_be_kept = true;
         loop {
             let way = (endpoint, client);
-            let place = Self::place(endpoint, &mut *request.body, request.watch).await?;
+            let place = Self::place(endpoint, &mut *request.body, request.watch, record).await?;
             let kept = if may_be_kept { self.pool.take(endpoint, self.clock.now()) } else { None };
             let mut exchange = match kept {
                 Some(mut exchange) => {
                     exchange.renew();
                     Forward::from(exchange)
                 }
-                None => match Box::pin(self.reach(way, target, request.watch, may_be_kept)).await {
+                None => match Box::pin(self.reach(way, target, (request.watch, record), may_be_kept)).await {
                     Ok(exchange) => exchange,
                     Err(reject) => {
                         self.try_next(site, index, reject.clone(), &mut tries)?;
@@ -148,9 +150,7 @@ impl Worker {
                     }
                 },
             };
-            if self.log.borrow().is_on() {
-                record.upstream = Some(Arc::clone(&endpoint.label));
-            }
+            self.reached(endpoint, record);
             if place.is_some() {
                 exchange.lease_mut().hold(place);
             }
@@ -191,17 +191,28 @@ impl Worker {
         }
     }
 
+    /// The request goes there.
+    fn reached(&self, endpoint: &Endpoint, record: &mut Record) {
+        record.phase = Phase::Head;
+        if self.log.borrow().is_on() {
+            record.upstream = Some(Arc::clone(&endpoint.label));
+        }
+    }
+
     /// A place among the exchanges that a server bears; `None` where it has no limit.
     async fn place(
         endpoint: &Endpoint,
         body: &mut impl BodySource,
         watch: &Watch,
+        record: &mut Record,
     ) -> Result<Option<Place>, Reject> {
-        match &endpoint.breaker {
-            // In a box: most servers have none, and need no room for it.
-            Some(breaker) => Box::pin(breaker.request(watch, |cx| body.poll_gone(cx))).await,
-            None => Ok(None),
-        }
+        let Some(breaker) = &endpoint.breaker else { return Ok(None) };
+        record.phase = Phase::Queue;
+        let since = Instant::now();
+        // In a box: most servers have none, and need no room for it.
+        let place = Box::pin(breaker.request(watch, |cx| body.poll_gone(cx))).await;
+        Waits::add(&mut record.waits.queue_us, since);
+        place
     }
 
     /// A place for an exchange where none is kept: on a connection that others share, or on a fresh one.
@@ -209,23 +220,44 @@ impl Worker {
         &self,
         (endpoint, client): (&Arc<Endpoint>, &Client),
         target: &Target,
-        watch: &Watch,
+        (watch, record): (&Watch, &mut Record),
         may_be_shared: bool,
+    ) -> Result<Forward, Reject> {
+        if may_be_shared
+            && endpoint.may_speak_http2()
+            && let Some(ticket) = self.trunks.take(endpoint)
+        {
+            return Ok(Call::new(ticket, endpoint).into());
+        }
+        let since = Instant::now();
+        let reached = self.connect((endpoint, client), target, watch, &mut record.phase).await;
+        Waits::add(&mut record.waits.connect_us, since);
+        reached
+    }
+
+    async fn connect(
+        &self,
+        (endpoint, client): (&Arc<Endpoint>, &Client),
+        target: &Target,
+        watch: &Watch,
+        phase: &mut Phase,
     ) -> Result<Forward, Reject> {
         if !endpoint.may_speak_http2() {
             let place = match &endpoint.breaker {
-                Some(breaker) => breaker.connection(watch).await?,
+                Some(breaker) => {
+                    *phase = Phase::Queue;
+                    breaker.connection(watch).await?
+                }
                 None => None,
             };
+            *phase = Phase::Connect;
             let connecting = endpoint.connect_within(target.timeouts.connect, watch, Some(client.speaker()));
             let channel = connecting.await?;
             let mut exchange = Box::new(Exchange::new(channel, endpoint));
             exchange.lease_mut().hold_connection(place);
             return Ok(exchange.into());
         }
-        if may_be_shared && let Some(ticket) = self.trunks.take(endpoint) {
-            return Ok(Call::new(ticket, endpoint).into());
-        }
+        *phase = Phase::Connect;
         watch.within(target.timeouts.connect);
         let mut reaching = pin!(self.trunks.reach(endpoint));
         let reached = watch.bound(|cx| reaching.as_mut().poll(cx)).await.map_err(endpoint::late)??;

@@ -99,6 +99,12 @@ impl Setup {
         self
     }
 
+    /// Lines for `[log]`.
+    pub fn log_lines(mut self, lines: &str) -> Self {
+        self.log += &line(lines);
+        self
+    }
+
     /// Lines for `[admin]`; `admin.token` is there.
     pub fn admin(mut self, lines: &str) -> Self {
         self.admin += &line(lines);
