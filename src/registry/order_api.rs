@@ -141,7 +141,27 @@ pub(super) async fn object(body: Body) -> Result<Map<String, Value>, Problem> {
             "请求内容过大",
         )
     })?;
-    of_json(&octets)
+    words_of(&octets)
+}
+
+/// The words of a JSON object, which may end up in keys of the database: without a NUL, which PostgreSQL takes for a
+/// fault.
+fn words_of(octets: &[u8]) -> Result<Map<String, Value>, Problem> {
+    let words: Map<String, Value> = of_json(octets)?;
+    if words.iter().any(|(key, value)| key.contains('\0') || has_nul(value)) {
+        let detail = "a text holds a NUL (U+0000), which is part of no name and no id";
+        return Err(Refusal::new("invalid_text", detail, "文本不能包含空字符").into());
+    }
+    Ok(words)
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(has_nul),
+        Value::Object(values) => values.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 pub(super) fn malformed(rule: &'static str, error: &serde_json::Error) -> Problem {
@@ -209,7 +229,7 @@ pub(super) async fn step(
     let octets = axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too long", "请求内容过大")
     })?;
-    let words = if octets.trim_ascii().is_empty() { Map::new() } else { of_json(&octets)? };
+    let words = if octets.trim_ascii().is_empty() { Map::new() } else { words_of(&octets)? };
     let here = api.here(&who)?;
     api.enact(here, is_dry_run, move |ledger, here| life::step(ledger, here, (&id, step), &words)).await
 }

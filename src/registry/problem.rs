@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 
 /// When a call that found the registry busy may come again, in seconds.
 const RETRY_AFTER_S: &str = "10";
+/// When one that showed too many wrong tokens may, in seconds.
+const RETRY_AFTER_FAILURES_S: &str = "60";
 
 /// Why a call was not done.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +82,11 @@ impl IntoResponse for Problem {
                 (StatusCode::SERVICE_UNAVAILABLE, refusal)
             }
         };
-        let is_busy = refusal.rule == "busy";
+        let retry_after = match status {
+            StatusCode::SERVICE_UNAVAILABLE => Some(RETRY_AFTER_S),
+            StatusCode::TOO_MANY_REQUESTS => Some(RETRY_AFTER_FAILURES_S),
+            _ => None,
+        };
         let mut body = serde_json::json!({
             "type": format!("urn:beian-gate:problem:{}", refusal.rule),
             "title": status.canonical_reason().unwrap_or("Error"),
@@ -96,8 +102,8 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if is_busy {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        if let Some(retry_after) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(retry_after));
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

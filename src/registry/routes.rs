@@ -125,6 +125,7 @@ fn router(api: Api) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(api.clone(), idempotency::once))
+        .layer(middleware::from_fn(without_nul))
         .layer(middleware::from_fn_with_state(api.clone(), authorise))
         .layer(middleware::from_fn_with_state(api.clone(), with_request_id))
         .with_state(api)
@@ -172,6 +173,19 @@ async fn authorise(State(api): State<Api>, mut request: Request, next: Next) -> 
     };
     request.extensions_mut().insert(who);
     next.run(request).await
+}
+
+/// A text with a NUL in it is nothing that a database could hold or find, and PostgreSQL takes it for a fault.
+async fn without_nul(request: Request, next: Next) -> Response {
+    let is_free = |text: &str| !text.contains("%00");
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+    let rule = match (is_free(path), is_free(query)) {
+        (true, true) => return next.run(request).await,
+        (false, _) => "invalid_path",
+        (true, false) => "invalid_query",
+    };
+    Problem::bad_request(rule, "a NUL (%00) is part of no name and no id", "不能包含空字符（%00）")
+        .into_response()
 }
 
 /// What is asked for, and whose each token is: the one without a name first.

@@ -136,7 +136,9 @@ impl<K: Kind> World<K> {
     }
 
     async fn send(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> (StatusCode, Value) {
-        answer(self.request(method, path).body(body).send().await.unwrap()).await
+        let answered = answer(self.request(method.clone(), path).body(body).send().await.unwrap()).await;
+        documented(&method, path, answered.0);
+        answered
     }
 
     async fn get(&self, path: &str) -> (StatusCode, Value) {
@@ -166,6 +168,22 @@ impl<K: Kind> World<K> {
     async fn change_count(&self) -> i64 {
         self.registry.store.change_count().await
     }
+}
+
+/// No route gives a status that `/openapi.json` does not say.
+#[track_caller]
+fn documented(method: &Method, path: &str, status: StatusCode) {
+    static DOCUMENT: LazyLock<Value> =
+        LazyLock::new(|| serde_json::from_str(super::openapi::DOCUMENT).unwrap());
+    let path = path.split('?').next().unwrap_or_default();
+    let is_of = |template: &&String| {
+        let is_same = path.split('/').zip(template.split('/')).all(|(a, b)| b.starts_with('{') || a == b);
+        is_same && path.split('/').count() == template.split('/').count()
+    };
+    let Some(template) = DOCUMENT["paths"].as_object().unwrap().keys().find(is_of) else { return };
+    let operation = &DOCUMENT["paths"][template][method.as_str().to_ascii_lowercase()];
+    let said = &operation["responses"][status.as_str()];
+    assert!(operation.is_null() || !said.is_null(), "{method} {template} gives {status}, which is not said");
 }
 
 /// Drives an import to its end, with the rows that it refuses.

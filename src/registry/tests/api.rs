@@ -1,5 +1,6 @@
 //! `/v1/filings` and what every call shares.
 
+use super::doors::concrete;
 use super::*;
 use crate::config::{Role, Token};
 use crate::registry::routes::ROUTES;
@@ -270,11 +271,6 @@ async fn a_token_is_asked_for_and_every_answer_has_an_id() {
     assert_eq!(world.get("/healthz").await.0, StatusCode::OK);
     let request = world.request(Method::GET, "/openapi.json").header("x-request-id", "mine");
     assert_eq!(request.send().await.unwrap().headers()["x-request-id"], "mine");
-}
-
-fn concrete(path: &str) -> String {
-    let path = path.replace("{domain}", "a.com").replace("{step}", "submit");
-    path.replace("{id}", "x").replace("{number}", "x").replace("{code}", "x")
 }
 
 #[tokio::test]

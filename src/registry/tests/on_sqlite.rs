@@ -10,6 +10,8 @@ mod api;
 mod batch;
 #[path = "bulk.rs"]
 mod bulk;
+#[path = "doors.rs"]
+mod doors;
 #[path = "feed.rs"]
 mod feed;
 #[path = "files.rs"]
