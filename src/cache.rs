@@ -47,6 +47,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use waiting::Waiting;
 
+/// In place of a time where there is none.
+const NEVER_MS: i64 = i64::MIN;
+
 /// How old filings may be, and what then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Staleness {
@@ -65,6 +68,8 @@ pub struct FilingCache {
     clock: Clock,
     /// When the held state was last known to be the registry's: milliseconds from `base`, maybe negative.
     synced_ms: AtomicI64,
+    /// The same on this machine's wall clock, in Unix milliseconds: `Held`'s, for those that take no lock.
+    synced_at_ms: AtomicI64,
     held: Mutex<Held>,
     changed: Changed,
 }
@@ -99,6 +104,7 @@ impl FilingCache {
             staleness,
             clock,
             synced_ms: AtomicI64::new(0),
+            synced_at_ms: AtomicI64::new(NEVER_MS),
             held: Mutex::default(),
             changed: Changed::default(),
         }
@@ -118,7 +124,7 @@ impl FilingCache {
     /// Shows a whole new state, verified by whoever built it, as known to be current at `now`.
     pub fn publish(&self, table: Table, now: Instant) {
         let mut held = self.lock();
-        held.synced_at_ms = Some(self.clock.wall_ms());
+        self.set_synced_at(&mut held, self.clock.wall_ms());
         self.set_synced(now, Duration::ZERO);
         self.replace(held, table);
     }
@@ -128,7 +134,7 @@ impl FilingCache {
         // A wall clock that went back must not make filings younger than now.
         let age_ms = self.clock.wall_ms().saturating_sub(synced_at_ms);
         let mut held = self.lock();
-        held.synced_at_ms = Some(synced_at_ms);
+        self.set_synced_at(&mut held, synced_at_ms);
         self.set_synced(now, Duration::from_millis(u64::try_from(age_ms).unwrap_or_default()));
         self.replace(held, table);
     }
@@ -268,10 +274,12 @@ impl FilingCache {
         self.lock().table.as_ref().map(|table| table.key().clone())
     }
 
-    /// When the state was last known to be the registry's: Unix seconds.
+    /// When the state was last known to be the registry's: Unix seconds. Waits for nobody, so that a request may ask
+    /// while a large batch is being applied.
     #[must_use]
     pub fn synced_at(&self) -> Option<i64> {
-        self.lock().synced_at_ms.map(|ms| ms.div_euclid(1000))
+        let ms = self.synced_at_ms.load(Ordering::Acquire);
+        (ms != NEVER_MS).then(|| ms.div_euclid(1000))
     }
 
     /// Which fingerprints have changed lately.
@@ -353,7 +361,7 @@ impl FilingCache {
 
     fn mark_synced(&self, held: &mut Held, summary: &Summary, now: Instant) {
         let wall_ms = self.clock.wall_ms();
-        held.synced_at_ms = Some(wall_ms);
+        self.set_synced_at(held, wall_ms);
         held.lag_ms = wall_ms.saturating_sub(summary.at_ms).max(0);
         self.set_synced(now, Duration::ZERO);
     }
@@ -362,8 +370,15 @@ impl FilingCache {
     fn mark_synced_at(&self, held: &mut Held, summary: &Summary, now: Instant, said_at: Instant) {
         let age = now.saturating_duration_since(said_at);
         self.mark_synced(held, summary, now);
-        held.synced_at_ms = held.synced_at_ms.map(|ms| ms.saturating_sub(millis(age)));
+        if let Some(ms) = held.synced_at_ms {
+            self.set_synced_at(held, ms.saturating_sub(millis(age)));
+        }
         self.set_synced(now, age);
+    }
+
+    fn set_synced_at(&self, held: &mut Held, ms: i64) {
+        held.synced_at_ms = Some(ms);
+        self.synced_at_ms.store(ms, Ordering::Release);
     }
 
     fn set_synced(&self, now: Instant, age: Duration) {

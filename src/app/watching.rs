@@ -12,12 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-/// How long nothing may happen before files are looked at: a certificate and its key are two.
+/// Files that were others than before are looked at again after this, until they stay: a certificate and its key are
+/// two.
 const QUIET_TIME: Duration = Duration::from_millis(250);
-/// The longest that something may happen all the time before they are.
+/// The longest that they may go on changing before they are taken as they are.
 const BUSY_TIME: Duration = Duration::from_secs(2);
+/// How long nobody listens after a false alarm. A database beside the config has the system tell of each write of it.
+const REST_TIME: Duration = Duration::from_secs(2);
 /// How often they are looked at without a reason.
 const LOOK_TIME: Duration = Duration::from_secs(60);
 /// Files of the certificates' directory that are looked at.
@@ -126,37 +129,70 @@ impl Watching {
     }
 }
 
+/// What the files were when they were looked at.
+#[derive(Debug, PartialEq, Eq)]
+struct Looked {
+    config: Stamp,
+    certificates: Stamp,
+}
+
+impl Looked {
+    fn at(watched: &Watched) -> Self {
+        Self { config: stamps(&watched.config), certificates: certificates(watched) }
+    }
+}
+
 async fn run(mut newest: watch::Receiver<Watched>, tell: mpsc::Sender<Changed>) {
-    let bell = Arc::new(Notify::new());
     loop {
         let watched = newest.borrow_and_update().clone();
-        let _watcher = watcher(&watched, &bell);
-        let (mut config, mut pairs) = (stamps(&watched.config), certificates(&watched));
-        loop {
-            tokio::select! {
-                changed = newest.changed() => match changed {
-                    Ok(()) => break,
-                    Err(_) => return,
-                },
-                () = ring(&bell) => {}
-            }
-            let (new_config, new_pairs) = (stamps(&watched.config), certificates(&watched));
-            let changed = if new_config != config { Changed::Config } else { Changed::Certificates };
-            if (new_config != config || new_pairs != pairs) && tell.send(changed).await.is_err() {
-                return;
-            }
-            (config, pairs) = (new_config, new_pairs);
+        tokio::select! {
+            Over = look_on(&watched, &tell) => return,
+            changed = newest.changed() => if changed.is_err() { return },
         }
     }
 }
 
-/// Waits until there is a reason to look, and things have calmed down.
-async fn ring(bell: &Notify) {
-    if timeout(LOOK_TIME, bell.notified()).await.is_err() {
-        return;
+/// Nobody wants to know any more.
+struct Over;
+
+/// Tells of changes, until nobody listens.
+async fn look_on(watched: &Watched, tell: &mpsc::Sender<Changed>) -> Over {
+    let mut known = Looked::at(watched);
+    loop {
+        let bell = Arc::new(Notify::new());
+        let watcher = watcher(watched, &bell);
+        // What happened while nobody listened is found by looking, once somebody does.
+        if Looked::at(watched) == known {
+            // Running out is a reason as well.
+            let _ = timeout(LOOK_TIME, bell.notified()).await;
+        }
+        // However much happens in these directories from here on, it wakes nobody.
+        drop(watcher);
+        let new = settled(watched).await;
+        if new == known {
+            sleep(REST_TIME).await;
+            continue;
+        }
+        let changed = if new.config != known.config { Changed::Config } else { Changed::Certificates };
+        if tell.send(changed).await.is_err() {
+            return Over;
+        }
+        known = new;
     }
+}
+
+/// What the files are once they stay as they are, or have not for long enough.
+async fn settled(watched: &Watched) -> Looked {
     let until = Instant::now() + BUSY_TIME;
-    while Instant::now() < until && timeout(QUIET_TIME, bell.notified()).await.is_ok() {}
+    let mut last = Looked::at(watched);
+    loop {
+        sleep(QUIET_TIME).await;
+        let new = Looked::at(watched);
+        if new == last || Instant::now() >= until {
+            return new;
+        }
+        last = new;
+    }
 }
 
 /// Rings the bell for everything that happens in these directories, as long as it lives.

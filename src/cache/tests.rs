@@ -283,6 +283,28 @@ fn a_saved_state_is_as_old_as_it_was_and_never_younger_than_now() {
     }
 }
 
+/// What a request asks is answered while a writer has the lock, for it may have it for as long as a batch takes.
+#[test]
+fn requests_wait_for_no_writer() {
+    let cache = cache(WhenStale::Block);
+    let now = Instant::now();
+    cache.publish(table_at(1, 10), now);
+    let synced_at = cache.lock().synced_at_ms.map(|ms| ms.div_euclid(1000));
+    let held = cache.lock();
+    let (answer, answered) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut seen, mut list) = (Seen::default(), Vec::new());
+            cache.changed().read(&mut seen, &mut list);
+            answer.send((covered(&cache, &name(1), now), cache.synced_at())).unwrap();
+        });
+        let got = answered.recv_timeout(Duration::from_secs(20));
+        drop(held);
+        let (coverage, at) = got.expect("it was answered with the lock held");
+        assert_eq!((coverage, at), (Coverage::Unfiled, synced_at));
+    });
+}
+
 #[test]
 fn a_batch_is_taken_whole_or_not_at_all() {
     let (cache, now) = (cache(WhenStale::Serve), Instant::now());

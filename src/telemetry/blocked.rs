@@ -5,7 +5,7 @@
 use super::AuditSink;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 
 /// Domains that one worker notes between two hand-overs; requests for further ones are counted without their name.
 const MAX_NOTED: usize = 4096;
@@ -49,8 +49,14 @@ impl BlockedNotes {
         }
     }
 
-    /// Adds the notes to what is known of all workers, at `now_s` (Unix seconds).
+    /// Adds the notes to what is known of all workers, at `now_s` (Unix seconds). While somebody looks at that they are
+    /// kept for the next time: a worker waits for nobody.
     pub fn hand_over(&mut self, to: &Blocked, now_s: i64, audit: Option<&AuditSink>) {
+        let mut known = match to.0.try_lock() {
+            Ok(known) => known,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         if let Some(audit) = audit {
             for (turned, count) in self.noted.iter().filter(|(_, count)| **count > 1) {
                 audit.turned_away(turned.clone(), u64::from(count - 1));
@@ -60,7 +66,7 @@ impl BlockedNotes {
             }
         }
         if !self.noted.is_empty() {
-            to.take(self.noted.drain(), std::mem::take(&mut self.unnamed), now_s);
+            known.take(self.noted.drain(), std::mem::take(&mut self.unnamed), now_s);
         }
     }
 }
@@ -100,15 +106,14 @@ struct Times {
 #[derive(Debug, Default)]
 pub struct Blocked(Mutex<Known>);
 
-impl Blocked {
-    fn take(&self, noted: impl Iterator<Item = (Turned, u32)>, unnamed: u64, now_s: i64) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.unnamed += unnamed;
+impl Known {
+    fn take(&mut self, noted: impl Iterator<Item = (Turned, u32)>, unnamed: u64, now_s: i64) {
+        self.unnamed += unnamed;
         for (turned, count) in noted {
-            if known.domains.len() >= MAX_DOMAINS && !known.domains.contains_key(&turned) {
-                forget(&mut known.domains);
+            if self.domains.len() >= MAX_DOMAINS && !self.domains.contains_key(&turned) {
+                forget(&mut self.domains);
             }
-            let times = known.domains.entry(turned).or_insert(Times {
+            let times = self.domains.entry(turned).or_insert(Times {
                 requests: 0,
                 hours: [0; HOURS],
                 hour: now_s.div_euclid(HOUR_S),
@@ -121,7 +126,9 @@ impl Blocked {
             times.hours[HOURS - 1] = times.hours[HOURS - 1].saturating_add(count);
         }
     }
+}
 
+impl Blocked {
     /// The domains that were asked for most often in the last hours, and the number of requests that found no room.
     #[must_use]
     pub fn top(&self, limit: usize, now_s: i64) -> (Vec<BlockedDomain>, u64) {
@@ -183,6 +190,19 @@ mod tests {
             notes.note(turned(domain), None);
         }
         notes.hand_over(blocked, now_s, None);
+    }
+
+    #[test]
+    fn who_looks_keeps_no_worker_waiting() {
+        let (blocked, mut notes) = (Blocked::default(), BlockedNotes::default());
+        notes.note(turned("a.cn"), None);
+        let looked_at = blocked.0.lock().unwrap();
+        notes.hand_over(&blocked, 0, None);
+        assert!(looked_at.domains.is_empty());
+        drop(looked_at);
+        notes.note(turned("a.cn"), None);
+        notes.hand_over(&blocked, 0, None);
+        assert_eq!(blocked.top(1, 0).0[0].requests, 2);
     }
 
     #[test]
