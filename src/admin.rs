@@ -10,7 +10,7 @@ mod traffic;
 mod upstreams;
 
 use crate::cache::FilingCache;
-use crate::config::Protocol;
+use crate::config::{self, Protocol, Role};
 use crate::domain::HostForm;
 use crate::follow::{FollowStats, HeldUpdate, Word};
 use crate::gate::judge;
@@ -21,7 +21,7 @@ use crate::verdict::{Question, Region, Scenario};
 use answer::VerdictAnswer;
 use arc_swap::ArcSwap;
 use axum::extract::{Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -44,6 +44,8 @@ pub struct Addresses {
     pub registry: Option<SocketAddr>,
     /// This API.
     pub admin: Option<SocketAddr>,
+    /// Whether the registry, and whether this API, speak TLS.
+    pub secured: (bool, bool),
     /// The demo upstream.
     pub demo_upstream: Option<SocketAddr>,
     /// The public look-up page.
@@ -58,15 +60,16 @@ impl Addresses {
             Protocol::Https => ("https", format!("https://{address}")),
             Protocol::TlsPassthrough => ("passthrough", format!("tls://{address}")),
         });
+        let scheme = |is_secured| if is_secured { "https" } else { "http" };
         let others = [
-            ("registry", self.registry),
-            ("admin", self.admin),
-            ("demo", self.demo_upstream),
-            ("lookup", self.lookup),
+            ("registry", scheme(self.secured.0), self.registry),
+            ("admin", scheme(self.secured.1), self.admin),
+            ("demo", "http", self.demo_upstream),
+            ("lookup", "http", self.lookup),
         ];
-        listeners.chain(
-            others.into_iter().filter_map(|(what, address)| Some((what, format!("http://{}", address?)))),
-        )
+        let url =
+            |(what, scheme, address): (_, &str, Option<_>)| Some((what, format!("{scheme}://{}", address?)));
+        listeners.chain(others.into_iter().filter_map(url))
     }
 }
 
@@ -89,6 +92,8 @@ struct Inner {
     stats: Arc<FollowStats>,
     addresses: Arc<ArcSwap<Addresses>>,
     guard: Guard,
+    /// What each of the guard's tokens is for.
+    roles: Vec<Role>,
     started: Instant,
     sessions: Sessions,
     traffic: Traffic,
@@ -98,21 +103,25 @@ struct Inner {
 }
 
 impl Admin {
-    /// Over these; `token` is asked for where there is one.
+    /// Over these; the config's tokens are asked for where there are any.
     #[must_use]
     pub fn new(
         shared: Arc<Shared>,
         counters: Arc<Counters>,
         stats: Arc<FollowStats>,
         addresses: Arc<ArcSwap<Addresses>>,
-        token: Option<String>,
+        config: Option<&config::Admin>,
     ) -> Self {
+        let unnamed = config.and_then(|it| it.token.as_deref()).map(|it| (serve::hash(it), Role::Operator));
+        let named = config.into_iter().flat_map(|it| &it.tokens).map(|it| (it.hash, it.role));
+        let (hashes, roles) = unnamed.into_iter().chain(named).unzip();
         Self(Arc::new(Inner {
             shared,
             counters,
             stats,
             addresses,
-            guard: Guard::new(token),
+            guard: Guard::of(hashes),
+            roles,
             started: Instant::now(),
             sessions: Sessions::default(),
             traffic: Traffic::default(),
@@ -137,7 +146,11 @@ impl Admin {
     ///
     /// # Errors
     /// Where the listener fails.
-    pub async fn serve(self, socket: TcpListener, stopping: watch::Receiver<bool>) -> std::io::Result<()> {
+    pub async fn serve(
+        self,
+        door: (TcpListener, Option<Arc<serve::Tls>>),
+        stopping: watch::Receiver<bool>,
+    ) -> std::io::Result<()> {
         let guarded = Router::new()
             .merge(console::routes())
             .route("/metrics", get(metrics))
@@ -163,9 +176,15 @@ impl Admin {
                 )
             })
             .with_state(self);
-        let served = serve::run(socket, router, stopping).await;
+        let served = serve::run(door, router, stopping).await;
         watching.abort();
         served
+    }
+
+    /// What whoever asks may do, by the token that it shows.
+    fn role(&self, request: &Request) -> Result<Role, Shown> {
+        // Where none is asked for, everybody may do everything.
+        self.0.guard.whose(request).map(|at| self.0.roles.get(at).copied().unwrap_or(Role::Operator))
     }
 
     fn cache(&self) -> &FilingCache {
@@ -186,21 +205,27 @@ impl Admin {
 }
 
 async fn authorize(State(admin): State<Admin>, request: Request, next: Next) -> Response {
-    if admin.0.sessions.holds(request.headers(), Instant::now()) {
-        return next.run(request).await;
-    }
-    let mut response = match admin.0.guard.look(&request) {
-        Shown::Right => return next.run(request).await,
-        Shown::Wrong if console::is_for_people(&request) => console::login(request.headers()),
-        Shown::Wrong => {
-            problem(StatusCode::UNAUTHORIZED, "bring the admin token: `Authorization: Bearer TOKEN`")
-        }
-        Shown::TooOften => {
+    let role = match admin.0.sessions.role(request.headers(), Instant::now()) {
+        Some(role) => Ok(role),
+        None => admin.role(&request),
+    };
+    let mut response = match role {
+        Ok(role) if may(role, &request) => return next.run(request).await,
+        Ok(_) => return problem(StatusCode::FORBIDDEN, "a token of role `reader` changes nothing"),
+        Err(Shown::TooOften) => {
             problem(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens came from there; wait a minute")
         }
+        Err(_) if console::is_for_people(&request) => console::login(request.headers()),
+        Err(_) => problem(StatusCode::UNAUTHORIZED, "bring the admin token: `Authorization: Bearer TOKEN`"),
     };
     response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
     response
+}
+
+fn may(role: Role, request: &Request) -> bool {
+    role == Role::Operator
+        || matches!(*request.method(), Method::GET | Method::HEAD)
+        || request.uri().path() == "/logout"
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {

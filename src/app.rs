@@ -138,14 +138,20 @@ impl Built {
         let counters = Arc::new(Counters::default());
         let tail = Arc::<Tail>::default();
         let (log, log_thread) = logging::access_log(&config.log, Arc::clone(&tail), &shared.reopen)?;
-        let addresses = self.others.addresses(&self.layout, self.source.address());
+        let addresses =
+            self.others.addresses(&self.layout, (self.source.address(), self.source.is_secured()));
         let admin_address = addresses.admin;
         let shown = Arc::new(ArcSwap::from_pointee(addresses));
-        let token = config.admin.as_ref().and_then(|admin| admin.token.clone());
         let (stop, stopping) = watch::channel(false);
         let watching = auditing.watch(config, control, &shared, &stats, stopping.clone());
-        let admin = Admin::new(Arc::clone(&shared), Arc::clone(&counters), stats, Arc::clone(&shown), token)
-            .showing(tail, fleet(config, &self.source)?, auditing.told());
+        let admin = Admin::new(
+            Arc::clone(&shared),
+            Arc::clone(&counters),
+            stats,
+            Arc::clone(&shown),
+            config.admin.as_ref(),
+        )
+        .showing(tail, fleet(config, &self.source)?, auditing.told());
         let keeper = follower.keeper();
         let following = control.spawn(follower.run(stopping.clone()));
         let probing = control.spawn(health::run(Arc::clone(&shared), stopping.clone()));
@@ -265,7 +271,7 @@ fn follow(
     let follower = Follower::new(FollowOptions {
         urls: source.urls.clone(),
         token: source.token.clone(),
-        ca_file: source.ca_file.clone(),
+        trust: source.trust.clone(),
         provider: config.provider.clone(),
         gate: config.gate.clone().unwrap_or_else(whereabouts::host_name),
         directory: config.cache.directory.clone(),
@@ -279,11 +285,8 @@ fn follow(
 
 /// Whom the console asks about the other gates and about what is due.
 fn fleet(config: &Config, source: &embedded::Source) -> Result<Fleet> {
-    let ca = source.ca_file.as_deref().map(|path| {
-        std::fs::read(path).with_context(|| format!("registry.ca_file: can't read {}", path.display()))
-    });
     let url = source.urls.first().map(String::as_str).unwrap_or_default();
-    Fleet::new(url, source.token.clone(), &config.provider, ca.transpose()?.as_deref())
+    Fleet::new(url, source.token.clone(), &config.provider, &source.trust)
         .context("the client that asks the registry about its gates")
 }
 
@@ -342,5 +345,5 @@ pub fn check(config: &Config) -> Result<()> {
     install();
     let reloader = reload::Reloader::new()?;
     let _built: (Rules, CertificateStore) = reloader.build(config)?;
-    Ok(())
+    others::check(config)
 }

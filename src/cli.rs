@@ -7,6 +7,7 @@ mod ask;
 mod audit;
 mod check;
 mod config_check;
+mod gate;
 mod held;
 mod orders;
 mod refused;
@@ -14,6 +15,7 @@ mod registry;
 mod replay;
 mod shell;
 mod table;
+mod token;
 mod traffic;
 mod what_if;
 
@@ -58,6 +60,10 @@ enum Command {
     ///
     /// Judges the hosts of an access log by the filings in force, and by those of the file. Imports nothing.
     WhatIf(WhatIfArguments),
+    /// Make a token: its line for a `tokens_file` to standard output, itself to standard error
+    ///
+    /// The file holds no more than hashes: `beian-gate token li.wei operator >> config/admin.tokens`.
+    Token(TokenArguments),
     /// Print a completion script for a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -167,6 +173,17 @@ struct WhatIfArguments {
     /// One JSON object per changed verdict and line
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct TokenArguments {
+    /// What logs call who shows it
+    name: String,
+    /// reader, reviewer, operator or gate
+    role: crate::config::Role,
+    /// Make the line of the token on standard input instead of a new one
+    #[arg(long)]
+    stdin: bool,
 }
 
 #[derive(Debug, Args)]
@@ -297,6 +314,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Held(arguments) => held::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Audit(command) => audit::run(&command),
+        Command::Token(arguments) => token::run(&arguments),
         Command::Completions { shell } => shell::completions(shell),
         Command::Man { directory } => shell::man(&directory),
         Command::WhatIf(arguments) => what_if::run(&arguments),
@@ -388,6 +406,10 @@ mod tests {
         check("audit verify", 2);
         check("what-if new.csv --traffic access.log --replace", 0);
         check("what-if new.csv", 2);
+        check("token li.wei operator", 0);
+        check("token gate-1 gate --stdin", 0);
+        check("token li.wei admin", 2);
+        check("token li.wei", 2);
         check("completions bash", 0);
         check("completions tcsh", 2);
         check("man target/man", 0);

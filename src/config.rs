@@ -3,6 +3,7 @@
 //! What the rest of the product sees is parsed: names are names, durations are durations, and whatever
 //! could not be right was refused here with file, line, column, key and remedy.
 
+mod api;
 mod block_page;
 mod burden;
 pub mod certificates;
@@ -26,6 +27,7 @@ mod upstream;
 mod value;
 mod words;
 
+pub use api::{Admin, ApiTls, ClientAuthorities, Demand};
 pub use block_page::BlockPage;
 pub use burden::{Breaker, Keep, Retries};
 pub use dns::{Dns, DnsFamily};
@@ -39,9 +41,9 @@ pub use filing_rules::{
 pub use footer::{Footer, FooterMode, FooterRule, FooterRules, ShownNumber};
 pub use limits::{ClientWidth, Limits, Overload, Rate};
 pub use listener::{Listener, Protocol, ProxyProtocol};
-pub use load::{ConfigSource, DEFAULT_PATH};
+pub use load::{ConfigSource, DEFAULT_PATH, token_of_environment};
 pub use log::{AccessLog, Log};
-pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry, Role, Token};
+pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry, Role, Token, Trust};
 pub use site::{HostRule, PathRoute, Site, SiteTarget, SiteTimeouts};
 pub use treatment::{ErrorPage, FieldRules, Redirect, RedirectPath, Treatment};
 pub use upstream::{
@@ -158,15 +160,6 @@ pub struct Lookup {
     pub burst: u32,
     /// Whose `X-Forwarded-For` says who asks.
     pub trusted_peers: Vec<ipnet::IpNet>,
-}
-
-/// `[admin]`
-#[derive(Debug, Clone)]
-pub struct Admin {
-    /// Port 0 is any free port.
-    pub address: SocketAddr,
-    /// Bearer token; there is one wherever `address` is off loopback.
-    pub token: Option<String>,
 }
 
 /// `[development]`: refused beside a listener that other machines reach.

@@ -20,6 +20,8 @@ pub use stats::{FollowStats, HeldUpdate, Refused, Word};
 use self::http::HttpRegistry;
 use crate::cache::saved::{SavedError, SavedState};
 use crate::cache::{Assembly, FilingCache, Refusal};
+use crate::config::Trust;
+use crate::link::LinkError;
 use acknowledge::Acknowledger;
 use flips::Flips;
 use hold::Bounds;
@@ -43,8 +45,8 @@ pub struct FollowOptions {
     pub urls: Vec<String>,
     /// Its bearer token.
     pub token: Option<String>,
-    /// The only authorities that are believed, where given (PEM).
-    pub ca_file: Option<PathBuf>,
+    /// Whom to believe, and what to show.
+    pub trust: Trust,
     /// Our id as an access provider.
     pub provider: String,
     /// What this gate is called towards the registry : 1 to 64 letters, digits, `-`, `_`, `.`.
@@ -71,14 +73,9 @@ pub enum FollowError {
     /// A token that can't be sent.
     #[error("the registry token holds characters that a header can't carry")]
     Token,
-    /// The file of authorities can't be used.
-    #[error("can't use certificates from {}: {reason}", path.display())]
-    Authorities {
-        /** The file. */
-        path: PathBuf,
-        /** Why. */
-        reason: String,
-    },
+    /// The files of certificates can't be used.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// The HTTP client can't be made.
     #[error("can't make the registry client")]
     Client(#[source] reqwest::Error),

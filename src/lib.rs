@@ -21,6 +21,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod link;
 pub mod lookup;
 pub mod serve;
 pub mod served;

@@ -34,7 +34,7 @@ mod tail;
 mod view;
 
 pub use import::{
-    Event, Format, ImportError, Imported, Phase, RefusedRow, Source, Terms, Wanting, export, export_to,
+    At, Event, Format, ImportError, Imported, Phase, RefusedRow, Source, Terms, Wanting, export, export_to,
     import, import_via,
 };
 pub use model::{About, Access, Document, Outcome, Stored, logged_record};

@@ -4,8 +4,10 @@
 //! Knows nothing of what is served.
 
 mod guard;
+mod tls;
 
 pub use guard::{Caller, Guard, Shown, hash};
+pub use tls::{Tls, TlsError};
 
 use axum::Router;
 use axum::body::Body;
@@ -25,9 +27,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
 use tower_service::Service as _;
 
 /// Connections open at once: followers, operators, a metrics collector.
@@ -36,6 +39,8 @@ const MAX_CONNECTIONS: usize = 1024;
 const HEADER_TIME: Duration = Duration::from_secs(30);
 /// Between octets of a request's body, and while a caller takes nothing of its answer.
 const SILENCE: Duration = Duration::from_secs(30);
+/// For a TLS handshake.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// Octets of a request head.
 const HEAD_BYTES: usize = 64 * 1024;
 /// How long accepting pauses when the system has nothing to accept with (descriptors, memory).
@@ -48,12 +53,14 @@ const LEAVE_TIME: Duration = Duration::from_secs(30);
 /// # Errors
 /// Where the listener can't be used.
 pub async fn run(
-    socket: std::net::TcpListener,
+    (socket, tls): (std::net::TcpListener, Option<Arc<Tls>>),
     router: Router,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let reach = if socket.local_addr()?.ip().to_canonical().is_loopback() { Reach::Here } else { Reach::Far };
-    run_within(reach, socket, router, shutdown).await
+    let is_here = socket.local_addr()?.ip().to_canonical().is_loopback();
+    // Over TLS a browser holds the name against the certificate by itself.
+    let reach = if is_here && tls.is_none() { Reach::Here } else { Reach::Far };
+    run_within(reach, (socket, tls), router, shutdown).await
 }
 
 /// As `run`, for what everybody may ask under whatever name leads here.
@@ -65,12 +72,12 @@ pub async fn run_for_all(
     router: Router,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    run_within(Reach::Far, socket, router, shutdown).await
+    run_within(Reach::Far, (socket, None), router, shutdown).await
 }
 
 async fn run_within(
     reach: Reach,
-    socket: std::net::TcpListener,
+    (socket, tls): (std::net::TcpListener, Option<Arc<Tls>>),
     router: Router,
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -93,8 +100,19 @@ async fn run_within(
         // One too many is closed without a word.
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
         let (router, stopping) = (router.clone(), stopping.clone());
+        let config = tls.as_deref().map(Tls::config);
         tokio::spawn(async move {
-            connection((tcp, peer), router, reach, stopping).await;
+            // An error only means that the peer is gone already.
+            let _ = tcp.set_nodelay(true);
+            match config {
+                None => connection((tcp, peer), router, reach, stopping).await,
+                Some(config) => {
+                    let handshake = TlsAcceptor::from(config).accept(tcp);
+                    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIME, handshake).await {
+                        connection((stream, peer), router, reach, stopping).await;
+                    }
+                }
+            }
             drop(place);
         });
     }
@@ -116,14 +134,12 @@ enum Reach {
     Far,
 }
 
-async fn connection(
-    (tcp, peer): (TcpStream, SocketAddr),
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    (stream, peer): (S, SocketAddr),
     router: Router,
     reach: Reach,
     mut stopping: watch::Receiver<bool>,
 ) {
-    // An error only means that the peer is gone already.
-    let _ = tcp.set_nodelay(true);
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(|body| Body::new(Patient::new(body)));
         request.extensions_mut().insert(Caller(peer.ip()));
@@ -143,7 +159,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(Taken::new(tcp)), service);
+        .serve_connection(TokioIo::new(Taken::new(stream)), service);
     let mut serving = pin!(serving);
     let stopped = async move {
         let _ = stopping.wait_for(|is_over| *is_over).await;
@@ -259,31 +275,31 @@ impl http_body::Body for Patient {
 
 /// A connection whose caller takes what it is sent.
 #[derive(Debug)]
-struct Taken {
-    tcp: TcpStream,
+struct Taken<S> {
+    stream: S,
     wait: Wait,
 }
 
-impl Taken {
-    fn new(tcp: TcpStream) -> Self {
-        Self { tcp, wait: Wait::default() }
+impl<S> Taken<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, wait: Wait::default() }
     }
 }
 
-impl AsyncRead for Taken {
+impl<S: AsyncRead + Unpin> AsyncRead for Taken<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, into)
+        Pin::new(&mut self.stream).poll_read(cx, into)
     }
 }
 
-impl AsyncWrite for Taken {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Taken<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.tcp).poll_write(cx, octets);
+        let polled = Pin::new(&mut this.stream).poll_write(cx, octets);
         this.wait.bound(cx, polled).map(|result| result?)
     }
 
@@ -293,20 +309,20 @@ impl AsyncWrite for Taken {
         octets: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.tcp).poll_write_vectored(cx, octets);
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, octets);
         this.wait.bound(cx, polled).map(|result| result?)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -133,19 +133,18 @@ async fn enter(State(admin): State<Admin>, request: Request) -> Response {
         return problem(StatusCode::UNAUTHORIZED, "that is no token");
     };
     parts.headers.insert(header::AUTHORIZATION, value);
-    let shown = admin.0.guard.look(&Request::from_parts(parts, axum::body::Body::empty()));
-    match shown {
-        Shown::Right => match admin.0.sessions.begin(Instant::now()) {
+    match admin.role(&Request::from_parts(parts, axum::body::Body::empty())) {
+        Ok(role) => match admin.0.sessions.begin(role, Instant::now()) {
             Ok(cookie) => {
                 let fields = [(header::LOCATION, "/".to_owned()), (header::SET_COOKIE, cookie)];
                 (StatusCode::SEE_OTHER, fields).into_response()
             }
             Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the system has no randomness to give"),
         },
-        Shown::Wrong => problem(StatusCode::UNAUTHORIZED, "that is not the admin token"),
-        Shown::TooOften => {
+        Err(Shown::TooOften) => {
             problem(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens came from there; wait a minute")
         }
+        Err(_) => problem(StatusCode::UNAUTHORIZED, "that is not the admin token"),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The registry's word on all its gates, on a name's history and on what is due: asked when an operator asks.
 
+use crate::config::Trust;
+use crate::link::{LinkError, secured};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -7,6 +9,17 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Octets of an answer.
 const MAX_ANSWER: usize = 1 << 20;
+
+/// Why the registry can't be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// Its TLS.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The client.
+    #[error(transparent)]
+    Client(#[from] reqwest::Error),
+}
 
 /// Where the registry is.
 #[derive(Debug, Clone)]
@@ -18,20 +31,12 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Of a registry's base URL; `ca` is PEM.
+    /// Of a registry's base URL.
     ///
     /// # Errors
-    /// `ca` is no certificate, or the system lends no client.
-    pub fn new(
-        url: &str,
-        token: Option<String>,
-        provider: &str,
-        ca: Option<&[u8]>,
-    ) -> Result<Self, reqwest::Error> {
-        let mut client = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
-        if let Some(pem) = ca {
-            client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem)?);
-        }
+    /// The files of `trust` are no good, or the system lends no client.
+    pub fn new(url: &str, token: Option<String>, provider: &str, trust: &Trust) -> Result<Self, FleetError> {
+        let client = secured(reqwest::Client::builder().no_proxy().timeout(PATIENCE), trust)?;
         Ok(Self { client: client.build()?, url: url.to_owned(), token, provider: provider.to_owned() })
     }
 

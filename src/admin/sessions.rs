@@ -2,6 +2,7 @@
 //!
 //! The cookie is random, known to this process alone, and kept here as a digest.
 
+use crate::config::Role;
 use axum::http::{HeaderMap, header};
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -18,14 +19,14 @@ type Digest = [u8; 32];
 
 /// Who is logged in.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Mutex<HashMap<Digest, Instant>>);
+pub(super) struct Sessions(Mutex<HashMap<Digest, (Instant, Role)>>);
 
 impl Sessions {
     /// Begins a session: the value of `Set-Cookie`.
     ///
     /// # Errors
     /// The system has no randomness to give.
-    pub(super) fn begin(&self, now: Instant) -> Result<String, getrandom::Error> {
+    pub(super) fn begin(&self, role: Role, now: Instant) -> Result<String, getrandom::Error> {
         let mut random = [0; 24];
         getrandom::fill(&mut random)?;
         let mut secret = String::new();
@@ -34,24 +35,25 @@ impl Sessions {
             let _ = write!(secret, "{octet:02x}");
         }
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|_, since| now.saturating_duration_since(*since) < LIFETIME);
+        sessions.retain(|_, (since, _)| now.saturating_duration_since(*since) < LIFETIME);
         if sessions.len() >= MAX_SESSIONS
-            && let Some(oldest) = sessions.iter().min_by_key(|(_, since)| **since).map(|(digest, _)| *digest)
+            && let Some(oldest) =
+                sessions.iter().min_by_key(|(_, (since, _))| *since).map(|(digest, _)| *digest)
         {
             sessions.remove(&oldest);
         }
-        sessions.insert(digest(&secret), now);
+        sessions.insert(digest(&secret), (now, role));
         Ok(format!("{COOKIE}={secret}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}", LIFETIME.as_secs()))
     }
 
-    /// Whether the request is of a session under way.
-    pub(super) fn holds(&self, fields: &HeaderMap, now: Instant) -> bool {
+    /// What the session under way may do that the request is of.
+    pub(super) fn role(&self, fields: &HeaderMap, now: Instant) -> Option<Role> {
         let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        !sessions.is_empty()
-            && cookies(fields).any(|cookie| {
-                let since = sessions.get(&digest(cookie));
-                since.is_some_and(|since| now.saturating_duration_since(*since) < LIFETIME)
-            })
+        if sessions.is_empty() {
+            return None;
+        }
+        let live = |(since, _): &&(Instant, Role)| now.saturating_duration_since(*since) < LIFETIME;
+        cookies(fields).find_map(|cookie| sessions.get(&digest(cookie)).filter(live)).map(|(_, role)| *role)
     }
 
     /// Ends the sessions of a request; gives the value of `Set-Cookie`.
@@ -88,18 +90,18 @@ mod tests {
     #[test]
     fn sessions_begin_and_end() {
         let (sessions, now) = (Sessions::default(), Instant::now());
-        let set = sessions.begin(now).unwrap();
+        let set = sessions.begin(Role::Reader, now).unwrap();
         assert!(set.contains("HttpOnly; SameSite=Strict"), "{set}");
         let cookie = set.split(';').next().unwrap();
         let both = format!("other=1; {cookie}");
-        assert!(sessions.holds(&fields(&both), now));
-        assert!(!sessions.holds(&fields(&both), now + LIFETIME));
-        assert!(!sessions.holds(&fields("beian_gate_session=guess"), now));
-        assert!(!sessions.holds(&HeaderMap::new(), now));
+        assert_eq!(sessions.role(&fields(&both), now), Some(Role::Reader));
+        assert_eq!(sessions.role(&fields(&both), now + LIFETIME), None);
+        assert_eq!(sessions.role(&fields("beian_gate_session=guess"), now), None);
+        assert_eq!(sessions.role(&HeaderMap::new(), now), None);
         sessions.end(&fields(&both));
-        assert!(!sessions.holds(&fields(&both), now));
+        assert_eq!(sessions.role(&fields(&both), now), None);
         for _ in 0..2 * MAX_SESSIONS {
-            sessions.begin(now).unwrap();
+            sessions.begin(Role::Reader, now).unwrap();
         }
         assert_eq!(sessions.0.lock().unwrap().len(), MAX_SESSIONS);
     }

@@ -18,15 +18,10 @@ pub fn serve_registry(config: &Config) -> Result<()> {
     let mut inherited = Inherited::activated()?;
     let mut source = embedded::Source::new(config, &mut inherited, Beside::Nothing)?;
     inherited.finish();
-    let address = source.address().context("`registry serve` needs a [registry.embedded] section")?;
+    let url = source.urls.first().cloned().context("`registry serve` needs a [registry.embedded] section")?;
     source.start()?;
     let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "beian-gate {} registry is running\n  {:<11}http://{address}",
-        env!("CARGO_PKG_VERSION"),
-        "registry"
-    )?;
+    writeln!(out, "beian-gate {} registry is running\n  {:<11}{url}", env!("CARGO_PKG_VERSION"), "registry")?;
     out.flush()?;
     drop(out);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

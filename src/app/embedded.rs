@@ -3,11 +3,11 @@
 
 use super::aside;
 use super::listeners::{Group, Inherited};
-use crate::config::{Config, EmbeddedRegistry, Registry};
+use crate::config::{Config, EmbeddedRegistry, Registry, Trust};
 use crate::registry;
+use crate::serve::Tls;
 use anyhow::{Context, Result};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use tokio::runtime::Runtime;
@@ -33,7 +33,7 @@ impl Beside {
 pub(super) struct Source {
     pub(super) urls: Vec<String>,
     pub(super) token: Option<String>,
-    pub(super) ca_file: Option<PathBuf>,
+    pub(super) trust: Trust,
     embedded: Option<Embedded>,
 }
 
@@ -42,6 +42,7 @@ struct Embedded {
     /// Whose registry it is.
     provider: String,
     config: EmbeddedRegistry,
+    tls: Option<Arc<Tls>>,
     group: Arc<Group>,
     beside: Beside,
     running: Option<(watch::Sender<bool>, JoinHandle<()>)>,
@@ -55,9 +56,9 @@ impl Source {
             .as_ref()
             .context("the config has no [registry]: give `url`, or [registry.embedded]")?
         {
-            Registry::Remote { urls, token, ca_file } => {
+            Registry::Remote { urls, token, trust } => {
                 let (urls, token) = (urls.clone(), token.clone());
-                Ok(Self { urls, token, ca_file: ca_file.clone(), embedded: None })
+                Ok(Self { urls, token, trust: trust.clone(), embedded: None })
             }
             Registry::Embedded(embedded) => {
                 let (name, key) = (format!("registry {}", embedded.address), "registry.embedded.address");
@@ -65,11 +66,14 @@ impl Source {
                 let token = own_token(embedded)?;
                 let provider = config.provider.clone();
                 let config = EmbeddedRegistry { token: token.clone(), ..embedded.clone() };
+                let tls = embedded.tls.as_ref().map(|files| Tls::load(files).map(Arc::new));
+                let tls = tls.transpose().context("registry.embedded.tls")?;
+                let scheme = if tls.is_some() { "https" } else { "http" };
                 Ok(Self {
-                    urls: vec![format!("http://{}", group.address)],
+                    urls: vec![format!("{scheme}://{}", group.address)],
                     token,
-                    ca_file: None,
-                    embedded: Some(Embedded { provider, config, group, beside, running: None }),
+                    trust: embedded.tls.as_ref().map(Trust::in_own).unwrap_or_default(),
+                    embedded: Some(Embedded { provider, config, tls, group, beside, running: None }),
                 })
             }
         }
@@ -78,6 +82,11 @@ impl Source {
     /// Where the embedded registry serves.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.embedded.as_ref().map(|embedded| embedded.group.address)
+    }
+
+    /// Whether it speaks TLS.
+    pub(super) fn is_secured(&self) -> bool {
+        self.embedded.as_ref().is_some_and(|embedded| embedded.tls.is_some())
     }
 
     /// The sockets of the embedded registry.
@@ -107,6 +116,7 @@ impl Source {
 fn start(embedded: &Embedded, stopping: watch::Receiver<bool>) -> Result<JoinHandle<()>> {
     let (socket, address) = (embedded.group.one()?, embedded.group.address);
     let (config, beside, provider) = (embedded.config.clone(), embedded.beside, embedded.provider.clone());
+    let tls = embedded.tls.clone();
     let (tell, opened) = mpsc::channel();
     let thread = std::thread::Builder::new().name("registry-main".into()).spawn(move || {
         beside.step_aside();
@@ -115,6 +125,7 @@ fn start(embedded: &Embedded, stopping: watch::Receiver<bool>) -> Result<JoinHan
             tokens: config.tokens.clone(),
             provider,
             rules: config.rules.clone(),
+            tls,
         };
         match build(config, address, beside) {
             Ok((runtime, registry)) => {

@@ -3,9 +3,10 @@
 use super::demo_upstream;
 use super::listeners::{Group, Inherited, Layout};
 use crate::admin::{Addresses, Admin};
-use crate::config::Config;
+use crate::config::{Config, EmbeddedRegistry, Registry};
 use crate::lookup::LookupPage;
-use anyhow::Result;
+use crate::serve::Tls;
+use anyhow::{Context as _, Result};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
@@ -15,6 +16,7 @@ use tokio::task;
 /// What is served beside the listeners.
 pub(super) struct Others {
     admin: Option<Arc<Group>>,
+    admin_tls: Option<Arc<Tls>>,
     demo: Option<Arc<Group>>,
     lookup: Option<Arc<Group>>,
 }
@@ -29,15 +31,19 @@ impl Others {
         let lookup = config.lookup.as_ref().map(|lookup| lookup.address);
         let lookup = take("lookup", "lookup.address", lookup)?;
         let demo = config.development.as_ref().and_then(|development| development.upstream);
-        Ok(Self { admin, demo: take("demo", "development.upstream", demo)?, lookup })
+        let admin_tls = config.admin.as_ref().and_then(|admin| admin.tls.as_ref());
+        let admin_tls =
+            admin_tls.map(|files| Tls::load(files).map(Arc::new)).transpose().context("admin.tls")?;
+        Ok(Self { admin, admin_tls, demo: take("demo", "development.upstream", demo)?, lookup })
     }
 
     /// Everything that listens.
-    pub(super) fn addresses(&self, layout: &Layout, registry: Option<SocketAddr>) -> Addresses {
+    pub(super) fn addresses(&self, layout: &Layout, registry: (Option<SocketAddr>, bool)) -> Addresses {
         let address = |group: &Option<Arc<Group>>| group.as_ref().map(|group| group.address);
         Addresses {
             listeners: layout.addresses(),
-            registry,
+            registry: registry.0,
+            secured: (registry.1, self.admin_tls.is_some()),
             admin: address(&self.admin),
             demo_upstream: address(&self.demo),
             lookup: address(&self.lookup),
@@ -59,7 +65,9 @@ impl Others {
     ) -> Result<Vec<task::JoinHandle<()>>> {
         let mut served = Vec::new();
         if let Some(group) = self.admin {
-            served.push(control.spawn(logged("admin", admin.serve(group.one()?, stopping.clone()))));
+            served.push(
+                control.spawn(logged("admin", admin.serve((group.one()?, self.admin_tls), stopping.clone()))),
+            );
         }
         if let (Some(group), Some(page)) = (self.lookup, lookup) {
             served.push(control.spawn(logged("look-up page", page.serve(group.one()?, stopping.clone()))));
@@ -70,6 +78,17 @@ impl Others {
         }
         Ok(served)
     }
+}
+
+/// Whether TLS can be spoken as the config says.
+pub(super) fn check(config: &Config) -> Result<()> {
+    if let Some(files) = config.admin.as_ref().and_then(|admin| admin.tls.as_ref()) {
+        Tls::load(files).context("admin.tls")?;
+    }
+    if let Some(Registry::Embedded(EmbeddedRegistry { tls: Some(files), .. })) = &config.registry {
+        Tls::load(files).context("registry.embedded.tls")?;
+    }
+    Ok(())
 }
 
 async fn logged(what: &str, serving: impl Future<Output = std::io::Result<()>>) {

@@ -1,13 +1,13 @@
 //! Asks the registry that the config names: the one that is running for the database, the one that is followed, or,
 //! where none runs, the database itself through the same API, served to this process alone.
 
-use crate::config::{Config, Database, Registry as Named};
+use crate::config::{Config, Database, Registry as Named, Trust, token_of_environment};
+use crate::link::secured;
 use crate::registry::{self, Options, Registry};
 use anyhow::{Context, bail};
 use reqwest::{Client, Method, StatusCode, redirect};
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -34,29 +34,27 @@ impl Asked {
     pub(super) async fn of(config: &Config) -> anyhow::Result<Self> {
         let builder = Client::builder().no_proxy().redirect(redirect::Policy::none()).timeout(PATIENCE);
         match config.registry.as_ref() {
-            Some(Named::Remote { urls, token, ca_file }) => {
-                let client = match ca_file {
-                    Some(path) => builder.tls_certs_only(authorities(path)?),
-                    None => builder,
-                };
-                Ok(Self {
-                    client: client.build()?,
-                    bases: urls.clone(),
-                    token: token.clone(),
-                    _serving: None,
-                })
+            Some(Named::Remote { urls, token, trust }) => {
+                let client = secured(builder, trust)?.build()?;
+                let token = token.clone().or_else(token_of_environment);
+                Ok(Self { client, bases: urls.clone(), token, _serving: None })
             }
             Some(Named::Embedded(embedded)) => {
-                let client = builder.build()?;
                 let running = match &embedded.database {
                     Database::Sqlite(path) => registry::running_at(path),
                     // Its other registries hear of what is written to it by any.
                     Database::Postgres { .. } => None,
                 };
                 if let Some(address) = running {
-                    let bases = vec![format!("http://{}", reachable(address))];
-                    return Ok(Self { client, bases, token: embedded.token.clone(), _serving: None });
+                    let (builder, scheme) = match &embedded.tls {
+                        Some(tls) => (secured(builder, &Trust::in_own(tls))?, "https"),
+                        None => (builder, "http"),
+                    };
+                    let bases = vec![format!("{scheme}://{}", reachable(address))];
+                    let token = embedded.token.clone().or_else(token_of_environment);
+                    return Ok(Self { client: builder.build()?, bases, token, _serving: None });
                 }
+                let client = builder.build()?;
                 let (base, serving) = serve(config, embedded).await?;
                 Ok(Self { client, bases: vec![base], token: None, _serving: Some(serving) })
             }
@@ -122,12 +120,6 @@ async fn serve(
     let (serving, stopped) = watch::channel(false);
     tokio::spawn(async move { opened.serve(listener, options, stopped).await });
     Ok((format!("http://{address}"), serving))
-}
-
-fn authorities(path: &Path) -> anyhow::Result<Vec<reqwest::Certificate>> {
-    let unusable = || format!("can't use the authorities in {}", path.display());
-    let pem = std::fs::read(path).with_context(unusable)?;
-    reqwest::Certificate::from_pem_bundle(&pem).with_context(unusable)
 }
 
 /// An address that listens on every interface is called on loopback.

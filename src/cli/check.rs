@@ -4,7 +4,7 @@
 
 pub(super) mod asked;
 
-use super::{CheckArguments, block_on, held::gate_address, table, today};
+use super::{CheckArguments, block_on, gate::Gate, table, today};
 use crate::admin::answer::VerdictAnswer;
 use crate::cache::{FilingCache, Staleness, saved};
 use crate::config::{Config, Registry};
@@ -15,7 +15,7 @@ use asked::{Asked, Basis};
 use std::collections::HashMap;
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// `source` of an answer that the running gate gave; the admin API's word.
 const GATE: &str = "gate";
@@ -24,8 +24,6 @@ const DATABASE: &str = "database";
 const NOWHERE: &str = "none";
 const BLOCKED: u8 = 3;
 const UNDECIDED: u8 = 4;
-/// A gate on this machine or the next answers at once or not at all.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Answers, and what was in the way of better ones.
 pub(super) struct Answers {
@@ -108,17 +106,12 @@ fn answer_all<F: Filings>(asked: &[Asked], policy: &Policy, basis: &Basis<'_, F>
 
 /// Asks the running gate; without one `Err(None)`, or why its answer is no use.
 async fn ask_gate(config: &Config, asked: &[Asked]) -> Result<Vec<VerdictAnswer>, Option<String>> {
-    let admin = config.admin.as_ref().ok_or(None)?;
-    let address = gate_address(config, admin).ok_or(None)?;
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(|_| None)?;
+    let failed = |error: anyhow::Error| Some(format!("{error:#}"));
+    let gate = Gate::of(config).map_err(failed)?.ok_or(None)?;
+    let address = gate.address;
     let mut answers = Vec::with_capacity(asked.len());
     for asked in asked {
-        let url = reqwest::Url::parse_with_params(&format!("http://{address}/v1/verdict"), asked.query())
-            .map_err(|_| None)?;
-        let mut request = client.get(url);
-        if let Some(token) = &admin.token {
-            request = request.bearer_auth(token);
-        }
+        let request = gate.request(reqwest::Method::GET, "/v1/verdict", &asked.query()).map_err(failed)?;
         // Nobody there is no gate; somebody who answers something else is worth a word.
         let response = match request.send().await {
             Ok(response) => response,
@@ -223,6 +216,7 @@ pub(super) fn origin(answer: &VerdictAnswer) -> String {
 mod tests {
     use super::*;
     use crate::app::whereabouts;
+    use crate::cli::gate::gate_address;
     use crate::verdict::Verdict;
 
     fn answers(verdicts: &[Verdict]) -> Vec<VerdictAnswer> {

@@ -2,7 +2,7 @@
 
 use super::refused::Refused;
 use super::{ExportArguments, FAILED, ImportArguments, block_on};
-use crate::config::{Database, EmbeddedRegistry};
+use crate::config::{Database, EmbeddedRegistry, Trust, token_of_environment};
 use crate::registry::{self, Event, ImportError, Imported, Phase, Registry, Source, Terms, Wanting};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -85,8 +85,10 @@ async fn write(
         Database::Postgres { .. } => None,
     };
     if let Some(address) = running {
-        let token = embedded.token.as_deref();
-        return registry::import_via(reachable(address), token, source, terms, events).await;
+        let token = embedded.token.clone().or_else(token_of_environment);
+        let at =
+            registry::At { address: reachable(address), trust: embedded.tls.as_ref().map(Trust::in_own) };
+        return registry::import_via(at, token.as_deref(), source, terms, events).await;
     }
     let opened = Registry::open(&embedded.database, None).await?;
     registry::import(&opened, source, terms, events).await

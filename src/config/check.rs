@@ -2,6 +2,8 @@
 //!
 //! Finds and reports; changes nothing, binds nothing, and leaves printing to the caller.
 
+mod doors;
+
 use super::certificates::{self, Pair};
 use super::{AccessLog, Config, Database, Protocol, Registry, Upstream};
 use crate::verdict::Policy;
@@ -52,7 +54,7 @@ pub fn findings(config: &Config, now: Timestamp, today: Date, resolved: &Resolve
     findings.extend(block_page(config));
     findings.extend(site_pages(config));
     findings.extend(lists(config, today));
-    findings.extend(open_doors(config));
+    findings.extend(doors::doors(config, now));
     findings
 }
 
@@ -143,9 +145,9 @@ fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
 
 fn registry(config: &Config) -> Vec<Finding> {
     match &config.registry {
-        Some(Registry::Remote { urls, ca_file, .. }) => {
+        Some(Registry::Remote { urls, trust, .. }) => {
             let mut findings: Vec<_> = urls.iter().map(|url| remote(url)).collect();
-            findings.extend(ca_file.as_deref().map(authorities));
+            findings.extend(trust.ca_file.as_deref().map(authorities));
             findings
         }
         Some(Registry::Embedded(embedded)) => match (&embedded.sample, embedded.sample_text) {
@@ -274,25 +276,6 @@ fn lists(config: &Config, today: Date) -> Vec<Finding> {
             );
             finding(Level::Warning, place, message)
         }));
-    }
-    findings
-}
-
-/// Tokens that cross a network in the clear.
-fn open_doors(config: &Config) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut look = |place, address: SocketAddr| {
-        if !address.ip().is_loopback() {
-            let message =
-                format!("{address} is not on loopback and speaks no TLS: put it on a network of your own");
-            findings.push(finding(Level::Warning, place, message));
-        }
-    };
-    if let Some(admin) = &config.admin {
-        look("admin.address", admin.address);
-    }
-    if let Some(Registry::Embedded(embedded)) = &config.registry {
-        look("registry.embedded.address", embedded.address);
     }
     findings
 }

@@ -29,6 +29,12 @@ impl std::fmt::Display for ConfigSource {
     }
 }
 
+/// The token that commands show where the config has none to read, for it holds hashes only: `BEIAN_GATE_TOKEN`.
+#[must_use]
+pub fn token_of_environment() -> Option<String> {
+    std::env::var("BEIAN_GATE_TOKEN").ok().filter(|token| !token.is_empty())
+}
+
 const NO_PROVIDER: &str = "our id as an access provider is missing; add provider = \"example-cloud\"";
 
 impl Config {

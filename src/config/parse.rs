@@ -3,6 +3,7 @@
 //! A section that is wrong records its mistakes and yields defaults, so that one reading finds them all.
 
 mod across;
+mod api;
 mod audit;
 mod block_page;
 mod burden;
@@ -26,7 +27,7 @@ mod upstream;
 
 use super::error::ConfigError;
 use super::raw::{Document, Section, Value};
-use super::{Admin, Cache, Config, ConfigSource, Development, Tls, TlsVersion, value};
+use super::{Cache, Config, ConfigSource, Development, Tls, TlsVersion, value};
 use crate::verdict::{Region, Scenario};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -69,7 +70,7 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
         log: log::log(root.section("log")),
         audit: root.section("audit").map(audit::audit),
         lookup: root.section("lookup").and_then(lookup::lookup),
-        admin: root.section("admin").and_then(admin),
+        admin: root.section("admin").and_then(api::admin),
         block_page: root.section("block_page").map(block_page::block_page).unwrap_or_default(),
         error_pages: error_page::error_pages(root.section("error_pages")),
         footer_rules: footer::rules(root.section("footer")),
@@ -136,33 +137,11 @@ fn cache(section: Option<Section<'_>>) -> Cache {
     cache
 }
 
-fn admin(mut section: Section<'_>) -> Option<Admin> {
-    let address = section.value("address");
-    let token_file = section.value("token_file");
-    section.unsupported("tls");
-    let listen = listen_address(address.as_ref(), "127.0.0.1:9090");
-    let admin = listen.map(|address| Admin { address, token: token_file.as_ref().and_then(token) });
-    if let (Some(value), Some(listen), None) = (&address, listen, &token_file) {
-        refuse_open(value, listen, "config/admin.token");
-    }
-    section.finish();
-    admin
-}
-
 /// The address in `value`; the default where it is left out.
 fn listen_address(value: Option<&Value<'_>>, default: &str) -> Option<SocketAddr> {
     match value {
         Some(value) => value.parse(value::socket_address),
         None => default.parse().ok(),
-    }
-}
-
-/// Refuses an address that other machines reach without a token.
-fn refuse_open(value: &Value<'_>, address: SocketAddr, example: &str) {
-    if !address.ip().is_loopback() {
-        value.refuse(format!(
-            "{address} is not on loopback, so callers must show a token; add token_file = {example:?} or listen on 127.0.0.1"
-        ));
     }
 }
 

@@ -110,13 +110,6 @@ impl<'t> Section<'t> {
         })
     }
 
-    /// A key whose function this version does not have: refused, not ignored.
-    pub(super) fn unsupported(&mut self, key: &'static str) {
-        if let Some(value) = self.value(key) {
-            value.refuse_key("not supported by this version; leave it out");
-        }
-    }
-
     /// Records a mistake of the section as a whole.
     pub(super) fn refuse(&self, message: impl Into<String>) {
         self.document.refuse(&self.span, &self.path, message);

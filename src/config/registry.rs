@@ -1,6 +1,6 @@
 //! `[registry]`: where filings come from, and where they are kept.
 
-use super::FilingRules;
+use super::{ApiTls, FilingRules};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,11 +14,32 @@ pub enum Registry {
         urls: Vec<String>,
         /// Bearer token.
         token: Option<String>,
-        /// PEM file with the authorities to trust instead of the system's.
-        ca_file: Option<PathBuf>,
+        /// Whom to believe, and what to show.
+        trust: Trust,
     },
     /// Runs in this process.
     Embedded(EmbeddedRegistry),
+}
+
+/// TLS towards an API: whom to believe, and who we say we are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// PEM file with the authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Certificate file, key file; read again for every handshake.
+    pub shown: Option<(PathBuf, PathBuf)>,
+    /// The one certificate to believe, whatever name it holds: this machine's own, by its file.
+    pub exactly: Option<PathBuf>,
+}
+
+impl Trust {
+    /// Towards an API of this machine, whose files we can read: its own certificate is believed, and shown where one
+    /// is asked for.
+    #[must_use]
+    pub fn in_own(tls: &ApiTls) -> Self {
+        let shown = tls.clients.as_ref().map(|_| (tls.cert.clone(), tls.key.clone()));
+        Self { ca_file: None, shown, exactly: Some(tls.cert.clone()) }
+    }
 }
 
 /// `[registry.embedded]`
@@ -36,6 +57,8 @@ pub struct EmbeddedRegistry {
     pub token: Option<String>,
     /// Further ones, each with its role.
     pub tokens: Vec<Token>,
+    /// In the clear without it.
+    pub tls: Option<ApiTls>,
     /// What orders are held against.
     pub rules: FilingRules,
 }
@@ -74,6 +97,14 @@ impl Role {
             "gate" => Self::Gate,
             _ => return None,
         })
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::named(name).ok_or_else(|| "a role is reader, reviewer, operator or gate".to_owned())
     }
 }
 

@@ -4,9 +4,10 @@ use super::pace::Pace;
 use super::stream::{Ask, Failure, Registry, Reply};
 use super::{FollowError, FollowOptions};
 use crate::feed::MEDIA_TYPE;
+use crate::link::secured;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{StreamExt, TryStreamExt};
-use reqwest::{Certificate, Client, Method, Response, Url, header, redirect};
+use reqwest::{Client, Method, Response, Url, header, redirect};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Where the feed is, and how to ask.
@@ -38,19 +39,9 @@ impl HttpRegistry {
             }
         };
         // No proxy from the environment, and no redirect that a token would follow.
-        let mut client =
+        let client =
             Client::builder().no_proxy().redirect(redirect::Policy::none()).connect_timeout(pace.connect);
-        if let Some(path) = &options.ca_file {
-            let unusable = |reason| FollowError::Authorities { path: path.clone(), reason };
-            let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-            let certificates =
-                Certificate::from_pem_bundle(&pem).map_err(|error| unusable(error.to_string()))?;
-            if certificates.is_empty() {
-                return Err(unusable("it holds no certificate".into()));
-            }
-            client = client.tls_certs_only(certificates);
-        }
-        let client = client.build().map_err(FollowError::Client)?;
+        let client = secured(client, &options.trust)?.build().map_err(FollowError::Client)?;
         let provider = options.provider.as_str().into();
         Ok(Self { client, bases, turn: AtomicUsize::new(0), authorization, provider })
     }

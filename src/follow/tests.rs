@@ -111,7 +111,7 @@ impl World {
         let mut follower = Follower::new(FollowOptions {
             urls: vec![url],
             token: Some("s3cret".into()),
-            ca_file: None,
+            trust: Default::default(),
             provider: PROVIDER.into(),
             gate: "gate-1".into(),
             directory: directory.into(),
@@ -554,7 +554,7 @@ async fn what_can_t_be_followed_is_refused_at_the_start() {
         let options = FollowOptions {
             urls: vec![url.into()],
             token: None,
-            ca_file: ca_file.map(Into::into),
+            trust: crate::config::Trust { ca_file: ca_file.map(Into::into), ..Default::default() },
             provider: PROVIDER.into(),
             gate: "gate-1".into(),
             directory: directory.path().into(),

@@ -19,7 +19,7 @@ pub use export::{export, export_to};
 pub use files::Source;
 pub(super) use receive::post;
 pub use rows::RefusedRow;
-pub use via::import_via;
+pub use via::{At, import_via};
 pub use wanting::Wanting;
 
 use super::batch::{self, Done, Mode, Read};

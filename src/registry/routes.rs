@@ -36,6 +36,8 @@ pub struct Options {
     pub provider: String,
     /// What orders are held against.
     pub rules: FilingRules,
+    /// In the clear without it.
+    pub tls: Option<Arc<serve::Tls>>,
 }
 
 /// What handlers work with.
@@ -46,6 +48,8 @@ pub(super) struct Api {
     guard: Arc<Guard>,
     /// Whose each of the guard's tokens is.
     callers: Arc<[(Who, Role)]>,
+    /// Who calls where no token is asked for.
+    unnamed: Who,
     requests: Arc<Requests>,
     pub(super) provider: Arc<str>,
     pub(super) rules: FilingRules,
@@ -142,17 +146,20 @@ pub(super) async fn serve(
     getrandom::fill(&mut run).map_err(std::io::Error::other)?;
     let requests = Requests { run: u64::from(u32::from_le_bytes(run)), count: AtomicU64::new(0) };
     let (provider, rules) = (options.provider.as_str().into(), options.rules.clone());
+    let tls = options.tls.clone();
+    let shows_certificates = tls.as_ref().is_some_and(|tls| tls.asks_for_certificates());
     let (guard, callers) = guard(options);
     let api = Api {
         registry,
         shutdown: shutdown.clone(),
         guard: Arc::new(guard),
         callers,
+        unnamed: Who(if shows_certificates { "certificate" } else { "loopback" }),
         requests: Arc::new(requests),
         provider,
         rules,
     };
-    serve::run(listener, router(api), shutdown).await
+    serve::run((listener, tls), router(api), shutdown).await
 }
 
 /// Returns once `shutdown` says true, or nobody is left to say so.
@@ -169,7 +176,7 @@ async fn authorise(State(api): State<Api>, mut request: Request, next: Next) -> 
             Err(refused) => return unauthorised(refused).into_response(),
         }
     } else {
-        Who("loopback")
+        api.unnamed.clone()
     };
     request.extensions_mut().insert(who);
     next.run(request).await

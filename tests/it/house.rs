@@ -196,6 +196,8 @@ fn named_places_of_io() {
         "follow",
         "gate/tls",
         "gate/certificates",
+        // As the gate its own: certificates that are renewed.
+        "serve/tls",
         "block_page/templates",
         "telemetry",
         "registry/import",

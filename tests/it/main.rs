@@ -27,6 +27,7 @@ macro_rules! fuzz_target {
 }
 
 mod admin;
+mod api_tls;
 mod audit;
 mod block;
 mod commands;

@@ -2,6 +2,7 @@
 //!
 //! Knows the contract's names only: the banner, `/v1/status`, `/readyz`, the registry API.
 
+pub mod authority;
 pub mod browser;
 pub mod certs;
 pub mod dns;

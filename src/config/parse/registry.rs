@@ -1,9 +1,10 @@
 //! `[registry]`: the registry that the gate follows, or the one that runs in this process.
 
-use super::{listen_address, optional, refuse_open, token, tokens};
+use super::api::{api_tls, refuse_open};
+use super::{listen_address, optional, token, tokens};
 use crate::config::raw::{Section, Value};
 use crate::config::registry::PostgresUrl;
-use crate::config::{Database, EmbeddedRegistry, FilingLimits, FilingRules, Registry, WorkingDays};
+use crate::config::{Database, EmbeddedRegistry, FilingLimits, FilingRules, Registry, Trust, WorkingDays};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,13 +13,13 @@ pub(super) fn registry(mut section: Section<'_>) -> (Option<Registry>, Option<St
     let gate = section.value("gate").and_then(|value| value.parse(gate_name));
     let url = section.value("url");
     let token_file = section.value("token_file");
-    let ca_file = optional(&mut section, "ca_file", Value::path);
+    let trust = trust(&mut section);
     let embedded = section.section("embedded");
     let registry = match (&url, embedded) {
         (Some(url), None) => base_urls(url).map(|urls| Registry::Remote {
             urls,
             token: token_file.as_ref().and_then(token),
-            ca_file,
+            trust,
         }),
         (None, Some(embedded)) => embedded_registry(embedded, token_file).map(Registry::Embedded),
         (Some(url), Some(embedded)) => {
@@ -38,6 +39,17 @@ pub(super) fn registry(mut section: Section<'_>) -> (Option<Registry>, Option<St
     };
     section.finish();
     (registry, gate)
+}
+
+/// Whom to believe as the registry, and what to show it.
+fn trust(section: &mut Section<'_>) -> Trust {
+    let ca_file = optional(section, "ca_file", Value::path);
+    let (cert, key) = (section.value("client_cert"), section.value("client_key"));
+    if let (Some(alone), None) | (None, Some(alone)) = (&cert, &key) {
+        alone.refuse_key("client_cert and client_key go together");
+    }
+    let shown = cert.and_then(|value| value.path()).zip(key.and_then(|value| value.path()));
+    Trust { ca_file, shown, exactly: None }
 }
 
 /// As the feed takes it in acknowledgements.
@@ -62,17 +74,16 @@ fn embedded_registry(mut section: Section<'_>, outer_token: Option<Value<'_>>) -
     let sample = optional(&mut section, "sample", Value::path);
     let listen = listen_address(address.as_ref(), "127.0.0.1:7070");
     let tokens_file = section.value("tokens_file");
-    if let (Some(value), Some(listen), None) =
-        (&address, listen, token_file.as_ref().or(tokens_file.as_ref()))
-    {
-        refuse_open(value, listen, "config/registry.token");
-    }
+    let tls = section.section("tls").map(api_tls);
+    let is_guarded = token_file.is_some() || tokens_file.is_some();
+    refuse_open(address.as_ref(), listen, (is_guarded, tls.as_ref()), "config/registry.token");
     let token = token_file.as_ref().and_then(token);
     let tokens = tokens_file.as_ref().map(tokens::tokens).unwrap_or_default();
     let rules = filing_rules(&mut section);
     section.finish();
     let (address, database) = (listen?, database?);
-    Some(EmbeddedRegistry { address, database, sample, sample_text: None, token, tokens, rules })
+    let tls = tls.flatten();
+    Some(EmbeddedRegistry { address, database, sample, sample_text: None, token, tokens, tls, rules })
 }
 
 /// What orders are held against: the built-in data, or the operator's.

@@ -82,7 +82,7 @@ impl Gate {
             let options = FollowOptions {
                 urls: Vec::new(),
                 token: None,
-                ca_file: None,
+                trust: Default::default(),
                 provider: PROVIDER.into(),
                 gate: format!("gate-{}", self.index),
                 directory: self.directory.path().into(),

@@ -2,6 +2,8 @@
 
 use super::receive::REPLACE_FORGETS;
 use super::{Event, Format, ImportError, Imported, RefusedRow, Source, Terms, files};
+use crate::config::Trust;
+use crate::link::secured;
 use crate::registry::batch::ResultLine;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
@@ -16,26 +18,45 @@ const PIECES_AHEAD: usize = 4;
 /// The longest line of an answer, in octets.
 const MAX_RESULT_BYTES: usize = 1 << 20;
 
+/// Where a registry runs.
+#[derive(Debug)]
+pub struct At {
+    /// Its address.
+    pub address: SocketAddr,
+    /// How TLS is spoken with it; in the clear without.
+    pub trust: Option<Trust>,
+}
+
+impl From<SocketAddr> for At {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, trust: None }
+    }
+}
+
 /// Imports what `source` reads, sent as it is read.
 ///
 /// # Errors
 /// As `import`, and where the registry can't be reached.
 pub async fn import_via(
-    address: SocketAddr,
+    at: impl Into<At>,
     token: Option<&str>,
     source: Source,
     terms: Terms,
     events: mpsc::Sender<Event>,
 ) -> Result<Imported, ImportError> {
+    let At { address, trust } = at.into();
     let remote = |problem: String| ImportError::Remote { address, problem };
     let format = match source.format {
         Format::Csv => "csv",
         Format::Ndjson => "ndjson",
         Format::Map => "map",
     };
-    let client = reqwest::Client::builder().no_proxy().build().map_err(|error| remote(error.to_string()))?;
+    let scheme = if trust.is_some() { "https" } else { "http" };
+    let client = secured(reqwest::Client::builder().no_proxy(), &trust.unwrap_or_default())
+        .map_err(|error| remote(error.to_string()))?;
+    let client = client.build().map_err(|error| remote(error.to_string()))?;
     let Terms { is_whole, is_strict } = terms;
-    let base = format!("http://{address}/v1/filings:import");
+    let base = format!("{scheme}://{address}/v1/filings:import");
     let mut url = reqwest::Url::parse(&base).map_err(|error| remote(error.to_string()))?;
     url.query_pairs_mut()
         .extend_pairs([("replace", is_whole), ("strict", is_strict)].map(|(key, it)| (key, it.to_string())))

@@ -133,6 +133,12 @@ impl Setup {
         self
     }
 
+    /// Lines for `[registry.embedded]`, or for `[registry]` where another is followed.
+    pub fn registry(mut self, lines: &str) -> Self {
+        self.registry += &line(lines);
+        self
+    }
+
     /// Follows a registry elsewhere.
     pub fn follow(mut self, url: &str) -> Self {
         self.embedded = false;

@@ -1,0 +1,71 @@
+//! `[admin]`, and what it has in common with the registry: TLS, tokens, and that nothing is open to a network.
+
+use super::{listen_address, optional, token, tokens};
+use crate::config::raw::{Section, Value};
+use crate::config::{Admin, ApiTls, ClientAuthorities, Role, Token};
+use std::net::SocketAddr;
+
+/// `[admin]`
+pub(super) fn admin(mut section: Section<'_>) -> Option<Admin> {
+    let address = section.value("address");
+    let listen = listen_address(address.as_ref(), "127.0.0.1:9090");
+    let token_file = section.value("token_file");
+    let tokens_file = section.value("tokens_file");
+    let tls = section.section("tls").map(api_tls);
+    let is_guarded = token_file.is_some() || tokens_file.is_some();
+    refuse_open(address.as_ref(), listen, (is_guarded, tls.as_ref()), "config/admin.token");
+    let token = token_file.as_ref().and_then(token);
+    let tokens = tokens_file.as_ref().map(admin_tokens).unwrap_or_default();
+    section.finish();
+    Some(Admin { address: listen?, token, tokens, tls: tls.flatten() })
+}
+
+fn admin_tokens(value: &Value<'_>) -> Vec<Token> {
+    let tokens = tokens::tokens(value);
+    for token in &tokens {
+        if !matches!(token.role, Role::Reader | Role::Operator) {
+            value.refuse(format!(
+                "the token of {} has the role {}, which means nothing here; use reader or operator",
+                token.name, token.role
+            ));
+        }
+    }
+    tokens
+}
+
+/// `tls` of an API; what is wrong with it is recorded.
+pub(super) fn api_tls(mut section: Section<'_>) -> Option<ApiTls> {
+    let cert = section.required("cert", "cert = \"certs/api.crt\"").and_then(|value| value.path());
+    let key = section.required("key", "key = \"certs/api.key\"").and_then(|value| value.path());
+    let clients = client_authorities(&mut section);
+    section.finish();
+    Some(ApiTls { cert: cert?, key: key?, clients })
+}
+
+/// `client_ca_file`, `client_crl_file`
+pub(super) fn client_authorities(section: &mut Section<'_>) -> Option<ClientAuthorities> {
+    let ca_file = optional(section, "client_ca_file", Value::path);
+    let crl = section.value("client_crl_file");
+    if let (Some(crl), None) = (&crl, &ca_file) {
+        crl.refuse_key("it revokes certificates of client_ca_file; name that as well");
+    }
+    Some(ClientAuthorities { ca_file: ca_file?, crl_file: crl.and_then(|value| value.path()) })
+}
+
+/// Refuses an address that other machines reach where callers show neither a token nor a certificate.
+pub(super) fn refuse_open(
+    value: Option<&Value<'_>>,
+    address: Option<SocketAddr>,
+    (is_guarded, tls): (bool, Option<&Option<ApiTls>>),
+    example: &str,
+) {
+    let (Some(value), Some(address)) = (value, address) else { return };
+    // A section that is wrong has said so already.
+    let asks_for_certificates = tls.is_some_and(|tls| tls.as_ref().is_none_or(|tls| tls.clients.is_some()));
+    if !address.ip().is_loopback() && !is_guarded && !asks_for_certificates {
+        value.refuse(format!(
+            "{address} is not on loopback, so callers must show a token or a certificate; add token_file = {example:?}, \
+             or tls with client_ca_file, or listen on 127.0.0.1"
+        ));
+    }
+}
