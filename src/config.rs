@@ -27,7 +27,7 @@ mod upstream;
 mod value;
 mod words;
 
-pub use api::{Admin, ApiTls, ClientAuthorities, Demand};
+pub use api::{Admin, ApiTls, ClientAuthorities, ClientCertificates, Demand};
 pub use block_page::BlockPage;
 pub use burden::{Breaker, Keep, Retries};
 pub use dns::{Dns, DnsFamily};

@@ -152,6 +152,7 @@ fn judge(
         let in_clear = site.and_then(|site| site.in_clear).unwrap_or(client.listener.in_clear);
         to_https::check(client, head, &host, in_clear)?;
     }
+    judge::certificate(client, site)?;
     judge::here(target, head)?;
     Ok(worker.own(target))
 }

@@ -187,8 +187,15 @@ fn survives_the_way_on(request: &RequestHead, authority: &Authority) {
     let host = authority.host.to_string();
     for is_trusted in [false, true] {
         let client = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let onward =
-            Onward { host: host.as_bytes(), client, is_trusted, is_tls: false, via: "gate", rules: None };
+        let onward = Onward {
+            host: host.as_bytes(),
+            client,
+            is_trusted,
+            is_tls: false,
+            via: "gate",
+            certificate: None,
+            rules: None,
+        };
         let mut out = WriteBuffer::default();
         headers::write_request(request, &onward, &mut out);
 

@@ -54,6 +54,15 @@ pub enum Demand {
     Required,
 }
 
+/// `[site.client_certificates]`
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ClientCertificates {
+    /// Whose.
+    pub authorities: ClientAuthorities,
+    /// From everybody, or from those who have one.
+    pub demand: Demand,
+}
+
 /// Octets of a file of revocation lists.
 const MAX_CRL_BYTES: u64 = 64 * 1024 * 1024;
 

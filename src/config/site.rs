@@ -1,6 +1,9 @@
 //! `[[site]]` and `[default_site]`: which hosts there are, and where their traffic goes.
 
-use super::{BlockPage, Choice, ErrorPage, InClear, Mode, Networks, Redirect, Server, Treatment, Way};
+use super::{
+    BlockPage, Choice, ClientCertificates, ErrorPage, InClear, Mode, Networks, Redirect, Server, Treatment,
+    Way,
+};
 use crate::domain::DomainName;
 use crate::verdict::{Region, Scenario};
 use std::net::IpAddr;
@@ -57,6 +60,8 @@ pub struct SiteTarget {
     pub networks: Networks,
     /// What becomes of requests in clear; else as the listener says.
     pub in_clear: Option<InClear>,
+    /// Which certificates clients show.
+    pub clients: Option<ClientCertificates>,
     /// This site only; else that of `[enforcement]`.
     pub mode: Option<Mode>,
     /// Towards its upstreams.

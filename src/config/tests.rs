@@ -356,8 +356,8 @@ fn open_doors_need_a_token() {
     check(
         "[registry.embedded]\naddress = \"0.0.0.0:7070\"\n[admin]\naddress = \"192.0.2.1:9090\"\n",
         &[
-            "f.toml:2:11: registry.embedded.address: 0.0.0.0:7070 is not on loopback, so callers must show a token; add token_file = \"config/registry.token\" or listen on 127.0.0.1",
-            "f.toml:4:11: admin.address: 192.0.2.1:9090 is not on loopback, so callers must show a token; add token_file = \"config/admin.token\" or listen on 127.0.0.1",
+            "f.toml:2:11: registry.embedded.address: 0.0.0.0:7070 is not on loopback, so callers must show a token or a certificate; add token_file = \"config/registry.token\", or tls with client_ca_file, or listen on 127.0.0.1",
+            "f.toml:4:11: admin.address: 192.0.2.1:9090 is not on loopback, so callers must show a token or a certificate; add token_file = \"config/admin.token\", or tls with client_ca_file, or listen on 127.0.0.1",
         ],
     );
     let directory = tempfile::tempdir().unwrap();
@@ -374,7 +374,7 @@ fn open_doors_need_a_token() {
 }
 
 #[test]
-fn what_this_version_lacks_is_refused() {
+fn footer_modes() {
     let site = "[[site]]\nhosts = [\"a.example.com\"]\nupstreams = [\"http://a\"]\n";
     check(
         &format!("{site}[site.footer]\nmode = \"add\"\n"),
@@ -383,7 +383,6 @@ fn what_this_version_lacks_is_refused() {
     for mode in ["off", "check", "inject"] {
         good(&format!("{site}[site.footer]\nmode = \"{mode}\"\n"));
     }
-    check("[admin.tls]\n", &["f.toml:1:8: admin.tls: not supported by this version; leave it out"]);
 }
 
 #[test]

@@ -7,6 +7,8 @@ use crate::gate::hello::{self, Alert, HelloReader};
 use crate::gate::listen::Place;
 use crate::gate::proxy_header::{self, Start};
 use crate::gate::stream::{Channel, Prefixed, Stream};
+use crate::gate::tls::Served;
+use crate::gate::tls::clients::{Clients, Shown};
 use crate::gate::watch::{Watch, WatchGuard};
 use crate::gate::worker::Worker;
 use crate::gate::{http1, http2, judge, passthrough};
@@ -18,6 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::server::TlsStream;
 
 /// How long accepting pauses when the system has nothing to accept with (descriptors, memory).
 const PAUSE: Duration = Duration::from_millis(50);
@@ -218,9 +221,8 @@ async fn tls(
     let Stream::Tcp(tcp) = channel.stream else { return None };
     let prefixed = Prefixed::new(Bytes::copy_from_slice(channel.input.data()), tcp);
     drop(channel.input);
-    let mut accepting =
-        pin!(tokio_rustls::TlsAcceptor::from(Arc::clone(served.config_for(&hello))).accept(prefixed));
-    let Ok(Ok(stream)) = watch.bound(|cx| accepting.as_mut().poll(cx)).await else {
+    let clients = asked(worker, &client, hello.server_name.as_ref());
+    let Some((stream, shown)) = handshake(&served, (&hello, clients), prefixed, watch).await else {
         worker.counters.one(|c| &c.handshakes_failed);
         return None;
     };
@@ -239,21 +241,51 @@ async fn tls(
             .negotiated_cipher_suite()
             .and_then(|suite| suite.suite().as_str())
             .unwrap_or("unknown"),
+        shown,
     });
     watch.unbounded();
     Some((client, Channel::new(Stream::TlsServer(Box::new(stream))), is_http2))
 }
 
+/// The handshake itself, and what the client has shown where it was asked to.
+async fn handshake(
+    served: &Served,
+    (hello, clients): (&hello::Hello, Option<Arc<Clients>>),
+    prefixed: Prefixed,
+    watch: &Watch,
+) -> Option<(TlsStream<Prefixed>, Option<Shown>)> {
+    let config = match &clients {
+        None => Arc::clone(served.config_for(hello)),
+        Some(clients) => served.config_asking(hello, clients).ok()?,
+    };
+    let mut accepting = pin!(tokio_rustls::TlsAcceptor::from(config).accept(prefixed));
+    let stream = watch.bound(|cx| accepting.as_mut().poll(cx)).await.ok()?.ok()?;
+    let shown = match &clients {
+        None => None,
+        Some(clients) => Some(Shown::new(clients, stream.get_ref().1.peer_certificates())?),
+    };
+    Some((stream, shown))
+}
+
+/// What the site of that name asks its clients to show. Where it is blocked there is nothing but a page, for everybody.
+fn asked(worker: &Worker, client: &Client, name: Option<&DomainName>) -> Option<Arc<Clients>> {
+    let (rules, name) = (worker.rules(), name?);
+    let site = judge::site(&rules, &HostForm::Name(*name))?;
+    let clients = site.clients.as_ref()?;
+    (!is_blocked(worker, client, name)).then(|| Arc::clone(clients))
+}
+
 /// Whether a name for which a certificate is held gets as far as a page.
 fn may_shake_hands(worker: &Worker, client: &Client, name: Option<&DomainName>) -> bool {
+    worker.rules().tls_blocked == TlsBlocked::Page
+        || name.is_none_or(|name| !is_blocked(worker, client, name))
+}
+
+fn is_blocked(worker: &Worker, client: &Client, name: &DomainName) -> bool {
     let rules = worker.rules();
-    if rules.tls_blocked == TlsBlocked::Page {
-        return true;
-    }
-    let Some(name) = name else { return true };
     let host = HostForm::Name(*name);
     let site = judge::site(&rules, &host);
     let decision =
         judge::decide(&rules, client.listener.defaults(), (&host, site), &worker.filings(), worker.today());
-    !decision.verdict.is_blocked() || judge::mode(&rules, site) == crate::config::Mode::Monitor
+    decision.verdict.is_blocked() && judge::mode(&rules, site) != crate::config::Mode::Monitor
 }

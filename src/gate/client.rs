@@ -6,6 +6,7 @@ use crate::gate::headers::Onward;
 use crate::gate::proxy_header::Speaker;
 use crate::gate::request::{Known, RequestHead, list_elements};
 use crate::gate::tls::CertificateNames;
+use crate::gate::tls::clients::Shown;
 use crate::verdict::{Region, Scenario};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -95,6 +96,8 @@ pub struct TlsFacts {
     pub version: &'static str,
     /// The cipher suite, for the log.
     pub cipher: &'static str,
+    /// What it has shown, where it was asked for a certificate.
+    pub shown: Option<Shown>,
 }
 
 /// A client connection.
@@ -146,6 +149,7 @@ impl Client {
             is_trusted: self.is_trusted,
             is_tls: self.tls.is_some(),
             via,
+            certificate: None,
             rules: None,
         }
     }

@@ -3,13 +3,15 @@
 //! Sources: RFC 9110, 7.6 (hop-by-hop, Via), RFC 7239 (Forwarded); attacks, section 2: fields that route or
 //! speak of the client are the gate's to write, unless the peer is one that the operator trusts.
 
+mod ip_text;
+
 use crate::gate::buffer::WriteBuffer;
 use crate::gate::field_rules::FieldRules;
 use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head::ResponseHead;
 use crate::gate::request::{BodyLength, Field, Known, RequestHead, Version, list_elements};
-use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use ip_text::IpText;
+use std::net::SocketAddr;
 use std::ops::Range;
 
 /// What the gate says of a request to its upstream.
@@ -25,6 +27,8 @@ pub struct Onward<'a> {
     pub is_tls: bool,
     /// This gate's name in Via.
     pub via: &'a str,
+    /// What TLS told of the client's certificate, as lines of a head, where the site asks for one.
+    pub certificate: Option<&'a [u8]>,
     /// What the operator takes out and puts in.
     pub rules: Option<&'a FieldRules>,
 }
@@ -51,7 +55,7 @@ pub fn write_request(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuf
         if head.version == Version::Http2 && name == b"cookie" {
             // Pieces of one field (RFC 9113, 8.2.3): put together below.
             has_cookie = true;
-        } else if is_passed_on(field, name) && !(is_picked && is_left_out(head, onward, name)) {
+        } else if is_passed_on(field, name, onward) && !(is_picked && is_left_out(head, onward, name)) {
             lines.pass_on(field);
         }
     }
@@ -122,10 +126,15 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Underscored names are dropped: many an upstream takes them for their dashed twins.
-fn is_passed_on(field: &Field, name: &[u8]) -> bool {
-    matches!(field.known, Known::Other | Known::Accept | Known::AcceptLanguage | Known::UserAgent)
-        && !name.contains(&b'_')
+/// Underscored names are dropped: many an upstream takes them for their dashed twins. What speaks of a client's
+/// certificate is believed of a trusted peer that ended the client's TLS, and of nobody else.
+fn is_passed_on(field: &Field, name: &[u8], onward: &Onward<'_>) -> bool {
+    let is_known = match field.known {
+        Known::Other | Known::Accept | Known::AcceptLanguage | Known::UserAgent => true,
+        Known::ClientCertificate => onward.is_trusted && onward.certificate.is_none(),
+        _ => false,
+    };
+    is_known && !name.contains(&b'_')
 }
 
 /// Whether a field is the last neighbour's alone, or one that the operator takes out.
@@ -185,55 +194,8 @@ fn put_forwarding(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuffer
     let quote: &[u8] = if host.starts_with(b"[") { b"\"" } else { b"" };
     put_all(out, &[quote, host, quote]);
     out.put(if onward.is_tls { b";proto=https\r\n" } else { b";proto=http\r\n" });
-}
-
-/// An address as text, without `fmt`.
-struct IpText {
-    text: [u8; IpText::MOST],
-    len: usize,
-}
-
-/// The decimal digits of every octet, and how many there are.
-const DECIMAL: [([u8; 3], usize); 256] = {
-    let mut table = [([0; 3], 0); 256];
-    let mut octet = 0;
-    while octet < 256 {
-        #[allow(clippy::cast_possible_truncation, reason = "digits")]
-        let (a, b, c) = ((octet / 100) as u8, (octet / 10 % 10) as u8, (octet % 10) as u8);
-        table[octet] = match octet {
-            100.. => ([b'0' + a, b'0' + b, b'0' + c], 3),
-            10.. => ([b'0' + b, b'0' + c, 0], 2),
-            _ => ([b'0' + c, 0, 0], 1),
-        };
-        octet += 1;
-    }
-    table
-};
-
-impl IpText {
-    /// The longest: IPv6 with an IPv4 tail.
-    const MOST: usize = 45;
-
-    fn of(ip: IpAddr) -> Self {
-        let mut it = Self { text: [0; Self::MOST], len: 0 };
-        let IpAddr::V4(v4) = ip else {
-            let mut rest = &mut it.text[..];
-            let _ = write!(rest, "{ip}");
-            it.len = Self::MOST - rest.len();
-            return it;
-        };
-        for octet in v4.octets() {
-            let (digits, count) = DECIMAL[usize::from(octet)];
-            it.text[it.len..it.len + 3].copy_from_slice(&digits);
-            it.text[it.len + count] = b'.';
-            it.len += count + 1;
-        }
-        it.len -= 1;
-        it
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.text[..self.len]
+    if let Some(lines) = onward.certificate {
+        out.put(lines);
     }
 }
 

@@ -96,6 +96,21 @@ fn is_under_one_filing(tls: &TlsFacts, name: &DomainName, filings: &impl Filings
     }
 }
 
+/// Whether the client was asked for the certificate that the site wants: by the name in SNI, so on a connection for
+/// another name it was not (RFC 9110, 15.5.20).
+///
+/// # Errors
+/// `Misdirected`.
+pub fn certificate(client: &Client, site: Option<&Arc<Route>>) -> Result<(), Reject> {
+    let Some(wanted) = site.and_then(|site| site.clients.as_ref()) else { return Ok(()) };
+    let is_met = match &client.tls {
+        Some(tls) => tls.shown.as_ref().is_some_and(|shown| shown.to.asked == wanted.asked),
+        // In clear there is nothing to show.
+        None => wanted.is_optional(),
+    };
+    if is_met { Ok(()) } else { Err(Reject::Misdirected) }
+}
+
 /// The site that names the host; it carries scenario and region, else the listener's hold.
 #[must_use]
 pub fn site<'a>(rules: &'a Rules, host: &HostForm) -> Option<&'a Arc<Route>> {

@@ -12,6 +12,7 @@ use crate::config::{Choice, HostRule, InClear, Mode, Networks, SiteTarget, SiteT
 use crate::domain::{DomainName, HostForm};
 use crate::gate::error_pages::ErrorPages;
 use crate::gate::redirect::Redirect;
+use crate::gate::tls::clients::Clients;
 use crate::gate::treat::Treatment;
 use crate::verdict::{Region, Scenario};
 use arc_swap::ArcSwap;
@@ -42,6 +43,8 @@ pub struct Target {
     pub treatment: Option<Arc<Treatment>>,
     /// Where paths go that have a route of their own, the longest prefix first.
     pub paths: Vec<(Box<[u8]>, Arc<Target>)>,
+    /// Upstreams are told of the client's certificate.
+    pub tells_certificate: bool,
     /// For round robin.
     pub turn: AtomicUsize,
     /// What it may send again.
@@ -103,6 +106,8 @@ pub struct Route {
     pub networks: Networks,
     /// What becomes of requests in clear; else as the listener says.
     pub in_clear: Option<InClear>,
+    /// Which certificates clients show.
+    pub clients: Option<Arc<Clients>>,
     /// Where it goes.
     pub target: Arc<Target>,
 }
@@ -113,9 +118,9 @@ impl Route {
     pub fn new(
         (scenario, region): (Option<Scenario>, Option<Region>),
         from: &SiteTarget,
-        target: Arc<Target>,
+        (target, clients): (Arc<Target>, Option<Arc<Clients>>),
     ) -> Self {
-        Self { scenario, region, networks: from.networks.clone(), in_clear: from.in_clear, target }
+        Self { scenario, region, networks: from.networks.clone(), in_clear: from.in_clear, clients, target }
     }
 }
 

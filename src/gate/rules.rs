@@ -1,16 +1,18 @@
 //! Everything that a reload may change, made of the config: built aside, swapped whole.
 
 mod plan;
+mod words;
 
 use crate::block_page::{BlockPages, TemplateError};
+use crate::config::certificates::CertificateError;
 use crate::config::{self, Choice, Config, Dns, Mode, Server, TlsBlocked, Upstream, UpstreamScheme, Way};
-use crate::domain::HostForm;
 use crate::gate::endpoint::{Endpoint, Endpoints, Link};
 use crate::gate::error_pages::ErrorPages;
 use crate::gate::footer::Footers;
 use crate::gate::names::{self, Found};
 use crate::gate::redirect::Redirect;
 use crate::gate::route::{Route, Routes, Servers, Target};
+use crate::gate::tls::clients::Clients;
 use crate::gate::tls::upstream::{UpstreamTlsConfigs, UpstreamTlsError};
 use crate::gate::treat::Treatment;
 use crate::telemetry::FooterReports;
@@ -81,6 +83,9 @@ pub enum RulesError {
     /// TLS towards an upstream can't be set up.
     #[error(transparent)]
     Tls(#[from] UpstreamTlsError),
+    /// Whose certificates clients show.
+    #[error("site.client_certificates: {0}")]
+    Clients(#[from] CertificateError),
     /// Templates.
     #[error("block page: {0}")]
     Pages(#[from] TemplateError),
@@ -109,20 +114,24 @@ impl Rules {
             pages: Vec::new(),
             error_pages: &config.error_pages,
             has_error_pages: false,
+            clients: Vec::new(),
             footer_rules: Arc::new(config.footer_rules.clone()),
             reports,
         };
         let mut routes = Routes::default();
         for site in &config.sites {
             let target = resolver.target(&site.target, || site_name(&site.hosts))?;
-            let route = Arc::new(Route::new((site.scenario, site.region), &site.target, target));
+            let clients = resolver.clients(&site.target)?;
+            let route = Route::new((site.scenario, site.region), &site.target, (target, clients));
+            let route = Arc::new(route);
             for host in &site.hosts {
                 routes.add(host, &route);
             }
         }
         if let Some(target) = &config.default_site {
             let resolved = resolver.target(target, || "default_site".to_owned())?;
-            routes.set_default(Route::new((None, None), target, resolved));
+            let clients = resolver.clients(target)?;
+            routes.set_default(Route::new((None, None), target, (resolved, clients)));
         }
         let passthrough = resolver.of_listeners(&config.listeners)?;
         let pages = config.block_page.pages()?;
@@ -213,24 +222,6 @@ fn look_up(config: &Config, endpoints: &Endpoints) -> Result<HashMap<String, Dur
     Ok(valid_for)
 }
 
-impl Rules {
-    /// What visitors of `host` read.
-    #[must_use]
-    pub fn pages(&self, host: Option<&HostForm>) -> &BlockPages {
-        let site = host.and_then(|host| self.routes.find(host));
-        site.and_then(|site| site.target.pages.as_deref()).unwrap_or(&self.pages)
-    }
-
-    /// The operator's words for what the gate answers itself, at this host and path.
-    #[must_use]
-    pub fn error_pages(&self, host: Option<&HostForm>, path: &[u8]) -> Option<&ErrorPages> {
-        let of_all = self.error_pages.as_ref()?;
-        let site = host.and_then(|host| self.routes.find(host));
-        let own = site.and_then(|site| site.target.of_path(path).error_pages.as_deref());
-        Some(own.unwrap_or(of_all))
-    }
-}
-
 struct Resolver<'a> {
     endpoints: &'a Endpoints,
     tls: &'a UpstreamTlsConfigs,
@@ -245,6 +236,8 @@ struct Resolver<'a> {
     error_pages: &'a [config::ErrorPage],
     /// Some site has pages of its own.
     has_error_pages: bool,
+    /// Those made so far: sites share them.
+    clients: Vec<Arc<Clients>>,
     footer_rules: Arc<config::FooterRules>,
     reports: &'a FooterReports,
 }
@@ -278,6 +271,7 @@ impl Resolver<'_> {
                 mode: target.mode,
                 timeouts: route.timeouts,
                 treatment: Treatment::new(&route.treatment, footers.as_ref()),
+                tells_certificate: target.clients.is_some(),
                 paths: Vec::new(),
                 turn: AtomicUsize::new(0),
                 budget: Default::default(),
@@ -295,12 +289,24 @@ impl Resolver<'_> {
             mode: target.mode,
             timeouts: target.timeouts,
             treatment: Treatment::new(&target.treatment, footers.as_ref()),
+            tells_certificate: target.clients.is_some(),
             paths,
             turn: AtomicUsize::new(0),
             budget: Default::default(),
             pages,
             error_pages: of_site,
         })
+    }
+
+    /// What the site asks its clients to show.
+    fn clients(&mut self, target: &config::SiteTarget) -> Result<Option<Arc<Clients>>, RulesError> {
+        let Some(asked) = &target.clients else { return Ok(None) };
+        if let Some(made) = self.clients.iter().find(|made| made.asked == *asked) {
+            return Ok(Some(Arc::clone(made)));
+        }
+        let made = Clients::new(asked)?;
+        self.clients.push(Arc::clone(&made));
+        Ok(Some(made))
     }
 
     fn own_error_pages(
@@ -361,6 +367,7 @@ impl Resolver<'_> {
             mode: None,
             timeouts: LISTENER_TIMEOUTS,
             treatment: None,
+            tells_certificate: false,
             paths: Vec::new(),
             turn: AtomicUsize::new(0),
             budget: Default::default(),

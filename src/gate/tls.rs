@@ -3,6 +3,7 @@
 //! Each certificate has a server config of its own, chosen by our own reading of the hello: by the name, and where a
 //! name has one with an ECDSA and one with an RSA key, by what the client takes. Early data is off.
 
+pub mod clients;
 pub mod upstream;
 
 use crate::config::certificates::{self, CertificateError, Loaded, Pair};
@@ -10,12 +11,13 @@ use crate::config::{self, TlsVersion};
 use crate::domain::DomainName;
 use crate::gate::hello::Hello;
 use crate::gate::tickets::{KeyError, Tickets};
+use clients::Clients;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig, SupportedProtocolVersion};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// The names in a certificate.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -64,6 +66,19 @@ pub struct Served {
     /// Where it came from.
     pub file: PathBuf,
     has_rsa_key: bool,
+    /// For sites that ask for certificates: made when the first client comes to one.
+    asking: Mutex<Vec<Asking>>,
+    key: CertifiedKey,
+    min_version: TlsVersion,
+}
+
+/// As `Served`, for clients that are asked for a certificate.
+#[derive(Debug)]
+struct Asking {
+    /// Gone with the rules that it was of.
+    clients: Weak<Clients>,
+    config: Arc<ServerConfig>,
+    config_by_client: Arc<ServerConfig>,
 }
 
 /// What is served under one name.
@@ -139,6 +154,30 @@ impl Served {
     pub fn config_for(&self, hello: &Hello) -> &Arc<ServerConfig> {
         if hello.prefers_chacha { &self.config_by_client } else { &self.config }
     }
+
+    /// The same for a site that asks for certificates. Such sessions are not resumed: what was good once may have been
+    /// revoked.
+    ///
+    /// # Errors
+    /// rustls' word.
+    pub fn config_asking(
+        &self,
+        hello: &Hello,
+        clients: &Arc<Clients>,
+    ) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |one: &Asking| std::ptr::eq(one.clients.as_ptr(), Arc::as_ptr(clients));
+        if !asking.iter().any(is_it) {
+            asking.retain(|one| one.clients.strong_count() > 0);
+            let mut config = server_config(self.key.clone(), self.min_version, Resuming::Never(clients))?;
+            let config_by_client = Arc::new(config.clone());
+            config.ignore_client_order = true;
+            let (clients, config) = (Arc::downgrade(clients), Arc::new(config));
+            asking.push(Asking { clients, config, config_by_client });
+        }
+        let found = asking.iter().find(|one| is_it(one)).ok_or(rustls::Error::NoCertificatesPresented)?;
+        Ok(Arc::clone(if hello.prefers_chacha { &found.config_by_client } else { &found.config }))
+    }
 }
 
 impl CertificateStore {
@@ -213,12 +252,14 @@ fn serve(pair: &Pair, min_version: TlsVersion, tickets: &Arc<Tickets>) -> Result
     let loaded = pair.load(&rustls::crypto::aws_lc_rs::default_provider())?;
     let (names, not_after) = (Arc::new(CertificateNames::of(&loaded)), loaded.not_after);
     let has_rsa_key = loaded.key.key.algorithm() == rustls::SignatureAlgorithm::RSA;
-    let mut config = server_config(loaded.key, min_version, tickets)
+    let key = loaded.key;
+    let mut config = server_config(key.clone(), min_version, Resuming::By(tickets))
         .map_err(|source| StoreError::Refused { file: pair.cert.clone(), source })?;
     let config_by_client = Arc::new(config.clone());
     config.ignore_client_order = true;
     let (config, file) = (Arc::new(config), pair.cert.clone());
-    Ok(Served { names, config, config_by_client, not_after, file, has_rsa_key })
+    let asking = Mutex::default();
+    Ok(Served { names, config, config_by_client, not_after, file, has_rsa_key, asking, key, min_version })
 }
 
 fn take_keys(file: &Path, tickets: &Tickets) -> Result<(), StoreError> {
@@ -236,10 +277,18 @@ fn has_aes_128(suite: CipherSuite) -> bool {
     )
 }
 
+/// Whether sessions are resumed.
+enum Resuming<'a> {
+    /// By these tickets.
+    By(&'a Arc<Tickets>),
+    /// Never, for each client shows a certificate.
+    Never(&'a Clients),
+}
+
 fn server_config(
     key: CertifiedKey,
     min_version: TlsVersion,
-    tickets: &Arc<Tickets>,
+    resuming: Resuming<'_>,
 ) -> Result<ServerConfig, rustls::Error> {
     let versions: &[&SupportedProtocolVersion] = match min_version {
         TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
@@ -248,15 +297,20 @@ fn server_config(
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     // AES-128 first: a quarter cheaper for each octet, and a handshake's keys come by SHA-256, which processors know.
     provider.cipher_suites.sort_by_key(|suite| !has_aes_128(suite.suite()));
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(versions)?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions)?;
+    let builder = match resuming {
+        Resuming::By(_) => builder.with_no_client_auth(),
+        Resuming::Never(clients) => builder.with_client_cert_verifier(clients.verifier()),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = Arc::<Tickets>::clone(tickets);
     config.max_early_data_size = 0;
-    // One is enough for the client's next connection, and each costs a handshake a sealing.
-    config.send_tls13_tickets = 1;
+    config.send_tls13_tickets = 0;
+    if let Resuming::By(tickets) = resuming {
+        config.ticketer = Arc::<Tickets>::clone(tickets);
+        // One is enough for the client's next connection, and each costs a handshake a sealing.
+        config.send_tls13_tickets = 1;
+    }
     Ok(config)
 }

@@ -30,6 +30,7 @@ mod admin;
 mod api_tls;
 mod audit;
 mod block;
+mod client_certificates;
 mod commands;
 mod console;
 mod cut;

@@ -2,7 +2,7 @@
 
 use super::{listen_address, optional, token, tokens};
 use crate::config::raw::{Section, Value};
-use crate::config::{Admin, ApiTls, ClientAuthorities, Role, Token};
+use crate::config::{Admin, ApiTls, ClientAuthorities, ClientCertificates, Demand, Role, Token};
 use std::net::SocketAddr;
 
 /// `[admin]`
@@ -50,6 +50,18 @@ pub(super) fn client_authorities(section: &mut Section<'_>) -> Option<ClientAuth
         crl.refuse_key("it revokes certificates of client_ca_file; name that as well");
     }
     Some(ClientAuthorities { ca_file: ca_file?, crl_file: crl.and_then(|value| value.path()) })
+}
+
+/// `[site.client_certificates]`
+pub(super) fn client_certificates(mut section: Section<'_>) -> Option<ClientCertificates> {
+    let example = "ca_file = \"certs/customers-ca.pem\"";
+    let ca_file = section.required("ca_file", example).and_then(|value| value.path());
+    let crl_file = optional(&mut section, "crl_file", Value::path);
+    let demands = [("required", Demand::Required), ("optional", Demand::Optional)];
+    let demand = optional(&mut section, "demand", |value| value.choice("a demand", &demands));
+    section.finish();
+    let authorities = ClientAuthorities { ca_file: ca_file?, crl_file };
+    Some(ClientCertificates { authorities, demand: demand.unwrap_or(Demand::Required) })
 }
 
 /// Refuses an address that other machines reach where callers show neither a token nor a certificate.

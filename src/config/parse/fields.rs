@@ -103,7 +103,14 @@ fn name(text: &str, of: Of) -> Result<String, String> {
     let is_the_gates = name.starts_with("beian-")
         || BETWEEN_NEIGHBOURS.contains(&name.as_str())
         || match of {
-            Of::Requests => name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-"),
+            Of::Requests => {
+                name == "forwarded"
+                    || name == "x-real-ip"
+                    || name.starts_with("x-forwarded-")
+                    || name.starts_with("x-client-cert-")
+                    || name == "client-cert"
+                    || name == "client-cert-chain"
+            }
             Of::Responses => name == "content-encoding" || name == "content-range",
         };
     if is_the_gates {

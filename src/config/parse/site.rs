@@ -1,7 +1,7 @@
 //! `[[site]]` and `[default_site]`.
 
 use super::redirect::{self, At};
-use super::{door, error_page, optional, upstream};
+use super::{api, door, error_page, optional, upstream};
 use crate::config::raw::{Place, Section, Value};
 use crate::config::{
     HostRule, Mode, Redirect, Server, Site, SiteTarget, SiteTimeouts, UpstreamScheme, value,
@@ -67,6 +67,7 @@ fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
     let mode = optional(section, "mode", |value| value.choice("a mode", &MODES));
     let in_clear = optional(section, "redirect_to_https", door::in_clear);
     let networks = door::networks(section);
+    let clients = section.section("client_certificates").and_then(api::client_certificates);
     let timeouts = timeouts(section.section("timeouts"), SiteTimeouts::default());
     let error_pages = error_page::error_pages(section.section("error_pages"));
     let treatment = super::treatment::treatment(section);
@@ -79,6 +80,11 @@ fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
             first.prefix
         ));
     }
+    if let (Some(written), Some(_)) = (&written, &clients)
+        && upstreams.iter().any(|server| server.upstream.scheme == UpstreamScheme::Tcp)
+    {
+        written.refuse("what passes through unopened shows its certificates to the upstream; leave client_certificates out");
+    }
     let block_page = section.section("block_page").map(super::block_page::block_page);
     let target = SiteTarget {
         upstreams,
@@ -88,6 +94,7 @@ fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
         origin_here: origin_here.unwrap_or(false),
         networks,
         in_clear,
+        clients,
         mode,
         timeouts,
         block_page,

@@ -25,6 +25,8 @@ pub enum Known {
     ForwardedFor,
     /// Forwarded and every other `X-Forwarded-*`: the gate's to write.
     Forwarding,
+    /// `Client-Cert` (RFC 9440) and every `X-Client-Cert-*`: the gate's to write.
+    ClientCertificate,
     /// A field between neighbours (RFC 9110, 7.6.1), or one that only the gate may set (`beian-*`).
     Dropped,
     /// Accept.
@@ -54,6 +56,8 @@ impl Known {
             9_102 => ("forwarded", Self::Forwarding),
             9_120 => ("x-real-ip", Self::Forwarding),
             10_099 => ("connection", Self::Connection),
+            11_099 => ("client-cert", Self::ClientCertificate),
+            17_099 => ("client-cert-chain", Self::ClientCertificate),
             10_107 => ("keep-alive", Self::Dropped),
             10_117 => ("user-agent", Self::UserAgent),
             14_099 => ("content-length", Self::ContentLength),
@@ -76,6 +80,7 @@ impl Known {
     fn of_many(name: &[u8]) -> Self {
         match name.first() {
             Some(b'x' | b'X') if starts_with(name, b"x-forwarded-") => Self::Forwarding,
+            Some(b'x' | b'X') if starts_with(name, b"x-client-cert-") => Self::ClientCertificate,
             Some(b'b' | b'B') if starts_with(name, b"beian-") => Self::Dropped,
             _ => Self::Other,
         }
@@ -119,6 +124,9 @@ mod tests {
         check("upgrade", Known::Upgrade);
         check("forwarded", Known::Forwarding);
         check("x-real-ip", Known::Forwarding);
+        check("client-cert", Known::ClientCertificate);
+        check("client-cert-chain", Known::ClientCertificate);
+        check("x-client-cert-subject", Known::ClientCertificate);
         check("x-forwarded-host", Known::Forwarding);
         check("connection", Known::Connection);
         check("user-agent", Known::UserAgent);

@@ -280,9 +280,12 @@ impl Worker {
     }
 
     /// What an upstream of the target is told of a request.
-    fn onward<'a>(&'a self, client: &Client, target: &'a Target, host: &'a [u8]) -> Onward<'a> {
+    fn onward<'a>(&'a self, client: &'a Client, target: &'a Target, host: &'a [u8]) -> Onward<'a> {
         let rules = target.treatment.as_ref().and_then(|treatment| treatment.request.as_ref());
-        Onward { rules, ..client.onward(host, &self.shared.via) }
+        let shown =
+            client.tls.as_ref().and_then(|tls| tls.shown.as_ref()).filter(|_| target.tells_certificate);
+        let certificate = shown.map(|shown| &*shown.lines);
+        Onward { rules, certificate, ..client.onward(host, &self.shared.via) }
     }
 
     async fn response_head(
