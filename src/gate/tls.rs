@@ -278,6 +278,7 @@ fn has_aes_128(suite: CipherSuite) -> bool {
 }
 
 /// Whether sessions are resumed.
+#[derive(Clone, Copy)]
 enum Resuming<'a> {
     /// By these tickets.
     By(&'a Arc<Tickets>),
