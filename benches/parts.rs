@@ -182,6 +182,7 @@ fn heads(criterion: &mut Criterion) {
             is_trusted: false,
             is_tls: true,
             via: "gate",
+            certificate: None,
             rules: None,
         };
         let mut out = WriteBuffer::default();
