@@ -184,6 +184,7 @@ fn heads(criterion: &mut Criterion) {
             via: "gate",
             certificate: None,
             rules: None,
+            trace: None,
         };
         let mut out = WriteBuffer::default();
         group.bench_function(BenchmarkId::new("write", case), |b| {

@@ -10,7 +10,7 @@ mod traffic;
 mod upstreams;
 
 use crate::cache::FilingCache;
-use crate::config::{self, Protocol, Role};
+use crate::config::{self, Origin, Protocol, Role};
 use crate::domain::HostForm;
 use crate::follow::{FollowStats, HeldUpdate, Word};
 use crate::gate::judge;
@@ -88,6 +88,8 @@ pub struct Told {
 
 struct Inner {
     shared: Arc<Shared>,
+    /// The config that the process began with.
+    begun: Origin,
     counters: Arc<Counters>,
     stats: Arc<FollowStats>,
     addresses: Arc<ArcSwap<Addresses>>,
@@ -116,6 +118,7 @@ impl Admin {
         let named = config.into_iter().flat_map(|it| &it.tokens).map(|it| (it.hash, it.role));
         let (hashes, roles) = unnamed.into_iter().chain(named).unzip();
         Self(Arc::new(Inner {
+            begun: shared.rules.load().origin.clone(),
             shared,
             counters,
             stats,
@@ -155,6 +158,7 @@ impl Admin {
             .merge(console::routes())
             .route("/metrics", get(metrics))
             .route("/v1/status", get(status))
+            .route("/v1/config", get(config))
             .route("/v1/verdict", get(verdict))
             .route("/v1/upstreams", get(upstreams::list))
             .route("/v1/upstreams/{*upstream}", post(upstreams::say))
@@ -172,7 +176,7 @@ impl Admin {
             .fallback(async || {
                 problem(
                     StatusCode::NOT_FOUND,
-                    "no such resource; there are /healthz, /readyz, /metrics, /v1/status, /v1/verdict, /v1/upstreams, /v1/footers",
+                    "no such resource; there are /healthz, /readyz, /metrics, /v1/status, /v1/config, /v1/verdict, /v1/upstreams, /v1/footers",
                 )
             })
             .with_state(self);
@@ -280,6 +284,11 @@ async fn status(State(admin): State<Admin>) -> Json<serde_json::Value> {
         "demo_upstream": text(addresses.demo_upstream),
         "lookup": text(addresses.lookup),
     }))
+}
+
+/// The config in force, without its secrets.
+async fn config(State(admin): State<Admin>) -> Json<serde_json::Value> {
+    Json(admin.0.shared.rules.load().origin.shown(&admin.0.begun))
 }
 
 async fn footers(State(admin): State<Admin>) -> Json<serde_json::Value> {

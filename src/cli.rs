@@ -7,6 +7,7 @@ mod ask;
 mod audit;
 mod check;
 mod config_check;
+mod config_command;
 mod gate;
 mod held;
 mod orders;
@@ -76,7 +77,7 @@ enum Command {
     },
     /// Work with the config
     #[command(subcommand, arg_required_else_help = true)]
-    Config(ConfigCommand),
+    Config(config_command::ConfigCommand),
     /// Run the registry alone, or move filings in and out of its database
     #[command(subcommand, arg_required_else_help = true)]
     Registry(RegistryCommand),
@@ -202,12 +203,6 @@ enum HeldWord {
 }
 
 #[derive(Debug, Subcommand)]
-enum ConfigCommand {
-    /// Validate everything that `run` would, certificates and upstream names included
-    Check(ConfigFile),
-}
-
-#[derive(Debug, Subcommand)]
 enum RegistryCommand {
     /// Run the registry alone
     Serve(ConfigFile),
@@ -318,7 +313,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Completions { shell } => shell::completions(shell),
         Command::Man { directory } => shell::man(&directory),
         Command::WhatIf(arguments) => what_if::run(&arguments),
-        Command::Config(ConfigCommand::Check(file)) => config_check::run(&file.load()?),
+        Command::Config(command) => config_command::run(&command),
         Command::Registry(RegistryCommand::Serve(file)) => {
             let config = file.load()?;
             config.require_embedded_registry()?;

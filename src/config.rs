@@ -21,6 +21,7 @@ mod log;
 mod parse;
 mod raw;
 mod registry;
+mod shown;
 mod site;
 mod treatment;
 mod upstream;
@@ -44,6 +45,7 @@ pub use listener::{Listener, Protocol, ProxyProtocol};
 pub use load::{ConfigSource, DEFAULT_PATH, token_of_environment};
 pub use log::{AccessLog, Log};
 pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry, Role, Token, Trust};
+pub use shown::{HIDDEN, Origin};
 pub use site::{HostRule, PathRoute, Site, SiteTarget, SiteTimeouts};
 pub use treatment::{ErrorPage, FieldRules, Redirect, RedirectPath, Treatment};
 pub use upstream::{
@@ -53,6 +55,7 @@ pub use upstream::{
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The whole config, parsed.
 #[derive(Debug, Clone)]
@@ -97,9 +100,13 @@ pub struct Config {
     pub footer_rules: FooterRules,
     /// Certificates and a demo upstream for trying things out, on loopback.
     pub development: Option<Development>,
+    /// Whether requests that name no trace get one.
+    pub trace: bool,
     /// Whether the file is read again when it changes, and not at SIGHUP alone.
     pub reload_on_change: bool,
-    /// SHA-256 of its text, in hexadecimal.
+    /// What was read.
+    pub text: Arc<str>,
+    /// SHA-256 of it, in hexadecimal.
     pub digest: String,
     /// Where this config was read.
     pub source: ConfigSource,

@@ -47,6 +47,7 @@ pub mod stream;
 pub mod tickets;
 pub mod tls;
 pub mod to_https;
+pub mod trace;
 pub mod trailers;
 pub mod transform;
 pub mod treat;
@@ -62,6 +63,7 @@ use record::Record;
 use reject::Reject;
 use request::RequestHead;
 use route::Target;
+use trace::Trace;
 use watch::Watch;
 use worker::{Own, Worker};
 
@@ -142,9 +144,13 @@ fn judge(
 ) -> Result<Own<Target>, Reject> {
     let rules = worker.rules();
     let filings = worker.filings();
+    if rules.trace && record.trace.is_none() {
+        record.trace = Trace::unless_given(head, || worker.next_number());
+    }
     let host = judge::name(head, &worker.shared.via, record)?;
     judge::connection(client, &host, &filings)?;
     let site = judge::site(&rules, &host);
+    record.meter = site.and_then(|site| worker.counters.meter_of(&site.meter));
     let decision = judge::decide(&rules, client.listener.defaults(), (&host, site), &filings, worker.today());
     let target = judge::pass(&rules, &decision, site, head, record)?;
     judge::limits(worker, client, (&rules.limits, site), head)?;

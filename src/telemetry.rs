@@ -9,6 +9,7 @@ mod blocked;
 mod counters;
 mod footers;
 mod life;
+mod meters;
 mod names;
 mod tail;
 
@@ -24,5 +25,6 @@ pub use blocked::{Blocked, BlockedDomain, BlockedNotes, HOURS, Turned};
 pub use counters::{Counters, DURATION_BOUNDS_MS, LookupCounts, Totals, WorkerCounters};
 pub use footers::{FooterReport, FooterReports, FooterSighting, FooterSummary, LackingPage};
 pub use life::{Life, Reload};
+pub use meters::{ListenerTotals, MAX_SITES, Meter, SiteTotals};
 pub use names::{NameNotes, ServedName, ServedNamesSink, ServedState, served_names};
 pub use tail::{Tail, TailWriter};

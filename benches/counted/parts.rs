@@ -60,8 +60,16 @@ fn heads(count: &mut dyn FnMut(&'static str, &mut dyn FnMut())) {
     });
     let client = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 17), 40_000));
     let host = b"www.example.com";
-    let onward =
-        Onward { host, client, is_trusted: false, is_tls: true, via: "gate", certificate: None, rules: None };
+    let onward = Onward {
+        host,
+        client,
+        is_trusted: false,
+        is_tls: true,
+        via: "gate",
+        certificate: None,
+        rules: None,
+        trace: None,
+    };
     count("request_write", &mut || {
         headers::write_request(black_box(&request), &onward, &mut out);
         out.written(out.len());

@@ -195,6 +195,7 @@ fn survives_the_way_on(request: &RequestHead, authority: &Authority) {
             via: "gate",
             certificate: None,
             rules: None,
+            trace: None,
         };
         let mut out = WriteBuffer::default();
         headers::write_request(request, &onward, &mut out);

@@ -1,5 +1,6 @@
 //! Prometheus text: what the workers counted, what the follower holds, which certificates end when.
 
+mod apart;
 mod audit;
 mod upstreams;
 
@@ -16,6 +17,7 @@ pub(super) fn render(shared: &Shared, counters: &Counters, stats: &FollowStats, 
     let mut text = Text(String::new());
     let totals = counters.totals();
     requests(&mut text, &totals);
+    apart::render(&mut text, counters);
     connections(&mut text, &totals);
     filings(&mut text, shared, stats);
     certificates(&mut text, shared);

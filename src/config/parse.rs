@@ -54,6 +54,7 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
     let provider = root.value("provider").and_then(|value| value.parse(value::provider)).unwrap_or_default();
     let workers = root.value("workers").and_then(|value| value.integer(0..=1024)).unwrap_or(0);
     let reload_on_change = root.value("reload_on_change").and_then(|value| value.boolean()).unwrap_or(false);
+    let trace = root.value("trace").and_then(|value| value.boolean()).unwrap_or(false);
     let listeners = listener::listeners(&mut root);
     let sites = site::sites(&mut root);
     let (registry, gate) = root.section("registry").map(registry::registry).unwrap_or_default();
@@ -78,7 +79,9 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
         listeners: listeners.iter().map(|placed| placed.listener.clone()).collect(),
         sites: sites.iter().map(|placed| placed.site.clone()).collect(),
         provider,
+        trace,
         reload_on_change,
+        text: text.into(),
         digest: crate::telemetry::LineHash::of(text.as_bytes()).to_string(),
         source: ConfigSource::File(PathBuf::from(name)),
     };

@@ -7,6 +7,7 @@ use super::{
 use crate::domain::DomainName;
 use crate::verdict::{Region, Scenario};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `[[site]]`
@@ -46,6 +47,8 @@ impl std::fmt::Display for HostRule {
 /// Where a site's traffic goes.
 #[derive(Debug, Clone)]
 pub struct SiteTarget {
+    /// What metrics call it; without one it is not counted apart.
+    pub name: Option<Arc<str>>,
     /// Empty where there is a redirect alone; all tcp or none.
     pub upstreams: Vec<Server>,
     /// Instead of upstreams.

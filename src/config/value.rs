@@ -6,6 +6,7 @@ use super::{HostRule, Upstream, UpstreamScheme};
 use crate::domain::{DomainName, HostForm};
 use crate::verdict::HostPattern;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Ten years: what is longer is a slip, and sums of such never overflow.
@@ -96,6 +97,17 @@ pub(super) fn provider(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_owned())
+}
+
+/// What metrics call a site: never a host, for those are its clients' business and without number.
+pub(super) fn site_name(text: &str) -> Result<Arc<str>, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if text.is_empty() || text.len() > 64 || !text.chars().all(is_plain) || text == "other" {
+        return Err(format!(
+            "{text:?} is not a name for a site; use 1 to 64 letters, digits, \"-\" or \"_\", like \"shop\", and not \"other\""
+        ));
+    }
+    Ok(text.into())
 }
 
 /// `example.com`, `*.example.com`, an address: what a site names.

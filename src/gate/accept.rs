@@ -57,7 +57,7 @@ async fn connection(
     (tcp, peer): (TcpStream, SocketAddr),
     mut place: Place,
 ) {
-    worker.counters.one(|c| &c.connections);
+    worker.counters.connection(worker.counters.listener_of(&listener.meter, || listener.label()));
     worker.counters.one(|c| &c.open);
     let _open = Open(Rc::clone(&worker));
     let is_trusted = listener.trusts(peer.ip());

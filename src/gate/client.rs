@@ -7,6 +7,7 @@ use crate::gate::proxy_header::Speaker;
 use crate::gate::request::{Known, RequestHead, list_elements};
 use crate::gate::tls::CertificateNames;
 use crate::gate::tls::clients::Shown;
+use crate::telemetry::Meter;
 use crate::verdict::{Region, Scenario};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub struct Listener {
     pub networks: Networks,
     /// What becomes of requests in clear, for hosts whose site does not say.
     pub in_clear: InClear,
+    /// Where it is counted.
+    pub meter: Meter,
 }
 
 impl Listener {
@@ -51,7 +54,14 @@ impl Listener {
             health_path: from.health_path.clone(),
             networks: from.networks.clone(),
             in_clear: from.in_clear,
+            meter: Meter::default(),
         }
+    }
+
+    /// What metrics call it.
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.address.to_string()
     }
 
     /// What holds where a host's site says nothing else.
@@ -151,6 +161,7 @@ impl Client {
             via,
             certificate: None,
             rules: None,
+            trace: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::gate::field_rules::FieldRules;
 use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head::ResponseHead;
 use crate::gate::request::{BodyLength, Field, Known, RequestHead, Version, list_elements};
+use crate::gate::trace::{self, Trace};
 use ip_text::IpText;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -31,6 +32,8 @@ pub struct Onward<'a> {
     pub certificate: Option<&'a [u8]>,
     /// What the operator takes out and puts in.
     pub rules: Option<&'a FieldRules>,
+    /// A trace that was begun here, in place of what the client names.
+    pub trace: Option<&'a Trace>,
 }
 
 /// Whether the request came by the gate that is called `via` before.
@@ -47,7 +50,7 @@ pub fn write_request(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuf
     out.put(b"host: ");
     out.put(onward.host);
     out.put(b"\r\n");
-    let is_picked = head.wishes.names || onward.rules.is_some();
+    let is_picked = head.wishes.names || onward.rules.is_some() || onward.trace.is_some();
     let mut has_cookie = false;
     let mut lines = Lines::new(&head.text, out);
     for field in head.fields.iter() {
@@ -74,6 +77,9 @@ pub fn write_request(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuf
         put_field(out, b"upgrade", upgrade.of(&head.text));
     }
     put_forwarding(head, onward, out);
+    if let Some(trace) = onward.trace {
+        put_field(out, b"traceparent", &trace.parent());
+    }
     if let Some(rules) = onward.rules {
         rules.put(out);
     }
@@ -141,6 +147,7 @@ fn is_passed_on(field: &Field, name: &[u8], onward: &Onward<'_>) -> bool {
 fn is_left_out(head: &RequestHead, onward: &Onward<'_>, name: &[u8]) -> bool {
     (head.wishes.names && is_named_in_connection(head, name))
         || onward.rules.is_some_and(|rules| rules.drops(name))
+        || (onward.trace.is_some() && trace::is_field(name))
 }
 
 fn is_named_in_connection(head: &RequestHead, name: &[u8]) -> bool {

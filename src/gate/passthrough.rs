@@ -127,6 +127,7 @@ fn judge_name(
     let is_tcp =
         |target: &Target| target.servers.now().first().is_some_and(|member| member.endpoint.is_tcp());
     let site = judge::site(&rules, host);
+    record.meter = site.and_then(|site| worker.counters.meter_of(&site.meter));
     let decision =
         judge::decide(&rules, client.listener.defaults(), (host, site), &worker.filings(), worker.today());
     record.decided(&decision);

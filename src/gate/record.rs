@@ -7,6 +7,7 @@ use crate::gate::client::Client;
 use crate::gate::ended::{self, By, Phase};
 use crate::gate::reject::Reject;
 use crate::gate::request::{Known, RequestHead};
+use crate::gate::trace::{self, Trace};
 use crate::telemetry::{AccessLine, LogBuffer, LogField, TlsLine, Turned, WorkerCounters};
 use crate::verdict::{Decision, Verdict};
 use std::borrow::Cow;
@@ -108,6 +109,10 @@ pub struct Record {
     /// Where it went.
     pub upstream: Option<Arc<str>>,
     upstream_time: Option<Duration>,
+    /// The trace that was begun for it.
+    pub trace: Option<Trace>,
+    /// Where its site is counted apart.
+    pub meter: Option<u16>,
     /// What it waited for.
     pub waits: Waits,
     /// How far it has come.
@@ -137,6 +142,8 @@ impl Record {
             detail: None,
             upstream: None,
             upstream_time: None,
+            trace: None,
+            meter: None,
             waits: Waits::default(),
             phase: Phase::Request,
             ended_by: None,
@@ -224,7 +231,12 @@ impl Record {
     /// Tells counters and log, once.
     pub fn tell(&self, client: &Client, head: &RequestHead, counters: &WorkerCounters, log: &mut LogBuffer) {
         let duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        counters.request(self.outcome.index(), duration_us, self.bytes_in, self.bytes_out);
+        let outcome = self.outcome.index();
+        let listener = counters.listener_of(&client.listener.meter, || client.listener.label());
+        counters.request((listener, outcome), duration_us, self.bytes_in, self.bytes_out);
+        if let Some(site) = self.meter {
+            counters.site(site, (outcome, duration_us), (self.bytes_in, self.bytes_out));
+        }
         if self.would_block.is_some() {
             counters.one(|c| &c.would_block);
         }
@@ -247,6 +259,7 @@ impl Record {
         // Whoever speaks for nobody else is the caller.
         let caller =
             (client.is_trusted && log.wants(LogField::Caller)).then(|| client.caller(head)).flatten();
+        let trace_id = || self.trace.map(|trace| trace.id).or_else(|| trace::given(head));
         log.add(&AccessLine {
             at_ms: i64::try_from(at.as_millis()).unwrap_or(i64::MAX),
             client: client.address,
@@ -274,6 +287,7 @@ impl Record {
             queue_us: self.waits.queue_us.map(u64::from),
             connect_us: self.waits.connect_us.map(u64::from),
             ended: self.ended(),
+            trace_id: if log.wants(LogField::TraceId) { trace_id() } else { None },
         })
     }
 }

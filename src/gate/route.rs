@@ -14,6 +14,7 @@ use crate::gate::error_pages::ErrorPages;
 use crate::gate::redirect::Redirect;
 use crate::gate::tls::clients::Clients;
 use crate::gate::treat::Treatment;
+use crate::telemetry::Meter;
 use crate::verdict::{Region, Scenario};
 use arc_swap::ArcSwap;
 use budget::Budget;
@@ -108,6 +109,8 @@ pub struct Route {
     pub in_clear: Option<InClear>,
     /// Which certificates clients show.
     pub clients: Option<Arc<Clients>>,
+    /// Where it is counted.
+    pub meter: Meter,
     /// Where it goes.
     pub target: Arc<Target>,
 }
@@ -120,7 +123,15 @@ impl Route {
         from: &SiteTarget,
         (target, clients): (Arc<Target>, Option<Arc<Clients>>),
     ) -> Self {
-        Self { scenario, region, networks: from.networks.clone(), in_clear: from.in_clear, clients, target }
+        Self {
+            scenario,
+            region,
+            networks: from.networks.clone(),
+            in_clear: from.in_clear,
+            clients,
+            meter: Meter::named(from.name.clone()),
+            target,
+        }
     }
 }
 

@@ -5,7 +5,9 @@ mod words;
 
 use crate::block_page::{BlockPages, TemplateError};
 use crate::config::certificates::CertificateError;
-use crate::config::{self, Choice, Config, Dns, Mode, Server, TlsBlocked, Upstream, UpstreamScheme, Way};
+use crate::config::{
+    self, Choice, Config, Dns, Mode, Origin, Server, TlsBlocked, Upstream, UpstreamScheme, Way,
+};
 use crate::gate::endpoint::{Endpoint, Endpoints, Link};
 use crate::gate::error_pages::ErrorPages;
 use crate::gate::footer::Footers;
@@ -52,6 +54,10 @@ pub struct Rules {
     pub tls_blocked: TlsBlocked,
     /// Whether ACME challenges of blocked names are forwarded.
     pub acme_passthrough: bool,
+    /// The config that they were made of.
+    pub origin: Origin,
+    /// Whether requests that name no trace get one.
+    pub trace: bool,
     /// Limits.
     pub limits: config::Limits,
     /// For hosts that are asked about without a listener: the first one's.
@@ -148,6 +154,8 @@ impl Rules {
             blocked_by: format!("<{}>; rel=\"blocked-by\"", enforcement.blocked_by),
             tls_blocked: enforcement.tls_blocked,
             acme_passthrough: enforcement.acme_passthrough,
+            origin: Origin::new(config),
+            trace: config.trace,
             limits: config.limits.clone(),
             default_scenario: config.listeners.first().map_or(Scenario::Web, |listener| listener.scenario),
             default_region: config.listeners.first().map_or(Region::Mainland, |listener| listener.region),

@@ -1,11 +1,10 @@
 //! Counters: each worker adds to its own, whoever asks adds them up.
 
+use super::meters::{self, Apart, ListenerTotals, Meter, Places, SiteTotals};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The most different outcomes; there are fewer names than that in the contract.
-const MAX_OUTCOMES: usize = 32;
 /// Upper bounds of the duration histogram's buckets, in milliseconds.
 pub const DURATION_BOUNDS_MS: [u64; 10] = [1, 2, 5, 10, 25, 50, 100, 250, 1_000, 10_000];
 
@@ -13,7 +12,7 @@ pub const DURATION_BOUNDS_MS: [u64; 10] = [1, 2, 5, 10, 25, 50, 100, 250, 1_000,
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerCounters {
-    outcomes: [AtomicU64; MAX_OUTCOMES],
+    apart: Apart,
     durations: [AtomicU64; DURATION_BOUNDS_MS.len() + 1],
     duration_sum_us: AtomicU64,
     /// Octets of request bodies taken from clients.
@@ -47,14 +46,42 @@ pub struct WorkerCounters {
 }
 
 /// Adds without the cost of a shared write: only the worker that owns the counter writes it.
-fn add(counter: &AtomicU64, number: u64) {
+pub(super) fn add(counter: &AtomicU64, number: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(number), Ordering::Relaxed);
 }
 
 impl WorkerCounters {
-    /// Counts a finished request.
-    pub fn request(&self, outcome: usize, duration_us: u64, bytes_in: u64, bytes_out: u64) {
-        if let Some(counter) = self.outcomes.get(outcome) {
+    /// Where a listener is counted, under the name that it is given the first time.
+    pub fn listener_of(&self, meter: &Meter, name: impl FnOnce() -> String) -> u16 {
+        self.apart.listener(meter, name)
+    }
+
+    /// Where a site is counted, if it is counted apart.
+    pub fn meter_of(&self, meter: &Meter) -> Option<u16> {
+        self.apart.site(meter)
+    }
+
+    /// Counts a connection of that listener.
+    pub fn connection(&self, listener: u16) {
+        add(&self.connections, 1);
+        self.apart.connection(listener);
+    }
+
+    /// Counts a finished request of a site that is counted apart: its outcome and duration, its octets in and out.
+    pub fn site(&self, site: u16, came_to: (usize, u64), bytes: (u64, u64)) {
+        self.apart.request(site, came_to, bytes);
+    }
+
+    /// Counts a finished request: of which listener, and what it came to.
+    pub fn request(
+        &self,
+        (listener, outcome): (u16, usize),
+        duration_us: u64,
+        bytes_in: u64,
+        bytes_out: u64,
+    ) {
+        let counts = self.apart.listeners.get(usize::from(listener));
+        if let Some(counter) = counts.and_then(|counts| counts.outcomes.get(outcome)) {
             add(counter, 1);
         }
         let bucket = DURATION_BOUNDS_MS.partition_point(|bound| bound * 1000 < duration_us);
@@ -92,6 +119,7 @@ pub struct LookupCounts {
 /// Every worker's counters.
 #[derive(Debug, Default)]
 pub struct Counters {
+    places: Arc<Places>,
     workers: Mutex<Vec<Arc<WorkerCounters>>>,
 }
 
@@ -122,9 +150,24 @@ impl Counters {
     /// Counters for one more worker.
     #[must_use]
     pub fn worker(&self) -> Arc<WorkerCounters> {
-        let counters = Arc::new(WorkerCounters::default());
+        let apart = Apart::new(Arc::clone(&self.places));
+        let counters = Arc::new(WorkerCounters { apart, ..Default::default() });
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&counters));
         counters
+    }
+
+    /// What each listener has done.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<ListenerTotals> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        meters::listeners(&self.places, &workers.iter().map(|worker| &worker.apart))
+    }
+
+    /// What each site has done that is counted apart.
+    #[must_use]
+    pub fn sites(&self) -> Vec<SiteTotals> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        meters::sites(&self.places, &workers.iter().map(|worker| &worker.apart))
     }
 
     /// Adds all workers up.
@@ -133,8 +176,10 @@ impl Counters {
         let mut totals = Totals::default();
         for worker in self.workers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-            for (outcome, counter) in worker.outcomes.iter().enumerate() {
-                *totals.outcomes.entry(outcome).or_default() += read(counter);
+            for listener in &worker.apart.listeners {
+                for (outcome, counter) in listener.outcomes.iter().enumerate() {
+                    *totals.outcomes.entry(outcome).or_default() += read(counter);
+                }
             }
             for (sum, counter) in totals.durations.iter_mut().zip(&worker.durations) {
                 *sum += read(counter);
@@ -167,12 +212,19 @@ mod tests {
     fn workers_add_up() {
         let counters = Counters::default();
         let (one, two) = (counters.worker(), counters.worker());
-        one.request(3, 1_000, 10, 20);
-        two.request(3, 1_001, 1, 2);
+        let (meter, other) = (Meter::default(), Meter::default());
+        let place = |worker: &WorkerCounters| worker.listener_of(&meter, || "one".to_owned());
+        one.request((place(&one), 3), 1_000, 10, 20);
+        two.request((two.listener_of(&other, || "two".to_owned()), 3), 1_001, 1, 2);
+        two.connection(place(&two));
         two.one(|c| &c.open);
         one.one_less(|c| &c.open);
         let totals = counters.totals();
         assert_eq!((totals.outcomes[&3], totals.bytes_in, totals.bytes_out, totals.open), (2, 11, 22, 0));
         assert_eq!(totals.durations[..2], [1, 1], "a bound belongs to its bucket");
+        let listeners = counters.listeners();
+        let told: Vec<_> =
+            listeners.iter().map(|it| (it.name.as_str(), it.outcomes[3], it.connections)).collect();
+        assert_eq!(told, [("one", 1, 1), ("two", 1, 0)]);
     }
 }

@@ -58,6 +58,7 @@ fn config_examples_parse() {
     check_examples("README.md");
     check_examples("README.zh-CN.md");
     check_examples("docs/configuration.md");
+    check_examples("docs/metrics.md");
 }
 
 #[test]
@@ -91,6 +92,7 @@ fn links_lead_somewhere() {
         "docs/configuration.md",
         "docs/feed.md",
         "docs/life.md",
+        "docs/metrics.md",
         "docs/comparison.md",
         "docs/operations.md",
         "docs/security.md",

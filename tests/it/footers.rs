@@ -227,3 +227,37 @@ fn pages_are_looked_at_and_reported() {
     assert!(metrics.contains("beian_gate_footer_pages_total{state=\"missing\"} 2\n"), "{metrics}");
     assert!(metrics.contains("beian_gate_footer_hosts_lacking 1\n"), "{metrics}");
 }
+
+/// The same over HTTP/2: pages in every coding, and a HEAD that says what a GET would.
+#[tokio::test]
+async fn a_footer_is_added_over_http2() {
+    let world = world("inject");
+    let html = "Content-Type: text/html; charset=utf-8\r\nETag: \"v1\"\r\n";
+    let zstd = zstd::stream::encode_all(PAGE.as_bytes(), 3).unwrap();
+    let codings = [
+        ("", PAGE.as_bytes().to_vec()),
+        ("gzip", gzip(PAGE.as_bytes())),
+        ("br", brotli(PAGE.as_bytes())),
+        ("zstd", zstd),
+    ];
+    let mut client = crate::treatment::h2(&world).await;
+    for (coding, body) in &codings {
+        let path = format!("/page-{coding}");
+        let field = if coding.is_empty() { String::new() } else { format!("Content-Encoding: {coding}\r\n") };
+        world.upstream.answers(&path, response(&format!("{html}{field}"), body), Then::Keep);
+        let (status, fields, body) = crate::treatment::h2_get(&mut client, F, &path, &[]).await;
+        let headers = fields
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), value.to_str().unwrap_or_default().to_owned()));
+        let got = Response { status, headers: headers.collect(), body: body.to_vec() };
+        assert_added(PAGE, &String::from_utf8(decoded(&got)).unwrap());
+        assert_eq!((got.header("content-length"), got.header("etag")), (None, Some("W/\"v1\"")), "{got:?}");
+    }
+    // No page passes as it came, and the connection goes on.
+    world.upstream.answers("/text", response("Content-Type: text/plain\r\n", PAGE.as_bytes()), Then::Keep);
+    let (_, fields, body) = crate::treatment::h2_get(&mut client, F, "/text", &[]).await;
+    assert_eq!(
+        (&body[..], fields["content-length"].to_str().unwrap()),
+        (PAGE.as_bytes(), &*PAGE.len().to_string())
+    );
+}

@@ -53,6 +53,7 @@ mod reload;
 mod replay;
 mod routes;
 mod seen;
+mod sites;
 mod sync;
 mod treatment;
 mod walkthrough;

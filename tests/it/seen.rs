@@ -1,4 +1,7 @@
-//! What is told of requests to those who run the gate: the access log's lines.
+//! What is told of requests to those who run the gate: the access log's lines, traces, metrics.
 
+mod config;
 mod ends;
 mod lines;
+mod metrics;
+mod traces;

@@ -4,7 +4,8 @@ use super::listener::PlacedListener;
 use super::site::PlacedSite;
 use crate::config::raw::{Document, Place, Section};
 use crate::config::{Config, HostRule, Protocol, Registry};
-use std::collections::HashMap;
+use crate::telemetry::MAX_SITES;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use toml::de::DeTable;
 
@@ -18,6 +19,7 @@ pub(super) fn check(
     let is_sound = !document.has_problems();
     addresses(document, table, config, listeners);
     hosts(document, sites);
+    names(document, sites);
     // Where a listener was refused, what it would have served is unknown: no mistakes made of mistakes.
     if is_sound && !listeners.is_empty() {
         reachability(document, listeners, sites);
@@ -65,6 +67,22 @@ fn hosts(document: &Document<'_>, sites: &[PlacedSite]) {
     for (rule, place) in sites.iter().flat_map(|placed| &placed.hosts) {
         if taken.insert(rule, ()).is_some() {
             refuse(document, place, format!("\"{rule}\" is named already; a host belongs to one site"));
+        }
+    }
+}
+
+/// No more names are counted apart than there are places.
+fn names(document: &Document<'_>, sites: &[PlacedSite]) {
+    let mut names = HashSet::new();
+    for placed in sites {
+        let Some(name) = &placed.site.target.name else { continue };
+        let is_new = names.insert(name);
+        if is_new
+            && names.len() == MAX_SITES + 1
+            && let Some((_, place)) = placed.hosts.first()
+        {
+            let message = format!("{name:?} is one name too many; at most {MAX_SITES} are counted apart");
+            refuse(document, place, message);
         }
     }
 }

@@ -60,6 +60,7 @@ pub(super) fn default_site(mut section: Section<'_>) -> Option<SiteTarget> {
 
 /// What both kinds of site share, and the value of `upstreams` (or of `redirect`).
 fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
+    let name = optional(section, "name", |value| value.parse(value::site_name));
     let (written, upstreams, redirect) = destination(section, At::Site);
     let choice = upstream::choice(section);
     let way = upstream::way(section, &upstreams);
@@ -87,6 +88,7 @@ fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
     }
     let block_page = section.section("block_page").map(super::block_page::block_page);
     let target = SiteTarget {
+        name,
         upstreams,
         redirect,
         choice,

@@ -17,6 +17,7 @@ use crate::gate::request::{BodyLength, RequestHead};
 use crate::gate::route::choose::{Ask, MAX_TRIES};
 use crate::gate::route::standing;
 use crate::gate::route::{Members, Target};
+use crate::gate::trace::Trace;
 use crate::gate::trunk::Reached;
 use crate::gate::watch::{Expired, Serving, Watch};
 use crate::gate::{Incoming, affinity, grpc, judge};
@@ -150,12 +151,11 @@ impl Worker {
                     }
                 },
             };
-            self.reached(endpoint, record);
             if place.is_some() {
                 exchange.lease_mut().hold(place);
             }
             exchange.limit_body(self.rules().limits.body_bytes);
-            let begun = exchange.begin(request.head, &self.onward(client, target, &record.host_octets()));
+            let begun = self.begin((&mut exchange, request.head), (client, target), record);
             let answered = match begun {
                 Ok(()) => {
                     let waits = (request.watch, target);
@@ -191,12 +191,18 @@ impl Worker {
         }
     }
 
-    /// The request goes there.
-    fn reached(&self, endpoint: &Endpoint, record: &mut Record) {
+    /// The request goes on its way.
+    fn begin(
+        &self,
+        (exchange, head): (&mut Forward, &RequestHead),
+        (client, target): (&Client, &Target),
+        record: &mut Record,
+    ) -> Result<(), Failure> {
         record.phase = Phase::Head;
         if self.log.borrow().is_on() {
-            record.upstream = Some(Arc::clone(&endpoint.label));
+            record.upstream = Some(Arc::clone(&exchange.endpoint().label));
         }
+        exchange.begin(head, &self.onward(client, target, &record.host_octets(), record.trace.as_ref()))
     }
 
     /// A place among the exchanges that a server bears; `None` where it has no limit.
@@ -280,12 +286,18 @@ impl Worker {
     }
 
     /// What an upstream of the target is told of a request.
-    fn onward<'a>(&'a self, client: &'a Client, target: &'a Target, host: &'a [u8]) -> Onward<'a> {
+    fn onward<'a>(
+        &'a self,
+        client: &'a Client,
+        target: &'a Target,
+        host: &'a [u8],
+        trace: Option<&'a Trace>,
+    ) -> Onward<'a> {
         let rules = target.treatment.as_ref().and_then(|treatment| treatment.request.as_ref());
         let shown =
             client.tls.as_ref().and_then(|tls| tls.shown.as_ref()).filter(|_| target.tells_certificate);
         let certificate = shown.map(|shown| &*shown.lines);
-        Onward { rules, certificate, ..client.onward(host, &self.shared.via) }
+        Onward { rules, certificate, trace, ..client.onward(host, &self.shared.via) }
     }
 
     async fn response_head(

@@ -69,6 +69,7 @@ fields! {
     QueueUs "queue_us" false,
     ConnectUs "connect_us" false,
     Ended "ended" true,
+    TraceId "trace_id" true,
 }
 
 /// How lines are written.
@@ -139,6 +140,7 @@ pub struct AccessLine<'a> {
     pub connect_us: Option<u64>,
     /// Who ended it, and in which phase: two letters.
     pub ended: &'a str,
+    pub trace_id: Option<u128>,
 }
 
 /// TLS facts of a line.
@@ -180,6 +182,7 @@ enum Value<'a> {
     Address(IpAddr),
     Number(u64),
     Id(u64),
+    Trace(u128),
     Tls(TlsLine<'a>),
     Yes,
 }
@@ -215,6 +218,7 @@ impl<'a> AccessLine<'a> {
             LogField::QueueUs => Value::Number(self.queue_us?),
             LogField::ConnectUs => Value::Number(self.connect_us?),
             LogField::Ended => Value::Word(self.ended),
+            LogField::TraceId => Value::Trace(self.trace_id?),
         })
     }
 }
@@ -276,6 +280,7 @@ fn put_bare(
         Value::Address(address) => put(out, format_args!("{address}")),
         Value::Number(number) => put(out, format_args!("{number}")),
         Value::Id(id) => put(out, format_args!("{id:016x}")),
+        Value::Trace(id) => put(out, format_args!("{id:032x}")),
         Value::Tls(tls) => {
             put(out, format_args!("{} {} ", tls.version, tls.cipher));
             escape(out, tls.sni.unwrap_or("-").as_bytes());
@@ -391,6 +396,7 @@ impl<'a> AccessLine<'a> {
             queue_us: None,
             connect_us: Some(6),
             ended: "--",
+            trace_id: Some(7),
         }
     }
 }
