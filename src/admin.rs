@@ -3,7 +3,6 @@
 
 pub mod answer;
 mod console;
-mod fleet;
 mod metrics;
 mod sessions;
 mod traffic;
@@ -15,9 +14,11 @@ use crate::domain::HostForm;
 use crate::follow::{FollowStats, HeldUpdate, Word};
 use crate::gate::judge;
 use crate::gate::worker::Shared;
+use crate::inquiry::Registries;
 use crate::serve::{self, Guard, Shown};
 use crate::telemetry::{AuditState, Counters, LookupCounts, Reload, ServedState, Tail};
 use crate::verdict::{Question, Region, Scenario};
+use crate::warnings::{WarningSink, WarningState};
 use answer::VerdictAnswer;
 use arc_swap::ArcSwap;
 use axum::extract::{Query, Request, State};
@@ -26,7 +27,6 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-pub use fleet::Fleet;
 use serde_json::json;
 use sessions::Sessions;
 use std::net::{SocketAddr, TcpListener};
@@ -84,6 +84,10 @@ pub struct Told {
     pub served: Arc<ServedState>,
     /// Look-ups of site owners.
     pub lookups: Arc<LookupCounts>,
+    /// What comes up, and who is told.
+    pub warnings: Arc<WarningState>,
+    /// Who tells; nobody where nobody is to be told.
+    pub sink: Option<WarningSink>,
 }
 
 struct Inner {
@@ -101,7 +105,7 @@ struct Inner {
     traffic: Traffic,
     tail: Arc<Tail>,
     told: Told,
-    fleet: Option<Fleet>,
+    registries: Option<Registries>,
 }
 
 impl Admin {
@@ -130,16 +134,16 @@ impl Admin {
             traffic: Traffic::default(),
             tail: Arc::default(),
             told: Told::default(),
-            fleet: None,
+            registries: None,
         }))
     }
 
     /// With the access log's last lines, whom to ask about other gates, and what is counted beside the data path.
     #[must_use]
-    pub fn showing(mut self, tail: Arc<Tail>, fleet: Fleet, told: Told) -> Self {
+    pub fn showing(mut self, tail: Arc<Tail>, registries: Registries, told: Told) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.tail = tail;
-            inner.fleet = Some(fleet);
+            inner.registries = Some(registries);
             inner.told = told;
         }
         self
@@ -163,6 +167,9 @@ impl Admin {
             .route("/v1/upstreams", get(upstreams::list))
             .route("/v1/upstreams/{*upstream}", post(upstreams::say))
             .route("/v1/footers", get(footers))
+            .route("/v1/warnings", get(warnings))
+            .route("/v1/warnings/test", post(test_webhooks))
+            .route("/v1/warnings/resend", post(resend))
             .route("/v1/held/apply", post(apply_held))
             .route("/v1/held/refuse", post(refuse_held))
             .route("/v1/held/release", post(released))
@@ -176,7 +183,7 @@ impl Admin {
             .fallback(async || {
                 problem(
                     StatusCode::NOT_FOUND,
-                    "no such resource; there are /healthz, /readyz, /metrics, /v1/status, /v1/config, /v1/verdict, /v1/upstreams, /v1/footers",
+                    "no such resource; there are /healthz, /readyz, /metrics, /v1/status, /v1/config, /v1/verdict, /v1/upstreams, /v1/footers, /v1/warnings",
                 )
             })
             .with_state(self);
@@ -277,6 +284,7 @@ async fn status(State(admin): State<Admin>) -> Json<serde_json::Value> {
         "registry_error": admin.0.stats.last_error(),
         "held": admin.0.stats.held().map(held),
         "audit": admin.0.shared.audit.as_ref().map(|audit| audit_state(audit.state())),
+        "warnings": admin.0.told.warnings.shown(),
         "connections": admin.0.shared.admission.open(),
         "listeners": listeners,
         "registry": text(addresses.registry),
@@ -293,6 +301,26 @@ async fn config(State(admin): State<Admin>) -> Json<serde_json::Value> {
 
 async fn footers(State(admin): State<Admin>) -> Json<serde_json::Value> {
     Json(json!({ "sites": admin.0.shared.footers.summaries() }))
+}
+
+async fn warnings(State(admin): State<Admin>) -> Json<serde_json::Value> {
+    Json(admin.0.told.warnings.shown_whole())
+}
+
+async fn test_webhooks(State(admin): State<Admin>) -> Response {
+    hand_over(&admin, WarningSink::test, "an event is on its way to every webhook that takes `test`\n")
+}
+
+async fn resend(State(admin): State<Admin>) -> Response {
+    hand_over(&admin, WarningSink::resend, "events that were given up are sent again\n")
+}
+
+fn hand_over(admin: &Admin, with: fn(&WarningSink), answer: &'static str) -> Response {
+    let Some(sink) = &admin.0.told.sink else {
+        return problem(StatusCode::CONFLICT, "there is no [[webhook]] in the config");
+    };
+    with(sink);
+    (StatusCode::ACCEPTED, answer).into_response()
 }
 
 #[derive(serde::Deserialize)]

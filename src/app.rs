@@ -4,7 +4,6 @@
 
 mod alone;
 mod aside;
-mod auditing;
 mod banner;
 mod demo_upstream;
 mod descriptors;
@@ -14,6 +13,7 @@ mod hand_over;
 mod listeners;
 mod logging;
 mod others;
+mod people;
 mod reload;
 mod running;
 mod service_manager;
@@ -23,7 +23,7 @@ mod workers;
 
 pub use alone::serve_registry;
 
-use crate::admin::{Admin, Fleet};
+use crate::admin::Admin;
 use crate::cache::{FilingCache, Staleness};
 use crate::config::Config;
 use crate::follow::{FollowOptions, FollowStats, Follower};
@@ -35,11 +35,11 @@ use crate::gate::{health, names};
 use crate::telemetry::{Blocked, Counters, Reopen, Tail};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use auditing::Auditing;
 use embedded::Beside;
 use hand_over::Predecessor;
 use listeners::Layout;
 use others::Others;
+use people::People;
 use running::{End, Running};
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -133,8 +133,8 @@ impl Built {
     fn serve(mut self, config: &Config, control: &Runtime, expects_filings: bool) -> Result<Serving> {
         self.source.start()?;
         let (follower, cache, stats) = follow(config, &self.source)?;
-        let mut auditing = Auditing::start(config)?;
-        let shared = share(config, &self.reloader, (self.rules, self.certificates), cache, &auditing)?;
+        let mut people = People::start(config)?;
+        let shared = share(config, &self.reloader, (self.rules, self.certificates), cache, &people)?;
         let counters = Arc::new(Counters::default());
         let tail = Arc::<Tail>::default();
         let (log, log_thread) = logging::access_log(&config.log, Arc::clone(&tail), &shared.reopen)?;
@@ -143,7 +143,7 @@ impl Built {
         let admin_address = addresses.admin;
         let shown = Arc::new(ArcSwap::from_pointee(addresses));
         let (stop, stopping) = watch::channel(false);
-        let watching = auditing.watch(config, control, &shared, &stats, stopping.clone());
+        let watching = people.watch((config, &self.source), control, &shared, &stats, &stopping)?;
         let admin = Admin::new(
             Arc::clone(&shared),
             Arc::clone(&counters),
@@ -151,7 +151,7 @@ impl Built {
             Arc::clone(&shown),
             config.admin.as_ref(),
         )
-        .showing(tail, fleet(config, &self.source)?, auditing.told());
+        .showing(tail, people::registries(config, &self.source)?, people.told());
         let keeper = follower.keeper();
         let following = control.spawn(follower.run(stopping.clone()));
         let probing = control.spawn(health::run(Arc::clone(&shared), stopping.clone()));
@@ -166,7 +166,7 @@ impl Built {
         let workers = Workers::start(self.workers, &shared, &counters, log, &orders)?;
         let (stop_others, stopping_others) = watch::channel(false);
         let groups = self.others.groups();
-        let lookup = auditing.lookup(config, &shared);
+        let lookup = people.lookup(config, &shared);
         let mut tasks = self.others.serve(control, admin, lookup, &stopping_others)?;
         tasks.extend([following, probing, resolving, counting].into_iter().chain(watching));
         if let Some(address) = admin_address
@@ -185,11 +185,12 @@ impl Built {
             groups,
             source: self.source,
             keeper,
+            warnings: people.warnings(),
             successor: None,
             has_released: false,
         };
         let watchdog = control.spawn(async { match service_manager::watchdog().await {} });
-        Ok(Serving { running, workers, drain, stop_others, stop, tasks, watchdog, log_thread, auditing })
+        Ok(Serving { running, workers, drain, stop_others, stop, tasks, watchdog, log_thread, people })
     }
 }
 
@@ -204,7 +205,7 @@ struct Serving {
     tasks: Vec<task::JoinHandle<()>>,
     watchdog: task::JoinHandle<()>,
     log_thread: Option<JoinHandle<()>>,
-    auditing: Auditing,
+    people: People,
 }
 
 impl Serving {
@@ -242,7 +243,7 @@ impl Serving {
         if let Some(thread) = self.log_thread {
             let _ = thread.join();
         }
-        self.auditing.finish();
+        self.people.finish();
     }
 }
 
@@ -283,20 +284,13 @@ fn follow(
     Ok((follower, cache, stats))
 }
 
-/// Whom the console asks about the other gates and about what is due.
-fn fleet(config: &Config, source: &embedded::Source) -> Result<Fleet> {
-    let url = source.urls.first().map(String::as_str).unwrap_or_default();
-    Fleet::new(url, source.token.clone(), &config.provider, &source.trust)
-        .context("the client that asks the registry about its gates")
-}
-
 /// What the workers share.
 fn share(
     config: &Config,
     reloader: &reload::Reloader,
     (rules, certificates): (Rules, CertificateStore),
     cache: Arc<FilingCache>,
-    auditing: &Auditing,
+    people: &People,
 ) -> Result<Arc<Shared>> {
     Ok(Arc::new(Shared {
         rules: ArcSwap::from_pointee(rules),
@@ -312,8 +306,8 @@ fn share(
         connection_rates: Default::default(),
         descriptors: Default::default(),
         reopen: Reopen::default(),
-        audit: auditing.sink(),
-        served: auditing.served(),
+        audit: people.sink(),
+        served: people.served(),
     }))
 }
 

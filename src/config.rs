@@ -26,6 +26,7 @@ mod site;
 mod treatment;
 mod upstream;
 mod value;
+mod webhooks;
 mod words;
 
 pub use api::{Admin, ApiTls, ClientAuthorities, ClientCertificates, Demand};
@@ -52,6 +53,7 @@ pub use upstream::{
     Alpn, Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, ProxyHeader, Server, Sticky,
     Upstream, UpstreamScheme, UpstreamTls, Way,
 };
+pub use webhooks::{WarningKind, Webhook, WebhookSecret, Webhooks};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -90,6 +92,8 @@ pub struct Config {
     pub audit: Option<Audit>,
     /// The public look-up page; none where the section is left out.
     pub lookup: Option<Lookup>,
+    /// Who is warned, of what.
+    pub webhooks: Webhooks,
     /// Metrics, health, API, console; none where the section is left out.
     pub admin: Option<Admin>,
     /// What visitors read.

@@ -17,6 +17,7 @@ use crate::gate::rules::Rules;
 use crate::gate::worker::Shared;
 use crate::telemetry::{AuditEvent, AuditSink, ServedName, ServedState, VerdictChange};
 use crate::verdict::{self, Verdict};
+use crate::warnings::WarningSink;
 use book::{Book, Standing};
 use jiff::civil::Date;
 use std::pin::pin;
@@ -45,6 +46,8 @@ pub struct Watcher {
     pub from: Receiver<ServedName>,
     /// Whom changes are told.
     pub audit: Option<AuditSink>,
+    /// And who warns of them.
+    pub warnings: Option<WarningSink>,
     /// How many are known.
     pub state: Arc<ServedState>,
     /// Hosts that are known at most.
@@ -232,6 +235,9 @@ impl Watcher {
     }
 
     fn tell(&self, event: AuditEvent) {
+        if let Some(warnings) = &self.warnings {
+            warnings.happened(&event);
+        }
         if let Some(audit) = &self.audit {
             audit.tell(event);
         }

@@ -3,6 +3,7 @@
 mod apart;
 mod audit;
 mod upstreams;
+mod warnings;
 
 use super::Told;
 use crate::follow::{FollowStats, Refused};
@@ -25,6 +26,7 @@ pub(super) fn render(shared: &Shared, counters: &Counters, stats: &FollowStats, 
     life(&mut text, shared);
     footers(&mut text, shared);
     audit::render(&mut text, shared.audit.as_ref(), told);
+    warnings::render(&mut text, &told.warnings);
     text.0
 }
 

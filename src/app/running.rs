@@ -10,6 +10,7 @@ use crate::admin::Addresses;
 use crate::config::Config;
 use crate::follow::Keeper;
 use crate::gate::worker::Shared;
+use crate::warnings::WarningThread;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use std::io;
@@ -71,6 +72,8 @@ pub(super) struct Running {
     pub(super) groups: Vec<Arc<Group>>,
     pub(super) source: Source,
     pub(super) keeper: Keeper,
+    /// Who warns; has a queue in the data directory.
+    pub(super) warnings: Option<Arc<WarningThread>>,
     /// A process that is about to take over.
     pub(super) successor: Option<Successor>,
     /// Data directory and database are the successor's.
@@ -151,6 +154,9 @@ impl Running {
                 self.has_released = true;
                 self.source.stop();
                 self.keeper.release().await;
+                if let Some(warnings) = &self.warnings {
+                    warnings.release().await;
+                }
                 successor.released(has_filings);
                 None
             }
@@ -180,6 +186,9 @@ impl Running {
 
     /// Goes on with what a new process was to have.
     fn take_back(&mut self) -> Result<()> {
+        if let Some(warnings) = &self.warnings {
+            warnings.retake();
+        }
         let kept = self.keeper.retake().context("the data directory can't be taken back");
         self.source.start().context("the embedded registry can't be started again")?;
         kept

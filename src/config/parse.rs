@@ -24,6 +24,7 @@ mod site;
 mod tokens;
 mod treatment;
 mod upstream;
+mod webhooks;
 
 use super::error::ConfigError;
 use super::raw::{Document, Section, Value};
@@ -72,6 +73,7 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
         audit: root.section("audit").map(audit::audit),
         lookup: root.section("lookup").and_then(lookup::lookup),
         admin: root.section("admin").and_then(api::admin),
+        webhooks: webhooks::webhooks(&mut root),
         block_page: root.section("block_page").map(block_page::block_page).unwrap_or_default(),
         error_pages: error_page::error_pages(root.section("error_pages")),
         footer_rules: footer::rules(root.section("footer")),

@@ -5,6 +5,9 @@ use crate::verdict::{Region, Scenario};
 use std::path::Path;
 use std::time::Duration;
 
+mod door;
+mod webhooks;
+
 const REST: &str = "provider = \"p\"\n[registry.embedded]\n";
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -170,7 +173,7 @@ fn keys_that_nobody_knows() {
         &[
             "f.toml:1:2: cash: unknown key; did you mean \"cache\"? known here: admin, audit, block_page, cache, default_site, \
              development, dns, enforcement, error_pages, footer, limits, listener, log, lookup, overload, provider, registry, \
-             reload_on_change, scenario, site, tls, trace, workers",
+             reload_on_change, scenario, site, tls, trace, webhook, webhooks, workers",
             "f.toml:3:1: cache.colour: unknown key; known here: directory, hold_flips_above",
         ],
     );

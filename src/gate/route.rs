@@ -166,6 +166,17 @@ impl Routes {
         self.exact.keys().map(ToString::to_string).chain(addresses)
     }
 
+    /// The names that sites name, those of a wildcard without it.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.exact.keys().chain(self.below.keys()).map(ToString::to_string)
+    }
+
+    /// Whether hosts that no site names go somewhere.
+    #[must_use]
+    pub fn has_default(&self) -> bool {
+        self.default.is_some()
+    }
+
     /// The site of a host.
     #[must_use]
     pub fn find(&self, host: &HostForm) -> Option<&Arc<Route>> {

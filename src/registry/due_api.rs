@@ -16,12 +16,20 @@ use serde_json::{Value, json};
 
 const DEFAULT_ITEMS: u32 = 1000;
 const MAX_ITEMS: u32 = 10_000;
+/// Registrations that end later are not worth a word, unless asked for.
+const REGISTRATION_DAYS: i64 = 90;
 /// Later than anything is due.
 const EVER: Date = jiff::civil::date(9999, 12, 31);
 
 /// What kinds of things fall due, in the order in which they are asked for.
-const KINDS: [&str; 5] =
-    ["provider_review", "authority_review", "public_security_filing", "correction", "empty_shell"];
+const KINDS: [&str; 6] = [
+    "provider_review",
+    "authority_review",
+    "public_security_filing",
+    "correction",
+    "domain_registration",
+    "empty_shell",
+];
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,6 +68,12 @@ pub(super) async fn get(
     Ok(Json(json!({ "today": today, "due": due })))
 }
 
+/// Until when a registration ends that is worth a word.
+fn lapses(today: Date, until: Date) -> Date {
+    let soon = today.checked_add(jiff::Span::new().days(REGISTRATION_DAYS)).unwrap_or(EVER);
+    if until == EVER { soon } else { until }
+}
+
 async fn due(registry: &Registry, today: Date, until: Date, limit: u32) -> Result<Vec<Value>, StoreError> {
     let mut found = Vec::new();
     let last = until.to_string();
@@ -75,17 +89,21 @@ async fn due(registry: &Registry, today: Date, until: Date, limit: u32) -> Resul
         found.extend(item(
             today,
             due,
-            json!({ "order": order.id, "domain": order.domain, "subject": subject }),
+            json!({ "order": order.id, "intent": order.intent, "domain": order.domain, "subject": subject }),
         ));
     }
     for row in registry.store.due(Kind::SiteNote, &last, limit).await? {
         let Ok(note) = serde_json::from_str::<SiteNote>(&row.body) else { continue };
         let Some(domain) = domain_of(registry, &note.number).await? else { continue };
+        let is_near = |day: &Date| *day <= until;
         if !domain.1 {
-            let due = ("public_security_filing", note.public_security_due_on, true);
+            let due = ("public_security_filing", note.public_security_due_on.filter(is_near), true);
             found.extend(item(today, due, json!({ "number": note.number, "domain": domain.0 })));
         }
-        if let Some(correction) = note.correction.filter(|it| it.due_on <= until) {
+        let lapse = note.registration_expires_on.filter(|day| *day <= lapses(today, until));
+        let due = ("domain_registration", lapse, true);
+        found.extend(item(today, due, json!({ "number": note.number, "domain": domain.0 })));
+        if let Some(correction) = note.correction.filter(|it| is_near(&it.due_on)) {
             let due = ("correction", Some(correction.due_on), correction.due_by_calendar);
             let what = json!({ "number": note.number, "domain": domain.0, "reason": correction.reason });
             found.extend(item(today, due, what));

@@ -85,6 +85,7 @@ fn shown(ledger: &Ledger, site: &str) -> Result<Value, Stop> {
         "opened_on": note.opened_on,
         "public_security_number": public_security,
         "public_security_due_on": note.public_security_due_on.filter(|_| public_security.is_none()),
+        "registration_expires_on": note.registration_expires_on,
         "correction": note.correction,
     }))
 }
@@ -103,6 +104,7 @@ pub(super) async fn get(
 struct SiteBody {
     opened_on: Option<Date>,
     public_security_number: Option<String>,
+    registration_expires_on: Option<Date>,
     correction: Option<CorrectionBody>,
     #[serde(default)]
     corrected: bool,
@@ -115,7 +117,7 @@ struct CorrectionBody {
     reason: String,
 }
 
-/// `PUT /v1/sites/{number}`: when it opened, its public-security filing, data that is to be corrected; what is left
+/// `PUT /v1/sites/{number}`: when it opened, its public-security filing, until when its domain is registered, data that is to be corrected; what is left
 /// out stays.
 pub(super) async fn put(
     State(api): State<Api>,
@@ -154,6 +156,7 @@ fn written(ledger: &Ledger, here: &Here, site: &str, body: &SiteBody) -> Result<
         }
         note.public_security_due_on = None;
     }
+    note.registration_expires_on = body.registration_expires_on.or(note.registration_expires_on);
     if body.corrected {
         note.correction = None;
     }

@@ -95,6 +95,8 @@ fn links_lead_somewhere() {
         "docs/metrics.md",
         "docs/comparison.md",
         "docs/operations.md",
+        "docs/audit.md",
+        "docs/warnings.md",
         "docs/security.md",
     ];
     for page in pages {

@@ -127,6 +127,8 @@ fn who_may_use_whom() {
         ("follow", &["gate", "registry", "admin"]),
         ("admin", &["registry"]),
         ("telemetry", &["gate", "registry", "follow", "admin", "cache"]),
+        ("warnings", &["registry", "admin", "cache", "follow"]),
+        ("inquiry", &["gate", "registry", "admin", "cache", "follow"]),
         ("block_page", &["gate", "registry", "follow", "admin", "cache"]),
         ("config", &["gate", "registry", "follow", "admin", "cache"]),
     ];
@@ -205,6 +207,9 @@ fn named_places_of_io() {
         "registry/store",
         "registry/base",
         "registry/lock",
+        "warnings/queue",
+        // The authorities that receivers are believed by.
+        "warnings/sender",
         "cli",
         "app",
         "main",

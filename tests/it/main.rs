@@ -57,4 +57,5 @@ mod sites;
 mod sync;
 mod treatment;
 mod walkthrough;
+mod warnings;
 mod world;

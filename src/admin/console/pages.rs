@@ -55,9 +55,9 @@ pub(super) async fn look_up(
     let answer = answer_for(&admin, &question);
     let table = facts::scenarios(&admin, host);
     let (mut filing, mut history) = (None, None);
-    if let (Some(fleet), Some(domain)) = (&admin.0.fleet, answer.domain.as_deref()) {
+    if let (Some(registries), Some(domain)) = (&admin.0.registries, answer.domain.as_deref()) {
         let filed = answer.decided_by.as_deref().unwrap_or(domain);
-        let (one, other) = tokio::join!(fleet.filing(domain), fleet.history(filed));
+        let (one, other) = tokio::join!(registries.filing(domain), registries.history(filed));
         (filing, history) = (one.ok(), other.ok());
     }
     let pretty = filing.as_ref().and_then(|it| serde_json::to_string_pretty(it).ok());
@@ -100,14 +100,12 @@ pub(super) async fn fleet(
     fields: HeaderMap,
 ) -> Response {
     let lang = language(&fields, asked.lang.as_deref());
-    let (gates, due) = match &admin.0.fleet {
-        Some(fleet) => tokio::join!(fleet.gates(), fleet.due()),
-        None => (Err("no registry is configured".to_owned()), Err(String::new())),
+    let gates = match &admin.0.registries {
+        Some(registries) => registries.gates().await,
+        None => Value::Null,
     };
-    let content = context! {
-        gates => Serde(&gates.as_ref().ok()), error => gates.as_ref().err(),
-        due => Serde(&due.ok().map(|due| entries(&due))),
-    };
+    let content =
+        context! { gates => Serde(&gates), warnings => Serde(&admin.0.told.warnings.shown_whole()) };
     page("fleet.html", lang, "/console/fleet", content)
 }
 

@@ -188,6 +188,9 @@ pub(in crate::registry) struct SiteNote {
     pub(in crate::registry) public_security_due_on: Option<Date>,
     /// Untrue data that is to be corrected.
     pub(in crate::registry) correction: Option<Correction>,
+    /// The last day of the domain's registration, as it was last said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::registry) registration_expires_on: Option<Date>,
 }
 
 /// Untrue data.
@@ -207,7 +210,10 @@ impl Recorded for SiteNote {
 
     fn keys(&self) -> Vec<Option<String>> {
         let correction = self.correction.as_ref().map(|it| it.due_on);
-        let first = [self.public_security_due_on, correction].into_iter().flatten().min();
+        let first = [self.public_security_due_on, correction, self.registration_expires_on]
+            .into_iter()
+            .flatten()
+            .min();
         vec![self.account.clone(), first.map(|it| it.to_string())]
     }
 }

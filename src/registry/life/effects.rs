@@ -225,6 +225,8 @@ fn settle(
             note.opened_on = Some(opened_on);
             note.public_security_due_on = Some(public_security_due(opened_on));
         }
+        let registration = order.details.registration.as_ref().map(|it| it.expires_on);
+        note.registration_expires_on = registration.or(note.registration_expires_on);
         deed.keep(&note);
     }
     keep_subject(ledger, here, order, survey, deed)
