@@ -277,7 +277,6 @@ fn skeletons(source: &mut Source, about: &About<'_>) -> Result<Vec<Skeleton>, St
 
 fn values<'a>(facts: &PageFacts<'a>, status: &'a str) -> Values<'a> {
     let synced_at = facts.synced_at.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    let beijing = jiff::tz::Offset::constant(8);
     let operator_reason = facts.operator_reason.filter(|_| facts.reason == Reason::OperatorBlock);
     let mut values = Values::default();
     values.set(Slot::Domain, facts.domain.map(shown_domain));
@@ -285,10 +284,7 @@ fn values<'a>(facts: &PageFacts<'a>, status: &'a str) -> Values<'a> {
     values.set(Slot::Verdict, Some(Cow::Borrowed(facts.reason.as_str())));
     values.set(Slot::VerdictId, Some(clean(facts.verdict_id, VERDICT_ID_CHARS_MAX)));
     values.set(Slot::Status, Some(Cow::Borrowed(status)));
-    values.set(
-        Slot::SyncedAt,
-        synced_at.map(|at| beijing.to_datetime(at).strftime("%Y-%m-%d %H:%M").to_string().into()),
-    );
+    values.set(Slot::SyncedAt, facts.synced_at.and_then(crate::bilingual::beijing).map(Into::into));
     values.set(Slot::SyncedAtIso, synced_at.map(|at| at.to_string().into()));
     values.set(Slot::OperatorReason, operator_reason.map(|reason| clean(reason, OPERATOR_REASON_CHARS_MAX)));
     values

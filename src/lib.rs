@@ -19,6 +19,7 @@ pub mod registry;
 // Operators.
 pub mod admin;
 pub mod app;
+pub mod bilingual;
 pub mod cli;
 pub mod config;
 pub mod inquiry;

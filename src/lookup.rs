@@ -39,10 +39,7 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
     templates
         .add_template("page.html", include_str!("lookup/page.html"))
         .expect("the look-up page's template is tested");
-    templates.add_function("t", |state: &minijinja::State<'_, '_>, zh: String, en: String| {
-        let is_english = state.lookup("lang").is_some_and(|lang| lang.as_str() == Some("en"));
-        if is_english { en } else { zh }
-    });
+    crate::bilingual::teach(&mut templates);
     templates
 });
 
@@ -240,7 +237,7 @@ fn answer(
         domain => judged.map(|it| it.domain.as_str()),
         number => judged.and_then(|it| it.number.as_deref()),
         verdict => judged.map(|it| it.verdict.as_str()),
-        synced_at => synced_at.and_then(beijing),
+        synced_at => synced_at.and_then(crate::bilingual::beijing),
         words => minijinja::value::Serde(&words),
     };
     let fields = [
@@ -257,11 +254,6 @@ fn answer(
             (StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made\n").into_response()
         }
     }
-}
-
-fn beijing(at_s: i64) -> Option<String> {
-    let at = jiff::Timestamp::from_second(at_s).ok()?;
-    Some(jiff::tz::Offset::constant(8).to_datetime(at).strftime("%Y-%m-%d %H:%M").to_string())
 }
 
 #[cfg(test)]

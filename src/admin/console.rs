@@ -34,15 +34,13 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         ("blocked.html", include_str!("console/blocked.html")),
         ("lists.html", include_str!("console/lists.html")),
         ("fleet.html", include_str!("console/fleet.html")),
+        ("due.html", include_str!("console/due.html")),
         ("log.html", include_str!("console/log.html")),
         ("login.html", include_str!("console/login.html")),
     ] {
         templates.add_template(name, source).expect("the console's templates are tested");
     }
-    templates.add_function("t", |state: &minijinja::State<'_, '_>, zh: String, en: String| {
-        let is_english = state.lookup("lang").is_some_and(|lang| lang.as_str() == Some("en"));
-        if is_english { en } else { zh }
-    });
+    crate::bilingual::teach(&mut templates);
     templates.add_filter("in_query", |text: String| {
         let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~".contains(&octet);
         text.bytes().fold(String::new(), |mut query, octet| {
@@ -64,10 +62,11 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/console/blocked", get(pages::blocked))
         .route("/console/lists", get(pages::lists))
         .route("/console/fleet", get(pages::fleet))
+        .route("/console/due", get(pages::due))
         .route("/console/log", get(pages::log))
         .route("/console/held/apply", post(async |State(admin)| held(&admin, Word::Apply)))
         .route("/console/held/refuse", post(async |State(admin)| held(&admin, Word::Refuse)))
-        .route("/v1/blocked", get(async |State(admin): State<Admin>| axum::Json(facts::blocked(&admin))))
+        .route("/v1/blocked", get(async |State(admin): State<Admin>| axum::Json(facts::blocked(&admin, 0))))
         .route("/v1/traffic", get(async |State(admin): State<Admin>| axum::Json(admin.0.traffic.shown())))
         .route("/v1/lists", get(async |State(admin): State<Admin>| axum::Json(facts::lists(&admin))))
         .route(

@@ -71,6 +71,18 @@ impl Traffic {
         looks.iter().zip(looks.iter().skip(1)).map(step).collect()
     }
 
+    /// Requests of the last hour by verdict, the most frequent first; those that there were none of are left out.
+    pub(super) fn by_verdict(&self) -> Vec<(&'static str, u64)> {
+        let looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (Some(first), Some(last)) = (looks.front(), looks.back()) else { return Vec::new() };
+        let counts =
+            first.counts.iter().zip(&last.counts).map(|(before, after)| after.saturating_sub(*before));
+        let mut named: Vec<_> =
+            Outcome::names().into_iter().zip(counts).filter(|(_, count)| *count > 0).collect();
+        named.sort_by_key(|(name, count)| (std::cmp::Reverse(*count), *name));
+        named
+    }
+
     /// The same as JSON.
     pub(super) fn shown(&self) -> Value {
         let steps = self.steps();
@@ -78,7 +90,12 @@ impl Traffic {
             .iter()
             .map(|it| json!({ "at": it.at, "forwarded": it.forwarded, "blocked": it.blocked, "other": it.other }))
             .collect();
-        json!({ "step_s": STEP.as_secs(), "steps": steps })
+        let verdicts: Vec<_> = self
+            .by_verdict()
+            .into_iter()
+            .map(|(verdict, requests)| json!({ "verdict": verdict, "requests": requests }))
+            .collect();
+        json!({ "step_s": STEP.as_secs(), "steps": steps, "verdicts": verdicts })
     }
 }
 
@@ -116,5 +133,6 @@ mod tests {
         }
         let expected = |at| Step { at, forwarded: 5, blocked: 2, other: 1 };
         assert_eq!(traffic.steps(), [expected(1), expected(2)]);
+        assert_eq!(traffic.by_verdict()[..2], [(Outcome::names()[0], 10), ("unfiled", 4)]);
     }
 }

@@ -1,7 +1,7 @@
 //! The console: what an operator sees and does in a real Chromium, and who is kept out.
 
 use crate::world::browser::Browser;
-use crate::world::{F, U, World, wait, wire};
+use crate::world::{F, U, World, connected, wait, wire};
 use serde_json::json;
 
 fn console(world: &World) -> String {
@@ -14,9 +14,14 @@ fn an_operator_clicks_through() {
     let world = World::with(|setup| {
         setup.toml(
             "[enforcement]\nblock_list = [{ host = \"bad.cn\", reason = \"<b>why</b>\", owner = \"ops\" }]\n\
-             exceptions = [{ host = \"old.cn\", until = \"2020-01-01\", reason = \"over\" }]\n",
+             exceptions = [{ host = \"old.cn\", until = \"2020-01-01\", reason = \"over\" }]\n\
+             [webhooks]\nlook_every = \"1s\"\n",
         )
+        .site_for("\"shell.cn\"", "")
+        .filing("shell.cn", connected("京ICP备20000061号-1"))
     });
+    // Its last access goes: an empty shell comes up.
+    world.cancel("shell.cn", "京ICP备20000061号-1");
     for _ in 0..3 {
         world.get(U, "/<script>alert(1)</script>");
     }
@@ -24,10 +29,13 @@ fn an_operator_clicks_through() {
     wait("the domain among those blocked", || world.ask("/v1/blocked").text().contains(U).then_some(()));
     browser.resize(1280, 900);
     browser.open(&format!("{}/?lang=zh", console(&world)));
-    browser.wait_for("document.querySelector('[data-key=filings]').textContent === '6'");
+    browser.wait_for("document.querySelector('[data-key=filings]').textContent === '7'");
     browser.shoot("console.overview");
     let text = |browser: &mut Browser| browser.eval("document.body.innerText").as_str().unwrap().to_owned();
-    assert!(text(&mut browser).contains(U) && text(&mut browser).contains("概况"));
+    let overview = text(&mut browser);
+    for words in [U, "概况", "摘要", "unfiled", "24 小时趋势", "即将到期"] {
+        assert!(overview.contains(words), "no {words}: {overview}");
+    }
 
     browser.click("nav a:nth-of-type(2)");
     browser.wait_for("location.pathname === '/console/look-up' && document.readyState === 'complete'");
@@ -43,13 +51,17 @@ fn an_operator_clicks_through() {
         shown.contains("京ICP备20000001号-1") && shown.contains("\"decided_by\": \"filed.cn\""),
         "{shown}"
     );
-    assert_eq!(browser.eval("document.querySelectorAll('tbody tr').length"), 8, "a row for each scenario");
+    let rows = "document.querySelectorAll('[aria-labelledby=table] tbody tr').length";
+    assert_eq!(browser.eval(rows), 8, "a row for each scenario");
+    let history = browser.eval("document.querySelector('table.history').innerText");
+    assert!(history.as_str().unwrap().contains("example-cloud: active"), "{history}");
     browser.shoot("console.look-up");
 
     for (page, words) in [
         ("/console/blocked", ["unfiled", "127.0.0.1:"]),
         ("/console/lists", ["<b>why</b>", "已过期"]),
-        ("/console/fleet", ["各网关", "seq"]),
+        ("/console/due", ["shell.cn：备案号已成空壳网站", "没有 [[webhook]]"]),
+        ("/console/fleet", ["落后", "正常"]),
         ("/console/log", ["/well", "filed.cn"]),
     ] {
         browser.click(&format!("nav a[href^='{page}']"));
@@ -69,8 +81,26 @@ fn an_operator_clicks_through() {
     browser
         .wait_for("document.documentElement.lang === 'en' && document.body.innerText.includes('Live log')");
     browser.resize(360, 800);
-    browser.open(&format!("{}/?lang=en", console(&world)));
-    browser.wait_for("document.documentElement.scrollWidth <= innerWidth");
+    browser.dark(true);
+    for page in [
+        "",
+        "console/look-up?host=filed.cn&",
+        "console/blocked",
+        "console/lists",
+        "console/due",
+        "console/fleet",
+        "console/log",
+    ] {
+        let mark = if page.ends_with('&') { "" } else { "?" };
+        browser.open(&format!("{}/{page}{mark}lang=en", console(&world)));
+        browser.wait_for(
+            "document.readyState === 'complete' && document.documentElement.scrollWidth <= innerWidth",
+        );
+        browser.shoot(&format!("console.phone.{}", page.split('?').next().unwrap().replace('/', ".")));
+        if let Some(findings) = browser.findings_within_policy() {
+            assert_eq!(findings, [""; 0], "{page}");
+        }
+    }
 }
 
 #[test]
@@ -84,8 +114,15 @@ fn without_the_token_nothing_is_shown() {
         );
         wire::Wire::clear(world.admin).send(request).response().unwrap()
     };
-    let pages =
-        ["/", "/console/look-up?host=filed.cn", "/console/log", "/v1/log", "/v1/blocked", "/v1/lists"];
+    let pages = [
+        "/",
+        "/console/look-up?host=filed.cn",
+        "/console/due",
+        "/console/log",
+        "/v1/log",
+        "/v1/lists",
+        "/v1/warnings",
+    ];
     for path in pages {
         let page = ask("GET", path, "accept: text/html\r\n", "");
         assert_eq!(page.status, 401, "{path}");
@@ -108,4 +145,22 @@ fn without_the_token_nothing_is_shown() {
     assert_eq!(ask("GET", "/", &cookie, "").status, 401);
     let policy = ask("GET", "/", "accept: text/html\r\n", "");
     assert!(policy.header("content-security-policy").unwrap().contains("frame-ancestors 'none'"));
+}
+
+/// A ranking of more domains than one page holds has a next page.
+#[test]
+fn the_ranking_goes_on() {
+    let world = World::start();
+    let mut wire = world.connect();
+    for nth in 0..230 {
+        let sent = wire.send(format!("GET / HTTP/1.1\r\nHost: n{nth}.cn\r\n\r\n")).response().unwrap();
+        assert_eq!(sent.status, 451);
+    }
+    let page = |from: usize| world.ask(&format!("/console/blocked?lang=en&from={from}")).text();
+    let rows = |page: &str| page.matches("<svg class=\"spark\"").count();
+    wait("the first page", || {
+        (rows(&page(0)) == 200 && page(0).contains("from=200&amp;lang=en")).then_some(())
+    });
+    wait("the second page", || (rows(&page(200)) == 30).then_some(()));
+    assert!(!page(200).contains("Further domains"));
 }

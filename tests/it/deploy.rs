@@ -55,3 +55,50 @@ fn manifests_hold_configs_that_parse() {
         }
     }
 }
+
+/// What the package is to hold is there, but for what is made when it is built.
+#[test]
+fn what_is_packed_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let (_, package) = manifest.split_once("assets = [\n").unwrap();
+    let rows = package.lines().take_while(|line| *line != "]");
+    let sources: Vec<_> = rows.map(|row| row.split('"').nth(1).unwrap()).collect();
+    assert!(sources.len() > 8, "{sources:?}");
+    for source in sources.iter().filter(|source| !source.starts_with("target/")) {
+        let (directory, name) = source.rsplit_once('/').unwrap_or((".", source));
+        let (start, end) = name.split_once('*').unwrap_or((name, ""));
+        let fits = |it: &str| it.starts_with(start) && it.ends_with(end);
+        let entries =
+            std::fs::read_dir(root.join(directory)).unwrap_or_else(|error| panic!("{source}: {error}"));
+        let found = entries.flatten().any(|it| it.file_name().to_str().is_some_and(fits));
+        assert!(found, "{source} is not there");
+    }
+    let config = std::fs::read_to_string(root.join("deploy/debian/beian-gate.toml")).unwrap();
+    Config::parse(&config, "deploy/debian/beian-gate.toml").unwrap().require_gate().unwrap();
+}
+
+/// The package is built of this binary, installed in a copy of this system, run, upgraded, removed.
+#[test]
+fn the_package_is_installed_and_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let has = |program: &str| std::process::Command::new(program).arg("--version").output().is_ok();
+    if !has("cargo-deb") || !has("dpkg") {
+        eprintln!("SKIPPED: no cargo-deb, or no dpkg (cargo install cargo-deb)");
+        return;
+    }
+    let built = std::process::Command::new(root.join("deploy/debian/build")).arg("dev").output().unwrap();
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{said}");
+    let package = String::from_utf8(built.stdout).unwrap();
+    let package = package.lines().last().unwrap();
+    let tried = std::process::Command::new(root.join("deploy/debian/test")).arg(package).output().unwrap();
+    let _ = std::fs::remove_file(package);
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&tried.stdout), String::from_utf8_lossy(&tried.stderr));
+    match tried.status.code() {
+        Some(0) => {}
+        Some(77) => eprintln!("{said}"),
+        code => panic!("{code:?} {said}"),
+    }
+}

@@ -46,8 +46,12 @@ fn check_examples(name: &str) {
     let (blocks, _) = parts(&read(name));
     let examples: Vec<_> = blocks.iter().filter(|block| block.language == "toml").collect();
     assert!(!examples.is_empty(), "{name} shows no config");
+    // What examples name has to be there.
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "0123456789abcdef").unwrap();
     for example in examples {
-        if let Err(error) = Config::parse(&example.text, name) {
+        let text = example.text.replace("config/webhook.secret", secret.path().to_str().unwrap());
+        if let Err(error) = Config::parse(&text, name) {
             panic!("an example in {name} is no config:\n{error}\n{}", example.text);
         }
     }
@@ -59,6 +63,8 @@ fn config_examples_parse() {
     check_examples("README.zh-CN.md");
     check_examples("docs/configuration.md");
     check_examples("docs/metrics.md");
+    check_examples("docs/warnings.md");
+    check_examples("docs/tutorial.md");
 }
 
 #[test]
@@ -97,6 +103,12 @@ fn links_lead_somewhere() {
         "docs/operations.md",
         "docs/audit.md",
         "docs/warnings.md",
+        "docs/warnings.zh-CN.md",
+        "docs/tutorial.md",
+        "docs/tutorial.zh-CN.md",
+        "docs/walkthrough.md",
+        "docs/walkthrough.zh-CN.md",
+        "docs/operations.zh-CN.md",
         "docs/security.md",
     ];
     for page in pages {

@@ -56,6 +56,7 @@ mod seen;
 mod sites;
 mod sync;
 mod treatment;
+mod tutorial;
 mod walkthrough;
 mod warnings;
 mod world;

@@ -4,17 +4,17 @@ use crate::world::{World, access, run, wait};
 use serde_json::Value;
 
 /// A command and the lines that its output must hold, in their order.
-struct Said {
-    command: String,
-    lines: Vec<String>,
+pub struct Said {
+    pub command: String,
+    pub lines: Vec<String>,
 }
 
-enum Part {
+pub enum Part {
     File { name: String, text: String },
     Command(Said),
 }
 
-fn parts(text: &str) -> Vec<Part> {
+pub fn parts(text: &str) -> Vec<Part> {
     let mut parts = Vec::new();
     for block in text.split("\n```").skip(1).step_by(2) {
         let (fence, body) = block.split_once('\n').unwrap();
@@ -37,7 +37,7 @@ fn parts(text: &str) -> Vec<Part> {
 }
 
 /// Whether the output holds the line's pieces, in their order, on one of its own lines.
-fn holds(output: &str, line: &str) -> bool {
+pub fn holds(output: &str, line: &str) -> bool {
     let is_held = |mut rest: &str| {
         line.split('…').all(|piece| match rest.find(piece) {
             Some(at) => {

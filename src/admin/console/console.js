@@ -14,11 +14,16 @@
     if (!answer.ok) throw new Error(String(answer.status));
     return answer.json();
   }
+  // As clocks in China show it, to the minute.
+  function beijing(text) {
+    return new Date(Date.parse(text) + 8 * 3600e3).toISOString().slice(0, 16).replace("T", " ");
+  }
   const cards = document.getElementById("cards");
   if (cards) every(2, async function () {
     const status = await json("/v1/status");
     for (const cell of cards.querySelectorAll("[data-key]")) {
-      const value = status[cell.dataset.key];
+      let value = status[cell.dataset.key];
+      if (cell.localName === "time" && value) value = beijing(value);
       cell.textContent = typeof value === "boolean" ? cell.dataset[String(value)] : value === null ? "—" : String(value);
     }
   });

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Instant;
 
-/// Domains of the table of those turned away.
-const MAX_BLOCKED: usize = 200;
+/// Domains of one page of those turned away.
+pub(super) const BLOCKED_PAGE: usize = 200;
 /// Lines of log in one answer.
 const MAX_LINES: usize = 200;
 
@@ -39,12 +39,15 @@ fn time(seconds: i64) -> Option<String> {
     jiff::Timestamp::from_second(seconds).ok().map(|at| at.to_string())
 }
 
-/// The domains that were turned away most often.
-pub(super) fn blocked(admin: &Admin) -> Value {
+/// The domains that were turned away most often, a page of them from a rank on.
+pub(super) fn blocked(admin: &Admin, from: usize) -> Value {
     let rules = admin.0.shared.rules.load();
-    let (top, unnamed) = admin.0.shared.blocked.top(MAX_BLOCKED, jiff::Timestamp::now().as_second());
+    let most = from.saturating_add(BLOCKED_PAGE).saturating_add(1);
+    let (top, unnamed) = admin.0.shared.blocked.top(most, jiff::Timestamp::now().as_second());
     let domains: Vec<_> = top
         .iter()
+        .skip(from)
+        .take(BLOCKED_PAGE)
         .map(|one| {
             let host = HostForm::from_user(&one.turned.domain).ok();
             let site = host.as_ref().and_then(|host| judge::site(&rules, host));
@@ -61,7 +64,8 @@ pub(super) fn blocked(admin: &Admin) -> Value {
             })
         })
         .collect();
-    json!({ "domains": domains, "requests_without_name": unnamed })
+    let next = (top.len() == most).then_some(from + BLOCKED_PAGE);
+    json!({ "domains": domains, "from": from, "next": next, "requests_without_name": unnamed })
 }
 
 /// A site's upstreams as they are configured: the addresses of a name are one.

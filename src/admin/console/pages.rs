@@ -15,9 +15,24 @@ use serde_json::Value;
 /// The chart's size, in its own units.
 const CHART: (f64, f64) = (720.0, 160.0);
 
+/// Domains that the overview ranks.
+const TOP_BLOCKED: usize = 25;
+/// What comes up that the overview shows.
+const TOP_UPCOMING: usize = 10;
+/// Days ahead that the registry is asked for.
+const DUE_DAYS: i64 = 90;
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Language {
     lang: Option<String>,
+}
+
+/// A page of a ranking.
+#[derive(Debug, Deserialize)]
+pub(super) struct Rank {
+    lang: Option<String>,
+    #[serde(default)]
+    from: usize,
 }
 
 pub(super) async fn overview(
@@ -26,17 +41,15 @@ pub(super) async fn overview(
     fields: HeaderMap,
 ) -> Response {
     let lang = language(&fields, asked.lang.as_deref());
-    let blocked = facts::blocked(&admin);
-    let top: Vec<_> = blocked["domains"].as_array().into_iter().flatten().take(10).cloned().collect();
+    let blocked = facts::blocked(&admin, 0);
+    let top: Vec<_> = blocked["domains"].as_array().into_iter().flatten().take(TOP_BLOCKED).collect();
     let steps = admin.0.traffic.steps();
-    let expired = facts::lists(&admin);
-    let certificates = facts::certificates(&admin);
-    let is_due = |one: &&Value| one["days_left"].as_i64().is_some_and(|days| days < 30);
-    let due: Vec<_> = certificates.as_array().into_iter().flatten().filter(is_due).cloned().collect();
+    let verdicts = admin.0.traffic.by_verdict();
+    let upcoming = admin.0.told.warnings.upcoming();
     let status = status(State(admin)).await.0;
     let content = context! {
         status => Serde(&status), top => Serde(&top), chart => Serde(&chart(&steps)),
-        lists => Serde(&expired), certificates => Serde(&due),
+        verdicts, upcoming => Serde(&upcoming[..upcoming.len().min(TOP_UPCOMING)]), more => upcoming.len(),
     };
     page("overview.html", lang, "/", content)
 }
@@ -60,27 +73,23 @@ pub(super) async fn look_up(
         let (one, other) = tokio::join!(registries.filing(domain), registries.history(filed));
         (filing, history) = (one.ok(), other.ok());
     }
+    let changes = history.as_ref().map(|it: &Value| it["changes"].clone());
     let pretty = filing.as_ref().and_then(|it| serde_json::to_string_pretty(it).ok());
     let content = context! {
         host, answer => Serde(&answer), table => Serde(&table), filing => pretty,
-        history => Serde(&history.map(|it| entries(&it))),
+        covering => Serde(&filing), history => Serde(&changes),
     };
     page("look_up.html", lang, "/console/look-up", content)
 }
 
-/// The list within an answer, under whatever name it has there; each entry as one line of text.
-fn entries(answer: &Value) -> Vec<String> {
-    let list = answer.as_array().or_else(|| answer.as_object()?.values().find_map(Value::as_array));
-    list.into_iter().flatten().map(ToString::to_string).collect()
-}
-
 pub(super) async fn blocked(
     State(admin): State<Admin>,
-    Query(asked): Query<Language>,
+    Query(asked): Query<Rank>,
     fields: HeaderMap,
 ) -> Response {
     let lang = language(&fields, asked.lang.as_deref());
-    page("blocked.html", lang, "/console/blocked", context! { blocked => Serde(&facts::blocked(&admin)) })
+    let blocked = facts::blocked(&admin, asked.from);
+    page("blocked.html", lang, "/console/blocked", context! { blocked => Serde(&blocked) })
 }
 
 pub(super) async fn lists(
@@ -104,9 +113,27 @@ pub(super) async fn fleet(
         Some(registries) => registries.gates().await,
         None => Value::Null,
     };
-    let content =
-        context! { gates => Serde(&gates), warnings => Serde(&admin.0.told.warnings.shown_whole()) };
-    page("fleet.html", lang, "/console/fleet", content)
+    page("fleet.html", lang, "/console/fleet", context! { fleet => Serde(&gates) })
+}
+
+/// What comes up, who was told, and what the registry's books say is due.
+pub(super) async fn due(
+    State(admin): State<Admin>,
+    Query(asked): Query<Language>,
+    fields: HeaderMap,
+) -> Response {
+    let lang = language(&fields, asked.lang.as_deref());
+    let today = crate::verdict::day(jiff::Timestamp::now());
+    let until = today.checked_add(jiff::Span::new().days(DUE_DAYS)).unwrap_or(today);
+    let due = match &admin.0.registries {
+        Some(registries) => registries.due(until).await,
+        None => Err("no registry is configured".to_owned()),
+    };
+    let content = context! {
+        warnings => Serde(&admin.0.told.warnings.shown_whole()),
+        due => Serde(&due.as_ref().ok()), error => due.as_ref().err(),
+    };
+    page("due.html", lang, "/console/due", content)
 }
 
 pub(super) async fn log(
