@@ -7,6 +7,7 @@ mod metrics;
 mod sessions;
 mod traffic;
 mod upstreams;
+mod warnings;
 
 use crate::cache::FilingCache;
 use crate::config::{self, Origin, Protocol, Role};
@@ -167,9 +168,7 @@ impl Admin {
             .route("/v1/upstreams", get(upstreams::list))
             .route("/v1/upstreams/{*upstream}", post(upstreams::say))
             .route("/v1/footers", get(footers))
-            .route("/v1/warnings", get(warnings))
-            .route("/v1/warnings/test", post(test_webhooks))
-            .route("/v1/warnings/resend", post(resend))
+            .merge(warnings::routes())
             .route("/v1/held/apply", post(apply_held))
             .route("/v1/held/refuse", post(refuse_held))
             .route("/v1/held/release", post(released))
@@ -301,26 +300,6 @@ async fn config(State(admin): State<Admin>) -> Json<serde_json::Value> {
 
 async fn footers(State(admin): State<Admin>) -> Json<serde_json::Value> {
     Json(json!({ "sites": admin.0.shared.footers.summaries() }))
-}
-
-async fn warnings(State(admin): State<Admin>) -> Json<serde_json::Value> {
-    Json(admin.0.told.warnings.shown_whole())
-}
-
-async fn test_webhooks(State(admin): State<Admin>) -> Response {
-    hand_over(&admin, WarningSink::test, "an event is on its way to every webhook that takes `test`\n")
-}
-
-async fn resend(State(admin): State<Admin>) -> Response {
-    hand_over(&admin, WarningSink::resend, "events that were given up are sent again\n")
-}
-
-fn hand_over(admin: &Admin, with: fn(&WarningSink), answer: &'static str) -> Response {
-    let Some(sink) = &admin.0.told.sink else {
-        return problem(StatusCode::CONFLICT, "there is no [[webhook]] in the config");
-    };
-    with(sink);
-    (StatusCode::ACCEPTED, answer).into_response()
 }
 
 #[derive(serde::Deserialize)]

@@ -129,8 +129,10 @@ pub(super) async fn due(
         Some(registries) => registries.due(until).await,
         None => Err("no registry is configured".to_owned()),
     };
+    let mut footers = admin.0.shared.footers.summaries();
+    footers.retain(|site| !site.lacking.is_empty());
     let content = context! {
-        warnings => Serde(&admin.0.told.warnings.shown_whole()),
+        footers => Serde(&footers), warnings => Serde(&admin.0.told.warnings.shown_whole()),
         due => Serde(&due.as_ref().ok()), error => due.as_ref().err(),
     };
     page("due.html", lang, "/console/due", content)
