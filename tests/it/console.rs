@@ -8,10 +8,8 @@ fn console(world: &World) -> String {
     format!("http://127.0.0.1:{}", world.admin.port())
 }
 
-#[test]
-fn an_operator_clicks_through() {
-    let Some(mut browser) = Browser::start() else { return };
-    let world = World::with(|setup| {
+fn with_lists_and_an_empty_shell() -> World {
+    World::with(|setup| {
         setup.toml(
             "[enforcement]\nblock_list = [{ host = \"bad.cn\", reason = \"<b>why</b>\", owner = \"ops\" }]\n\
              exceptions = [{ host = \"old.cn\", until = \"2020-01-01\", reason = \"over\" }]\n\
@@ -19,7 +17,13 @@ fn an_operator_clicks_through() {
         )
         .site_for("\"shell.cn\"", "")
         .filing("shell.cn", connected("京ICP备20000061号-1"))
-    });
+    })
+}
+
+#[test]
+fn an_operator_clicks_through() {
+    let Some(mut browser) = Browser::start() else { return };
+    let world = with_lists_and_an_empty_shell();
     // Its last access goes: an empty shell comes up.
     world.cancel("shell.cn", "京ICP备20000061号-1");
     for _ in 0..3 {
@@ -57,29 +61,15 @@ fn an_operator_clicks_through() {
     assert!(history.as_str().unwrap().contains("example-cloud: active"), "{history}");
     browser.shoot("console.look-up");
 
-    for (page, words) in [
-        ("/console/blocked", ["unfiled", "127.0.0.1:"]),
-        ("/console/lists", ["<b>why</b>", "已过期"]),
-        ("/console/due", ["shell.cn：备案号已成空壳网站", "没有 [[webhook]]"]),
-        ("/console/fleet", ["落后", "正常"]),
-        ("/console/log", ["/well", "filed.cn"]),
-    ] {
-        browser.click(&format!("nav a[href^='{page}']"));
-        browser.wait_for(&format!("location.pathname === '{page}' && document.readyState === 'complete'"));
-        for word in words {
-            browser.wait_for(&format!("document.body.innerText.includes({})", json!(word)));
-        }
-        assert_eq!(browser.eval("document.querySelectorAll('main script, main b b').length"), 0, "{page}");
-        let wide = browser.eval("document.documentElement.scrollWidth <= innerWidth");
-        assert_eq!(wide, true, "{page} is wider than the window");
-        browser.shoot(&format!("console{}", page.replace('/', ".")));
-        if let Some(findings) = browser.findings_within_policy() {
-            assert_eq!(findings, [""; 0], "{page}");
-        }
-    }
+    each_page(&mut browser);
     browser.click(".lang");
     browser
         .wait_for("document.documentElement.lang === 'en' && document.body.innerText.includes('Live log')");
+    on_a_phone_in_the_dark(&mut browser, &world);
+}
+
+#[track_caller]
+fn on_a_phone_in_the_dark(browser: &mut Browser, world: &World) {
     browser.resize(360, 800);
     browser.dark(true);
     for page in [
@@ -92,7 +82,7 @@ fn an_operator_clicks_through() {
         "console/log",
     ] {
         let mark = if page.ends_with('&') { "" } else { "?" };
-        browser.open(&format!("{}/{page}{mark}lang=en", console(&world)));
+        browser.open(&format!("{}/{page}{mark}lang=en", console(world)));
         browser.wait_for(
             "document.readyState === 'complete' && document.documentElement.scrollWidth <= innerWidth",
         );
@@ -163,4 +153,29 @@ fn the_ranking_goes_on() {
     });
     wait("the second page", || (rows(&page(200)) == 30).then_some(()));
     assert!(!page(200).contains("Further domains"));
+}
+
+/// Clicks through the other pages of the menu.
+#[track_caller]
+fn each_page(browser: &mut Browser) {
+    for (page, words) in [
+        ("/console/blocked", ["unfiled", "127.0.0.1:"]),
+        ("/console/lists", ["<b>why</b>", "已过期"]),
+        ("/console/due", ["shell.cn：备案号已成空壳网站", "没有 [[webhook]]"]),
+        ("/console/fleet", ["落后", "正常"]),
+        ("/console/log", ["/well", "filed.cn"]),
+    ] {
+        browser.click(&format!("nav a[href^='{page}']"));
+        browser.wait_for(&format!("location.pathname === '{page}' && document.readyState === 'complete'"));
+        for word in words {
+            browser.wait_for(&format!("document.body.innerText.includes({})", json!(word)));
+        }
+        assert_eq!(browser.eval("document.querySelectorAll('main script, main b b').length"), 0, "{page}");
+        let wide = browser.eval("document.documentElement.scrollWidth <= innerWidth");
+        assert_eq!(wide, true, "{page} is wider than the window");
+        browser.shoot(&format!("console{}", page.replace('/', ".")));
+        if let Some(findings) = browser.findings_within_policy() {
+            assert_eq!(findings, [""; 0], "{page}");
+        }
+    }
 }
