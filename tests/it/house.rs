@@ -209,7 +209,7 @@ fn named_places_of_io() {
         "registry/lock",
         "warnings/queue",
         // The authorities that receivers are believed by.
-        "warnings/sender",
+        "warnings/delivery",
         "cli",
         "app",
         "main",
