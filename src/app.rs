@@ -265,10 +265,9 @@ fn follow(
     source: &embedded::Source,
 ) -> Result<(Follower, Arc<FilingCache>, Arc<FollowStats>)> {
     let stats = Arc::new(FollowStats::default());
-    let cache = Arc::new(FilingCache::new(Staleness {
-        stale_after: config.enforcement.stale_after,
-        when_stale: config.enforcement.when_stale,
-    }));
+    let staleness =
+        Staleness { stale_after: config.enforcement.stale_after, when_stale: config.enforcement.when_stale };
+    let cache = Arc::new(FilingCache::new(staleness).resting(aside::rest));
     let follower = Follower::new(FollowOptions {
         urls: source.urls.clone(),
         token: source.token.clone(),

@@ -50,6 +50,9 @@ use waiting::Waiting;
 /// In place of a time where there is none.
 const NEVER_MS: i64 = i64::MIN;
 
+/// Changes that are applied without a rest: whoever brings so few may not be where it can rest.
+const MAX_UNRESTED: usize = 1024;
+
 /// How old filings may be, and what then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Staleness {
@@ -72,6 +75,8 @@ pub struct FilingCache {
     synced_at_ms: AtomicI64,
     held: Mutex<Held>,
     changed: Changed,
+    /// Called every so often while a large batch is applied.
+    rest: fn(),
 }
 
 /// The writer's side.
@@ -107,7 +112,14 @@ impl FilingCache {
             synced_at_ms: AtomicI64::new(NEVER_MS),
             held: Mutex::default(),
             changed: Changed::default(),
+            rest: batch::at_once,
         }
+    }
+
+    /// The same, whose writer calls `rest` every few tenths of a millisecond while it applies a large batch.
+    #[must_use]
+    pub fn resting(self, rest: fn()) -> Self {
+        Self { rest, ..self }
     }
 
     /// The filings as they are at `now`. Keep it for one decision, not longer.
@@ -324,7 +336,8 @@ impl FilingCache {
         mut permit: impl FnMut(Effect) -> bool,
     ) -> Result<Effect, Refusal> {
         let table = held.table.as_mut().ok_or(Refusal::NeverSynced)?;
-        let outcome = table.outcome(entries);
+        let rest = if entries.len() > MAX_UNRESTED { self.rest } else { batch::at_once };
+        let outcome = table.outcome(entries, rest);
         // Odd records that were replaced stay until the table is; a whole new state makes room.
         if (outcome.count, outcome.digest) != (summary.count, summary.digest) || !outcome.has_room {
             return Err(Refusal::Digest);
@@ -333,7 +346,7 @@ impl FilingCache {
         if !permit(effect) {
             return Err(Refusal::Held(effect));
         }
-        table.apply(&outcome);
+        table.apply(&outcome, rest);
         table.set_position(summary.position);
         let shown = table.shown();
         self.shown.store(Some(shown));

@@ -4,10 +4,20 @@
 //! kernel lets a worker that has something to do go first, and gives them what is left, a tenth at least.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::runtime::Builder;
 
 /// As nice(2) has it: about a tenth of a core where workers want all of it.
 const NICENESS: i32 = 10;
+
+/// What a thread with much to do leaves the processor for, time and again. A lower priority alone would not do: a
+/// kernel that does not preempt lets it have the processor until the next tick, and that is milliseconds.
+const REST: Duration = Duration::from_micros(100);
+
+/// Lets others have the processor for a moment.
+pub(super) fn rest() {
+    std::thread::sleep(REST);
+}
 
 /// Gives the calling thread, and those that it starts, the lower priority.
 pub(super) fn step_aside() {

@@ -1,7 +1,8 @@
 //! A batch of changes against a table: first what it would lead to, then the doing, with nothing computed twice.
 //!
 //! Entries are taken in the order of their fingerprints, and so of the table's memory, the last of each name only.
-//! A few lines at a time are asked for before the first of them is needed: memory is what takes the time.
+//! A few lines at a time are asked for before the first of them is needed: memory is what takes the time. Who applies
+//! a large batch rests now and then, so that requests on the same processor wait for a piece of it and not for all.
 
 use super::code;
 use super::line::FITS_EVERYWHERE;
@@ -13,6 +14,34 @@ use std::hint::black_box;
 
 /// Lines that are asked for at once: about as many as a core can wait for.
 const AHEAD: usize = 16;
+
+/// What is done between two rests, in names looked up or moved: some tenths of a millisecond.
+const PIECE: usize = 8192;
+/// What applying a change costs, or finding out what it leads to, in names moved.
+const CHANGE: usize = 8;
+
+/// The work of a batch, and the rests in it.
+struct Effort {
+    done: usize,
+    rest: fn(),
+}
+
+impl Effort {
+    fn new(rest: fn()) -> Self {
+        Self { done: 0, rest }
+    }
+
+    fn add(&mut self, names: usize) {
+        self.done += names;
+        if self.done >= PIECE {
+            self.done = 0;
+            (self.rest)();
+        }
+    }
+}
+
+/// Without rests.
+pub(super) fn at_once() {}
 
 /// What a batch would lead to.
 #[derive(Debug)]
@@ -28,7 +57,7 @@ pub(super) struct Outcome<'a> {
 
 impl Table {
     /// What applying these entries would lead to. Changes nothing.
-    pub(super) fn outcome<'a>(&self, entries: &'a [Entry]) -> Outcome<'a> {
+    pub(super) fn outcome<'a>(&self, entries: &'a [Entry], rest: fn()) -> Outcome<'a> {
         let (shown, key) = (self.peek(), self.key());
         let mut outcome = Outcome {
             count: self.count(),
@@ -37,8 +66,9 @@ impl Table {
             has_room: true,
             writes: last_of_each(entries).into_iter().map(|entry| (entry, Digest::default())).collect(),
         };
-        let mut odd_records = 0;
+        let (mut odd_records, mut effort) = (0, Effort::new(rest));
         for group in outcome.writes.chunks_mut(AHEAD) {
+            effort.add(group.len() * CHANGE);
             black_box(group.iter().fold(0, |sum, (entry, _)| sum ^ shown.touch(entry.fingerprint)));
             for (entry, delta) in group {
                 let before = shown.code_of(entry.fingerprint);
@@ -66,9 +96,9 @@ impl Table {
 
     /// As `set` of one entry after the other.
     pub(super) fn set_all(&mut self, entries: &[Entry]) {
-        let outcome = self.outcome(entries);
+        let outcome = self.outcome(entries, at_once);
         if outcome.has_room {
-            self.apply(&outcome);
+            self.apply(&outcome, at_once);
         } else {
             entries.iter().for_each(|entry| {
                 self.set(entry);
@@ -77,7 +107,8 @@ impl Table {
     }
 
     /// Does what `outcome` said; nothing may have changed since.
-    pub(super) fn apply(&mut self, outcome: &Outcome<'_>) {
+    pub(super) fn apply(&mut self, outcome: &Outcome<'_>, rest: fn()) {
+        let mut effort = Effort::new(rest);
         for group in outcome.writes.chunks(AHEAD) {
             let shown = self.peek();
             black_box(group.iter().fold(0, |sum, (entry, _)| sum ^ shown.touch(entry.fingerprint)));
@@ -86,6 +117,7 @@ impl Table {
                 debug_assert!(written.is_some(), "there is room");
                 self.add_to_digests(entry.fingerprint, *delta);
             }
+            effort.add(group.len() * CHANGE + self.take_moved());
         }
         self.set_count(outcome.count);
     }

@@ -4,6 +4,7 @@
 //! Of all that readers see nothing but single cancellations among those changes: filings that are *ahead*, under the
 //! new state's key. It costs a second table for as long as it waits, and is lost with the process.
 
+use super::batch::at_once;
 use super::shown::{Ahead, Shown};
 use super::standing::{Standing, standing};
 use super::table::{Table, travelling};
@@ -95,7 +96,7 @@ impl Replacement {
     /// Verifies and applies a batch that follows; gives what of it fell.
     fn follow(&mut self, batch: &Batch<'_>, held: &Shown) -> Result<Vec<Fingerprint>, Refusal> {
         check_next(self.table.position(), batch)?;
-        let outcome = self.table.outcome(batch.entries);
+        let outcome = self.table.outcome(batch.entries, at_once);
         let is_right = (outcome.count, outcome.digest) == (batch.summary.count, batch.summary.digest);
         if !is_right || !outcome.has_room {
             return Err(Refusal::Digest);
@@ -110,7 +111,7 @@ impl Replacement {
                 falls.push(fingerprint);
             }
         }
-        self.table.apply(&outcome);
+        self.table.apply(&outcome, at_once);
         self.table.set_position(batch.summary.position);
         Ok(falls)
     }

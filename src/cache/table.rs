@@ -40,6 +40,8 @@ pub struct Table {
     position: Position,
     /// Filings that each of the first segments is to have room for from the start.
     room: usize,
+    /// Names that rebuilding has moved since somebody asked.
+    moved: usize,
 }
 
 impl Table {
@@ -70,6 +72,7 @@ impl Table {
             ranges: vec![Digest::default(); RANGES].into(),
             position: Position::default(),
             room: filings / segments,
+            moved: 0,
         }
     }
 
@@ -161,6 +164,11 @@ impl Table {
     /// Whether so many odd records more are sure to have room.
     pub(super) fn has_room_for_odd(&self, records: usize) -> bool {
         self.odd_index.has_room_for(records)
+    }
+
+    /// Names that rebuilding has moved since this was last asked.
+    pub(super) fn take_moved(&mut self) -> usize {
+        std::mem::take(&mut self.moved)
     }
 
     pub(super) fn set_count(&mut self, count: u64) {
@@ -268,6 +276,7 @@ impl Table {
         let old = self.shown.segments[place].clone();
         let prefix = run.start >> (self.shown.depth - old.depth());
         let pairs: Vec<_> = old.iter(u64::try_from(prefix).unwrap_or_default()).collect();
+        self.moved += pairs.len();
         if pairs.len() <= MOST_NAMES_OF_A_SEGMENT || old.depth() == MOST_DEPTH {
             let room = if pairs.is_empty() { self.room } else { pairs.len() };
             self.build(run, old.depth(), room, &pairs);

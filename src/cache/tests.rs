@@ -7,7 +7,7 @@ use crate::filing::{FilingNumber, FilingRecord, PackedRecord, Status};
 use crate::verdict::{Coverage, Filings};
 use proptest::prelude::*;
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 const PROVIDER: &str = "example-cloud";
 
@@ -157,7 +157,7 @@ proptest! {
             .map(|(seed, value)| entry(&key(), &name(seed), value.map(common).as_ref()))
             .collect();
         let (count, digest) = {
-            let outcome = table.outcome(&entries);
+            let outcome = table.outcome(&entries, batch::at_once);
             (outcome.count, outcome.digest)
         };
         for entry in &entries {
@@ -303,6 +303,28 @@ fn requests_wait_for_no_writer() {
         let (coverage, at) = got.expect("it was answered with the lock held");
         assert_eq!((coverage, at), (Coverage::Unfiled, synced_at));
     });
+}
+
+/// Who applies a large batch rests in between, and who applies a small one, maybe where nobody may rest, does not.
+#[test]
+fn large_batches_are_taken_with_rests() {
+    static RESTS: AtomicUsize = AtomicUsize::new(0);
+    let staleness = Staleness { stale_after: Duration::from_secs(60), when_stale: WhenStale::Serve };
+    let rest = || drop(RESTS.fetch_add(1, Ordering::Relaxed));
+    let cache = FilingCache::new(staleness).resting(rest);
+    let mut model = table_at(1, 0);
+    cache.publish(table_at(1, 0), Instant::now());
+    for (seq, seeds, most) in [(2, 0..1024, 0), (3, 1024..9216, 100)] {
+        RESTS.store(0, Ordering::Relaxed);
+        let entries: Vec<_> = seeds.map(|seed| entry(&key(), &name(seed), Some(&common(seed)))).collect();
+        entries.iter().for_each(|entry| drop(model.set(entry)));
+        let after = Position { epoch: 1, seq: seq - 1 };
+        let batch = Batch { after, entries: &entries, summary: summary(&model, seq) };
+        cache.apply(&batch, Instant::now(), |_| true).unwrap();
+        // One for each 1,024 changes at least, when verified and when applied; more where segments were rebuilt.
+        let least = if most == 0 { 0 } else { 2 * entries.len() / 1024 };
+        assert!((least..=most).contains(&RESTS.load(Ordering::Relaxed)), "{RESTS:?}");
+    }
 }
 
 #[test]
