@@ -310,14 +310,18 @@ fn requests_wait_for_no_writer() {
 fn large_batches_are_taken_with_rests() {
     static RESTS: AtomicUsize = AtomicUsize::new(0);
     let staleness = Staleness { stale_after: Duration::from_secs(60), when_stale: WhenStale::Serve };
-    let rest = || drop(RESTS.fetch_add(1, Ordering::Relaxed));
+    let rest = || {
+        RESTS.fetch_add(1, Ordering::Relaxed);
+    };
     let cache = FilingCache::new(staleness).resting(rest);
     let mut model = table_at(1, 0);
     cache.publish(table_at(1, 0), Instant::now());
     for (seq, seeds, most) in [(2, 0..1024, 0), (3, 1024..9216, 100)] {
         RESTS.store(0, Ordering::Relaxed);
         let entries: Vec<_> = seeds.map(|seed| entry(&key(), &name(seed), Some(&common(seed)))).collect();
-        entries.iter().for_each(|entry| drop(model.set(entry)));
+        for entry in &entries {
+            model.set(entry);
+        }
         let after = Position { epoch: 1, seq: seq - 1 };
         let batch = Batch { after, entries: &entries, summary: summary(&model, seq) };
         cache.apply(&batch, Instant::now(), |_| true).unwrap();
