@@ -41,6 +41,8 @@ use traffic::Traffic;
 pub struct Addresses {
     /// Listeners, in the order of the config.
     pub listeners: Vec<(Protocol, SocketAddr)>,
+    /// Unix sockets among them, as text.
+    pub locals: Vec<(Protocol, String)>,
     /// The embedded registry.
     pub registry: Option<SocketAddr>,
     /// This API.
@@ -56,10 +58,14 @@ pub struct Addresses {
 impl Addresses {
     /// What is where, as URLs.
     pub fn urls(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let listeners = self.listeners.iter().map(|(protocol, address)| match protocol {
-            Protocol::Http => ("http", format!("http://{address}")),
-            Protocol::Https => ("https", format!("https://{address}")),
-            Protocol::TlsPassthrough => ("passthrough", format!("tls://{address}")),
+        let name = |protocol| match protocol {
+            Protocol::Http => "http",
+            Protocol::Https => "https",
+            Protocol::TlsPassthrough => "passthrough",
+        };
+        let listeners = self.listeners.iter().map(move |(protocol, address)| match protocol {
+            Protocol::TlsPassthrough => (name(*protocol), format!("tls://{address}")),
+            _ => (name(*protocol), format!("{}://{address}", name(*protocol))),
         });
         let scheme = |is_secured| if is_secured { "https" } else { "http" };
         let others = [
@@ -70,7 +76,8 @@ impl Addresses {
         ];
         let url =
             |(what, scheme, address): (_, &str, Option<_>)| Some((what, format!("{scheme}://{}", address?)));
-        listeners.chain(others.into_iter().filter_map(url))
+        let locals = self.locals.iter().map(move |(protocol, text)| (name(*protocol), text.clone()));
+        listeners.chain(locals).chain(others.into_iter().filter_map(url))
     }
 }
 
@@ -258,10 +265,10 @@ async fn status(State(admin): State<Admin>) -> Json<serde_json::Value> {
         Protocol::Https => "https",
         Protocol::TlsPassthrough => "tls_passthrough",
     };
-    let listeners: Vec<_> = addresses
-        .listeners
-        .iter()
-        .map(|(kind, address)| json!({ "protocol": protocol(*kind), "address": address.to_string() }))
+    let tcp = addresses.listeners.iter().map(|(kind, address)| (*kind, address.to_string()));
+    let listeners: Vec<_> = tcp
+        .chain(addresses.locals.iter().cloned())
+        .map(|(kind, address)| json!({ "protocol": protocol(kind), "address": address }))
         .collect();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),

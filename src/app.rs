@@ -219,6 +219,7 @@ impl Serving {
             }
             End::Terminated => {
                 service_manager::stopping();
+                self.running.withdraw();
                 LINGER
             }
         };

@@ -42,7 +42,7 @@ pub use filing_rules::{
 };
 pub use footer::{Footer, FooterMode, FooterRule, FooterRules, ShownNumber};
 pub use limits::{ClientWidth, Limits, Overload, Rate};
-pub use listener::{Listener, Protocol, ProxyProtocol};
+pub use listener::{KeepAlive, Listener, LocalSocket, NO_ADDRESS, Protocol, ProxyProtocol, SocketOptions};
 pub use load::{ConfigSource, DEFAULT_PATH, token_of_environment};
 pub use log::{AccessLog, Log};
 pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry, Role, Token, Trust};

@@ -27,6 +27,7 @@ pub mod http2;
 pub mod judge;
 pub mod lifetime;
 pub mod listen;
+pub mod local;
 pub mod names;
 pub mod overload;
 pub mod own;

@@ -36,7 +36,7 @@ fn shown(endpoint: &Endpoint, now_ms: u64) -> Value {
         },
         "ejected_for_ms": standing.ejected_until(now_ms).map_or(0, |until| until - now_ms),
         "share_percent": standing.share(endpoint.way.slow_start, now_ms),
-        "addresses": [endpoint.address.to_string()],
+        "addresses": [endpoint.place()],
         "active": standing.active(),
         "requests": standing.total(),
         "connections": read(&counts.connections),

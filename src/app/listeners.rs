@@ -4,12 +4,14 @@
 //! Kernels deal new connections out among all sockets of a `SO_REUSEPORT` group, also among those that nobody
 //! accepts on: none of a group is ever left out, and none is closed while another process still takes from it.
 
-use crate::config;
+use crate::config::{self, NO_ADDRESS, SocketOptions};
 use crate::gate::client::Listener;
-use crate::gate::listen;
+use crate::gate::{listen, local};
 use anyhow::{Context, Result};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// All sockets of one address: one per worker of the process that bound them.
@@ -17,16 +19,20 @@ use std::sync::Arc;
 pub(super) struct Group {
     /// What they are for, by kind and address as configured: how a successor finds them.
     pub(super) name: String,
-    /// Where they are bound (a port of 0 resolved).
+    /// Where they are bound (a port of 0 resolved); `NO_ADDRESS` where it is a Unix socket.
     pub(super) address: SocketAddr,
+    /// A Unix socket.
+    pub(super) is_local: bool,
     /// At least one.
     pub(super) sockets: Vec<TcpListener>,
 }
 
 impl Group {
     fn new(name: String, sockets: Vec<TcpListener>) -> Result<Arc<Self>> {
-        let address = sockets.first().context("a group of sockets holds one at least")?.local_addr()?;
-        Ok(Arc::new(Self { name, address, sockets }))
+        let first = sockets.first().context("a group of sockets holds one at least")?;
+        let is_local = local_path(first).is_some();
+        let address = if is_local { NO_ADDRESS } else { first.local_addr()? };
+        Ok(Arc::new(Self { name, address, is_local, sockets }))
     }
 
     /// A handle of its own to the first socket, for who serves it alone.
@@ -45,6 +51,12 @@ impl Group {
     }
 }
 
+/// Where a Unix socket was bound.
+fn local_path(socket: &TcpListener) -> Option<PathBuf> {
+    let bound = socket2::SockRef::from(socket).local_addr().ok()?;
+    bound.as_pathname().map(Path::to_owned)
+}
+
 /// Sockets that this process was given, by name or by address, until somebody takes them.
 #[derive(Debug, Default)]
 pub(super) struct Inherited {
@@ -60,9 +72,13 @@ impl Inherited {
         let mut given = listenfd::ListenFd::from_env();
         let mut activated = Vec::new();
         for at in 0..given.len() {
-            let socket =
-                given.take_tcp_listener(at).context("LISTEN_FDS: a socket that is no TCP listener's")?;
-            activated.extend(socket);
+            // One that is no Unix socket's stays where it is, to be taken as the other kind.
+            if let Ok(Some(local)) = given.take_unix_listener(at) {
+                activated.push(OwnedFd::from(local).into());
+                continue;
+            }
+            let socket = given.take_tcp_listener(at);
+            activated.extend(socket.context("LISTEN_FDS: a socket that is no listener's, of TCP or Unix")?);
         }
         Ok(Self { handed: Vec::new(), activated })
     }
@@ -85,14 +101,48 @@ impl Inherited {
             let _ = socket2::SockRef::from(&socket).set_tcp_nodelay(true);
             return Group::new(name, vec![socket]);
         }
-        let bound = listen::bind(address, workers).with_context(|| cannot_listen(address, key))?;
-        Group::new(name, bound)
+        let bound = listen::bind(address, SocketOptions::default(), workers);
+        Group::new(name, bound.with_context(|| cannot_listen(&address, key))?)
+    }
+
+    /// The same for a listener, its sockets set as it says.
+    fn take_or_bind_for(
+        &mut self,
+        name: String,
+        listener: &config::Listener,
+        (workers, key): (usize, &str),
+    ) -> Result<Arc<Group>> {
+        let at = |place: &dyn std::fmt::Display| cannot_listen(place, key);
+        if let Some(local) = &listener.local {
+            let is_there = |socket: &TcpListener| local_path(socket).as_ref() == Some(&local.path);
+            let handed = self.handed.iter().position(|(handed, _)| *handed == name);
+            let activated = self.activated.iter().position(is_there);
+            if let Some(sockets) = handed.map(|at| self.handed.swap_remove(at).1) {
+                return Group::new(name, sockets);
+            }
+            let socket = match activated {
+                Some(at) => self.activated.remove(at),
+                None => {
+                    local::bind(local, listener.socket.backlog).with_context(|| at(&local.path.display()))?
+                }
+            };
+            socket.set_nonblocking(true)?;
+            return Group::new(name, vec![socket]);
+        }
+        let is_given = self.handed.iter().any(|(handed, _)| *handed == name)
+            || self.activated.iter().any(|it| it.local_addr().is_ok_and(|bound| bound == listener.address));
+        if is_given {
+            return self.take_or_bind(name, listener.address, (workers, key));
+        }
+        let bound = listen::bind(listener.address, listener.socket, workers);
+        Group::new(name, bound.with_context(|| at(&listener.address))?)
     }
 
     /// Says what nobody took.
     pub(super) fn finish(self) {
         for socket in &self.activated {
-            let address = socket.local_addr().map(|it| it.to_string()).unwrap_or_default();
+            let address = local_path(socket).map(|path| path.display().to_string());
+            let address = address.or_else(|| Some(socket.local_addr().ok()?.to_string())).unwrap_or_default();
             tracing::warn!(
                 address,
                 "the service manager handed over a socket that no address in the config names; closing it"
@@ -102,7 +152,7 @@ impl Inherited {
 }
 
 /// What to say where an address can't be had.
-fn cannot_listen(address: SocketAddr, key: &str) -> String {
+fn cannot_listen(address: &dyn std::fmt::Display, key: &str) -> String {
     format!(
         "{key}: can't listen on {address}; stop what holds it, or give another address (port 0 takes a free one)"
     )
@@ -138,9 +188,10 @@ impl Layout {
                 Some(known) => Arc::clone(&known.group),
                 None => {
                     let place = format!("listener {}", index + 1);
-                    inherited.take_or_bind(name, listener.address, (workers, &place))?
+                    inherited.take_or_bind_for(name, listener, (workers, &place))?
                 }
             };
+            set(&group, listener)?;
             let fresh = Listener::new(key, listener, group.address);
             let same = known.filter(|known| *known.listener == fresh);
             let listener = same.map_or_else(|| Arc::new(fresh), |same| Arc::clone(&same.listener));
@@ -151,7 +202,27 @@ impl Layout {
 
     /// Where clients connect, as the admin API shows it.
     pub(super) fn addresses(&self) -> Vec<(config::Protocol, SocketAddr)> {
-        self.bound.iter().map(|it| (it.listener.protocol, it.listener.address)).collect()
+        let tcp = self.bound.iter().filter(|it| !it.group.is_local);
+        tcp.map(|it| (it.listener.protocol, it.listener.address)).collect()
+    }
+
+    /// The Unix sockets among them, as text.
+    pub(super) fn locals(&self) -> Vec<(config::Protocol, String)> {
+        let local = |it: &Bound| Some((it.listener.protocol, it.listener.local.as_deref()?.to_owned()));
+        self.bound.iter().filter_map(local).collect()
+    }
+}
+
+/// Sets sockets as a config says that is not the one they were made by.
+fn set(group: &Group, listener: &config::Listener) -> Result<()> {
+    match &listener.local {
+        Some(local) => local::permit(local)
+            .with_context(|| format!("can't set mode, owner and group of {}", local.path.display())),
+        None => group
+            .sockets
+            .iter()
+            .try_for_each(|socket| listen::retune(socket, listener.socket))
+            .with_context(|| format!("can't set the sockets of {}", listener.address)),
     }
 }
 
@@ -163,8 +234,12 @@ mod tests {
         "127.0.0.1:0".parse().unwrap()
     }
 
+    fn bind(sockets: usize) -> Vec<TcpListener> {
+        listen::bind(any(), SocketOptions::default(), sockets).unwrap()
+    }
+
     fn group(sockets: usize) -> Arc<Group> {
-        Group::new("listener".into(), listen::bind(any(), sockets).unwrap()).unwrap()
+        Group::new("listener".into(), bind(sockets)).unwrap()
     }
 
     /// A socket that nobody accepts on keeps its share of the connections waiting for ever.
@@ -181,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_was_handed_over_is_taken_by_name_and_once() {
-        let [first, second] = [2, 1].map(|sockets| listen::bind(any(), sockets).unwrap());
+        let [first, second] = [2, 1].map(bind);
         let ports = [&first, &second].map(|it| it[0].local_addr().unwrap());
         let handed = vec![("listener a".to_owned(), first), ("listener b".to_owned(), second)];
         let mut inherited = Inherited { handed, activated: Vec::new() };

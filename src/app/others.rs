@@ -42,6 +42,7 @@ impl Others {
         let address = |group: &Option<Arc<Group>>| group.as_ref().map(|group| group.address);
         Addresses {
             listeners: layout.addresses(),
+            locals: layout.locals(),
             registry: registry.0,
             secured: (registry.1, self.admin_tls.is_some()),
             admin: address(&self.admin),

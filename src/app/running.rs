@@ -9,6 +9,7 @@ use super::watching::{Changed, Watching};
 use crate::admin::Addresses;
 use crate::config::Config;
 use crate::follow::Keeper;
+use crate::gate::local;
 use crate::gate::worker::Shared;
 use crate::warnings::WarningThread;
 use anyhow::{Context, Result};
@@ -123,7 +124,8 @@ impl Running {
             self.reloader.reload(&self.config.source, &self.shared, &old)
         {
             let addresses = Addresses::clone(&self.shown.load());
-            self.shown.store(Arc::new(Addresses { listeners: layout.addresses(), ..addresses }));
+            let (listeners, locals) = (layout.addresses(), layout.locals());
+            self.shown.store(Arc::new(Addresses { listeners, locals, ..addresses }));
             self.layout.send_replace(Arc::new(layout));
             self.watching.follow(&config);
             self.config = config;
@@ -192,6 +194,12 @@ impl Running {
         let kept = self.keeper.retake().context("the data directory can't be taken back");
         self.source.start().context("the embedded registry can't be started again")?;
         kept
+    }
+
+    /// Takes the files of Unix sockets away, which nobody goes on with.
+    pub(super) fn withdraw(&self) {
+        let locals = self.config.listeners.iter().filter_map(|listener| listener.local.as_ref());
+        locals.for_each(local::withdraw);
     }
 
     /// Leaves the listeners; what is left is the registry, which ends last.

@@ -3,6 +3,7 @@
 use super::listeners::{Group, Layout};
 use crate::gate::accept;
 use crate::gate::client::Listener;
+use crate::gate::listen::Source;
 use crate::gate::worker::{Shared, Worker};
 use crate::telemetry::{AccessLogSink, Counters, WorkerCounters};
 use anyhow::{Context, Result};
@@ -178,9 +179,9 @@ impl Seat {
             let (listener, group) = (Arc::clone(&one.listener), Arc::clone(&one.group));
             let mut accepting = Accepting { listener, group, tasks: Vec::new() };
             for socket in one.group.for_worker(self.number, self.count)? {
-                let socket = tokio::net::TcpListener::from_std(socket)?;
+                let source = Source::new(socket, one.group.is_local)?;
                 let (worker, listener) = (Rc::clone(worker), Arc::clone(&one.listener));
-                accepting.tasks.push(task::spawn_local(accept::run(worker, listener, socket)));
+                accepting.tasks.push(task::spawn_local(accept::run(worker, listener, source)));
             }
             self.accepting.push(accepting);
         }

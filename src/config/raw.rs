@@ -187,6 +187,11 @@ impl<'t> Value<'t> {
         found
     }
 
+    /// The string, where it is one.
+    pub(super) fn string_if_any(&self) -> Option<&'t str> {
+        self.inner.as_str()
+    }
+
     /// A string that `parse` understands, or the mistake that it reports.
     pub(super) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         match parse(self.string()?) {

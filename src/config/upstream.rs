@@ -13,9 +13,9 @@ pub const MAX_SERVERS: usize = 256;
 pub struct Upstream {
     /// What it speaks.
     pub scheme: UpstreamScheme,
-    /// A name (A-labels) or an address, without brackets.
+    /// A name (A-labels) or an address, without brackets; or the whole path of a Unix socket.
     pub host: String,
-    /// Never 0.
+    /// 0 with a path alone.
     pub port: u16,
 }
 
@@ -23,13 +23,25 @@ impl Upstream {
     /// Whether its addresses are to be looked up.
     #[must_use]
     pub fn is_name(&self) -> bool {
-        self.host.parse::<std::net::IpAddr>().is_err()
+        !self.is_local() && self.host.parse::<std::net::IpAddr>().is_err()
+    }
+
+    /// Whether it is a Unix socket.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.host.starts_with('/')
     }
 }
 
 impl std::fmt::Display for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (scheme, host) = (self.scheme.as_str(), &self.host);
+        if self.is_local() {
+            return match self.scheme {
+                UpstreamScheme::Http => write!(f, "unix:{host}"),
+                _ => write!(f, "{scheme}+unix:{host}"),
+            };
+        }
         if host.contains(':') {
             write!(f, "{scheme}://[{host}]:{}", self.port)
         } else {
@@ -173,6 +185,20 @@ pub enum Alpn {
     Http2,
     /// HTTP/1.1
     Http1,
+}
+
+impl Alpn {
+    /// HTTP/2 where the other side knows it.
+    pub const BOTH: [Self; 2] = [Self::Http2, Self::Http1];
+
+    /// Its name (RFC 7301).
+    #[must_use]
+    pub fn name(self) -> &'static [u8] {
+        match self {
+            Self::Http2 => b"h2",
+            Self::Http1 => b"http/1.1",
+        }
+    }
 }
 
 /// `[site.tls]`: TLS towards https upstreams.

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Ten years: what is longer is a slip, and sums of such never overflow.
 const LONGEST_MS: u64 = 10 * 366 * 24 * 3_600_000;
 
+/// The longest path that the system takes for a Unix socket (`sun_path`, without its end).
+const MAX_SOCKET_PATH_BYTES: usize = 107;
+
 /// `24h`, `10s`, `500ms`, `30m`, `7d`, `1m30s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong =
@@ -163,6 +166,9 @@ fn not_a_host(text: &str, error: &dyn std::error::Error) -> String {
 
 /// `http://10.0.0.1:8080`, `https://name`, `h2c://[::1]:50051`, `tcp://10.0.0.9:443`.
 pub(super) fn upstream(text: &str) -> Result<Upstream, String> {
+    if let Some(local) = local_upstream(text) {
+        return local;
+    }
     let (scheme, rest) = text.split_once("://").ok_or_else(|| {
         format!("{text:?} has no scheme; write an upstream like \"http://10.0.0.1:8080\" (http, https, h2c or tcp)")
     })?;
@@ -196,6 +202,26 @@ pub(super) fn upstream(text: &str) -> Result<Upstream, String> {
         Err(error) => return Err(format!("{text:?} has no valid host: {error}")),
     };
     Ok(Upstream { scheme, host, port })
+}
+
+/// `unix:/run/app.sock` (HTTP/1.1), `h2c+unix:/run/app.sock`, `tcp+unix:/run/app.sock`; `None`: it is none of these.
+fn local_upstream(text: &str) -> Option<Result<Upstream, String>> {
+    let (scheme, path) = text.split_once("unix:")?;
+    let scheme = match scheme {
+        "" | "http+" => UpstreamScheme::Http,
+        "h2c+" => UpstreamScheme::H2c,
+        "tcp+" => UpstreamScheme::Tcp,
+        _ => return None,
+    };
+    let is_path = path.starts_with('/') && !path.starts_with("//") && !path.ends_with('/');
+    Some(if is_path && path.len() <= MAX_SOCKET_PATH_BYTES && path.chars().all(|char| !char.is_control()) {
+        Ok(Upstream { scheme, host: path.to_owned(), port: 0 })
+    } else {
+        Err(format!(
+            "{path:?} can't be a socket's file; write its whole path, at most {MAX_SOCKET_PATH_BYTES} octets, like \
+             \"unix:/run/app.sock\""
+        ))
+    })
 }
 
 /// Splits a port off; the colons of a bracketed address are none.
@@ -278,6 +304,13 @@ mod tests {
         check("h2c://[::1]", Ok((UpstreamScheme::H2c, "::1", 80)));
         check("tcp://10.0.0.9:443", Ok((UpstreamScheme::Tcp, "10.0.0.9", 443)));
         check("tcp://10.0.0.9", Err("needs a port"));
+        check("unix:/run/app.sock", Ok((UpstreamScheme::Http, "/run/app.sock", 0)));
+        check("http+unix:/run/app.sock", Ok((UpstreamScheme::Http, "/run/app.sock", 0)));
+        check("h2c+unix:/run/app.sock", Ok((UpstreamScheme::H2c, "/run/app.sock", 0)));
+        check("tcp+unix:/run/app.sock", Ok((UpstreamScheme::Tcp, "/run/app.sock", 0)));
+        check("unix:run/app.sock", Err("write its whole path"));
+        check("unix:///run/app.sock", Err("write its whole path"));
+        check("https+unix:/run/app.sock", Err("has no scheme"));
         check("10.0.0.1:8080", Err("has no scheme"));
         check("ftp://x", Err("\"ftp\" is not an upstream scheme"));
         check("http://u@x", Err("without user"));

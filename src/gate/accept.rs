@@ -1,10 +1,10 @@
 //! From an accepted socket to the protocol that serves it: PROXY header, ClientHello, handshake, ALPN.
 
-use crate::config::{Protocol, ProxyProtocol, TlsBlocked};
+use crate::config::{Alpn, Protocol, ProxyProtocol, TlsBlocked};
 use crate::domain::{DomainName, HostForm};
 use crate::gate::client::{Client, Listener, TlsFacts};
 use crate::gate::hello::{self, Alert, HelloReader};
-use crate::gate::listen::Place;
+use crate::gate::listen::{Place, Source};
 use crate::gate::proxy_header::{self, Start};
 use crate::gate::stream::{Channel, Prefixed, Stream};
 use crate::gate::tls::Served;
@@ -19,16 +19,16 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 /// How long accepting pauses when the system has nothing to accept with (descriptors, memory).
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts on one listener until the worker drains.
-pub async fn run(worker: Rc<Worker>, listener: Arc<Listener>, socket: TcpListener) {
+pub async fn run(worker: Rc<Worker>, listener: Arc<Listener>, source: Source) {
     loop {
-        match socket.accept().await {
+        match source.accept().await {
             Ok((tcp, peer)) => {
                 let Some(place) = worker.shared.admission.admit() else {
                     worker.counters.one(|c| &c.refused);
@@ -222,13 +222,14 @@ async fn tls(
     let prefixed = Prefixed::new(Bytes::copy_from_slice(channel.input.data()), tcp);
     drop(channel.input);
     let clients = asked(worker, &client, hello.server_name.as_ref());
-    let Some((stream, shown)) = handshake(&served, (&hello, clients), prefixed, watch).await else {
+    let handshake = handshake(&served, (&hello, &client.listener, clients), prefixed, watch);
+    let Some((stream, shown)) = handshake.await else {
         worker.counters.one(|c| &c.handshakes_failed);
         return None;
     };
     worker.counters.one(|c| &c.handshakes);
     let session = stream.get_ref().1;
-    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    let agreed = Alpn::BOTH.into_iter().find(|alpn| session.alpn_protocol() == Some(alpn.name()));
     client.tls = Some(TlsFacts {
         sni: hello.server_name,
         names: Arc::clone(&served.names),
@@ -241,22 +242,23 @@ async fn tls(
             .negotiated_cipher_suite()
             .and_then(|suite| suite.suite().as_str())
             .unwrap_or("unknown"),
+        agreed,
         shown,
     });
     watch.unbounded();
-    Some((client, Channel::new(Stream::TlsServer(Box::new(stream))), is_http2))
+    Some((client, Channel::new(Stream::TlsServer(Box::new(stream))), agreed == Some(Alpn::Http2)))
 }
 
 /// The handshake itself, and what the client has shown where it was asked to.
 async fn handshake(
     served: &Served,
-    (hello, clients): (&hello::Hello, Option<Arc<Clients>>),
+    (hello, listener, clients): (&hello::Hello, &Listener, Option<Arc<Clients>>),
     prefixed: Prefixed,
     watch: &Watch,
 ) -> Option<(TlsStream<Prefixed>, Option<Shown>)> {
     let config = match &clients {
-        None => Arc::clone(served.config_for(hello)),
-        Some(clients) => served.config_asking(hello, clients).ok()?,
+        None if listener.alpn == Alpn::BOTH => Arc::clone(served.config_for(hello)),
+        _ => served.variant(hello, clients.as_ref(), &listener.alpn).ok()?,
     };
     let mut accepting = pin!(tokio_rustls::TlsAcceptor::from(config).accept(prefixed));
     let stream = watch.bound(|cx| accepting.as_mut().poll(cx)).await.ok()?.ok()?;

@@ -1,6 +1,6 @@
 //! What is known of a client connection before its first request, and how the listener it came by is set.
 
-use crate::config::{self, InClear, Networks, Protocol, ProxyProtocol};
+use crate::config::{self, Alpn, InClear, Networks, Protocol, ProxyProtocol};
 use crate::domain::DomainName;
 use crate::gate::headers::Onward;
 use crate::gate::proxy_header::Speaker;
@@ -19,6 +19,10 @@ pub struct Listener {
     pub key: String,
     /// Where it is bound (a port of 0 resolved).
     pub address: SocketAddr,
+    /// Which Unix socket it is, as text.
+    pub local: Option<Box<str>>,
+    /// What clients may agree on.
+    pub alpn: Vec<Alpn>,
     /// What it speaks.
     pub protocol: Protocol,
     /// Default for the hosts that arrive here.
@@ -46,6 +50,8 @@ impl Listener {
         Self {
             key,
             address,
+            local: from.local_text().map(Into::into),
+            alpn: from.alpn.clone(),
             protocol: from.protocol,
             scenario: from.scenario,
             region: from.region,
@@ -106,6 +112,8 @@ pub struct TlsFacts {
     pub version: &'static str,
     /// The cipher suite, for the log.
     pub cipher: &'static str,
+    /// What was agreed on (ALPN).
+    pub agreed: Option<Alpn>,
     /// What it has shown, where it was asked for a certificate.
     pub shown: Option<Shown>,
 }
@@ -129,7 +137,8 @@ impl Client {
     pub fn speaker(&self) -> Speaker<'_> {
         let sni = self.tls.as_ref().and_then(|tls| tls.sni.as_ref());
         let authority = sni.map(DomainName::as_str);
-        Speaker { client: self.address, listener: self.listener.address, authority }
+        let agreed = self.tls.as_ref().and_then(|tls| tls.agreed).map(Alpn::name);
+        Speaker { client: self.address, listener: self.listener.address, authority, agreed }
     }
 
     /// Whom a request is of: the client itself, or where that speaks for others, the last of the addresses in its

@@ -2,6 +2,7 @@
 
 use crate::config::{Alpn, Upstream, UpstreamScheme, Way};
 use crate::gate::breaker::{Breaker, Place};
+use crate::gate::local;
 use crate::gate::names::Addresses;
 use crate::gate::proxy_header::{self, Speaker};
 use crate::gate::reject::Reject;
@@ -206,6 +207,15 @@ impl Endpoint {
         self.upstream.scheme == UpstreamScheme::Tcp
     }
 
+    /// Where it is, for people.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self.upstream.is_local() {
+            true => self.upstream.host.clone(),
+            false => self.address.to_string(),
+        }
+    }
+
     /// Whether it could be HTTP/2 that it speaks.
     #[must_use]
     pub fn may_speak_http2(&self) -> bool {
@@ -245,7 +255,10 @@ impl Endpoint {
     /// # Errors
     /// `UpstreamError`.
     pub async fn connect(&self, speaker: Option<Speaker<'_>>) -> Result<Channel, Reject> {
-        let connected = TcpStream::connect(self.address).await;
+        let connected = match self.upstream.is_local() {
+            true => local::connect(&self.upstream.host).await,
+            false => TcpStream::connect(self.address).await,
+        };
         let mut tcp = connected.map_err(|_| Reject::UpstreamError("connect failed"))?;
         standing::count(&self.standing.counts().connections);
         if let Some(version) = self.way.proxy_header {

@@ -12,6 +12,8 @@ use std::net::{IpAddr, SocketAddr};
 pub const MAX_HEADER_BYTES: usize = 16 + 1024;
 const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const V1_SIGNATURE: &[u8] = b"PROXY ";
+/// Octets of the addresses of a Unix stream (section 2.2).
+const UNIX_ADDRESSES: usize = 216;
 const MAX_V1_BYTES: usize = 107;
 
 /// What the start of a connection is.
@@ -85,6 +87,8 @@ fn version2(octets: &[u8]) -> Start {
             let ip: [u8; 16] = std::array::from_fn(|i| a[i]);
             SocketAddr::new(IpAddr::from(ip), u16::from_be_bytes([a[32], a[33]]))
         }),
+        // A stream of a Unix socket, with both its paths.
+        (1, 0x31) if body.len() >= UNIX_ADDRESSES => return Start::Header(length, None),
         _ => None,
     };
     client.map_or(Start::Malformed, |client| Start::Header(length, Some(client)))
@@ -130,6 +134,8 @@ mod tests {
         check(&header(0x11, 0x11, &v4), Start::Malformed);
         check(&header(0x21, 0x11, &v4)[..20], Start::Incomplete);
         check(&header(0x21, 0x11, &[0; 2000]), Start::Malformed);
+        check(&header(0x21, 0x31, &[0; 216]), Start::Header(232, None));
+        check(&header(0x21, 0x31, &[0; 215]), Start::Malformed);
     }
 
     proptest::proptest! {

@@ -265,6 +265,7 @@ impl Record {
             client: client.address,
             caller: caller.filter(|caller| *caller != client.address.ip().to_canonical()),
             listener: client.listener.address,
+            listener_path: client.listener.local.as_deref(),
             http: head.version.as_str(),
             tls,
             method: head.method(),

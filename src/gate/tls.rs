@@ -7,7 +7,7 @@ pub mod clients;
 pub mod upstream;
 
 use crate::config::certificates::{self, CertificateError, Loaded, Pair};
-use crate::config::{self, TlsVersion};
+use crate::config::{self, Alpn, TlsVersion};
 use crate::domain::DomainName;
 use crate::gate::hello::Hello;
 use crate::gate::tickets::{KeyError, Tickets};
@@ -66,17 +66,20 @@ pub struct Served {
     /// Where it came from.
     pub file: PathBuf,
     has_rsa_key: bool,
-    /// For sites that ask for certificates: made when the first client comes to one.
-    asking: Mutex<Vec<Asking>>,
+    /// For sites that ask for certificates and listeners that agree on other protocols: made when the first client
+    /// comes to one.
+    variants: Mutex<Vec<Variant>>,
     key: CertifiedKey,
     min_version: TlsVersion,
+    tickets: Arc<Tickets>,
 }
 
-/// As `Served`, for clients that are asked for a certificate.
+/// As `Served`, where clients are asked for a certificate, or offered other protocols than elsewhere.
 #[derive(Debug)]
-struct Asking {
+struct Variant {
     /// Gone with the rules that it was of.
-    clients: Weak<Clients>,
+    clients: Option<Weak<Clients>>,
+    alpn: Vec<Alpn>,
     config: Arc<ServerConfig>,
     config_by_client: Arc<ServerConfig>,
 }
@@ -155,27 +158,32 @@ impl Served {
         if hello.prefers_chacha { &self.config_by_client } else { &self.config }
     }
 
-    /// The same for a site that asks for certificates. Such sessions are not resumed: what was good once may have been
-    /// revoked.
+    /// The same where certificates are asked for, or other protocols agreed on. Sessions of who has shown a certificate
+    /// are not resumed: what was good once may have been revoked.
     ///
     /// # Errors
     /// rustls' word.
-    pub fn config_asking(
+    pub fn variant(
         &self,
         hello: &Hello,
-        clients: &Arc<Clients>,
+        clients: Option<&Arc<Clients>>,
+        alpn: &[Alpn],
     ) -> Result<Arc<ServerConfig>, rustls::Error> {
-        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |one: &Asking| std::ptr::eq(one.clients.as_ptr(), Arc::as_ptr(clients));
-        if !asking.iter().any(is_it) {
-            asking.retain(|one| one.clients.strong_count() > 0);
-            let mut config = server_config(self.key.clone(), self.min_version, Resuming::Never(clients))?;
+        let mut variants = self.variants.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |one: &Variant| {
+            one.alpn == alpn && one.clients.as_ref().map(Weak::as_ptr) == clients.map(Arc::as_ptr)
+        };
+        if !variants.iter().any(is_it) {
+            variants.retain(|one| one.clients.as_ref().is_none_or(|clients| clients.strong_count() > 0));
+            let resuming = clients.map_or(Resuming::By(&self.tickets), |clients| Resuming::Never(clients));
+            let mut config = server_config(self.key.clone(), self.min_version, resuming)?;
+            config.alpn_protocols = alpn.iter().map(|alpn| alpn.name().to_vec()).collect();
             let config_by_client = Arc::new(config.clone());
             config.ignore_client_order = true;
-            let (clients, config) = (Arc::downgrade(clients), Arc::new(config));
-            asking.push(Asking { clients, config, config_by_client });
+            let (clients, config) = (clients.map(Arc::downgrade), Arc::new(config));
+            variants.push(Variant { clients, alpn: alpn.to_vec(), config, config_by_client });
         }
-        let found = asking.iter().find(|one| is_it(one)).ok_or(rustls::Error::NoCertificatesPresented)?;
+        let found = variants.iter().find(|one| is_it(one)).ok_or(rustls::Error::NoCertificatesPresented)?;
         Ok(Arc::clone(if hello.prefers_chacha { &found.config_by_client } else { &found.config }))
     }
 }
@@ -258,8 +266,19 @@ fn serve(pair: &Pair, min_version: TlsVersion, tickets: &Arc<Tickets>) -> Result
     let config_by_client = Arc::new(config.clone());
     config.ignore_client_order = true;
     let (config, file) = (Arc::new(config), pair.cert.clone());
-    let asking = Mutex::default();
-    Ok(Served { names, config, config_by_client, not_after, file, has_rsa_key, asking, key, min_version })
+    let (variants, tickets) = (Mutex::default(), Arc::clone(tickets));
+    Ok(Served {
+        names,
+        config,
+        config_by_client,
+        not_after,
+        file,
+        has_rsa_key,
+        variants,
+        key,
+        min_version,
+        tickets,
+    })
 }
 
 fn take_keys(file: &Path, tickets: &Tickets) -> Result<(), StoreError> {
@@ -304,7 +323,7 @@ fn server_config(
         Resuming::Never(clients) => builder.with_client_cert_verifier(clients.verifier()),
     };
     let mut config = builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = Alpn::BOTH.iter().map(|alpn| alpn.name().to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
     config.send_tls13_tickets = 0;

@@ -198,6 +198,8 @@ fn named_places_of_io() {
         "follow",
         "gate/tls",
         "gate/certificates",
+        // The files of Unix sockets.
+        "gate/local",
         // As the gate its own: certificates that are renewed.
         "serve/tls",
         "block_page/templates",

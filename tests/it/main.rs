@@ -54,6 +54,7 @@ mod replay;
 mod routes;
 mod seen;
 mod sites;
+mod sockets;
 mod sync;
 mod treatment;
 mod tutorial;

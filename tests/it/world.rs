@@ -105,8 +105,9 @@ impl World {
             (response.status == 200).then(|| response.json())
         });
         let listeners = status["listeners"].as_array().expect("listeners in /v1/status");
+        let listeners = listeners.iter().filter(|one| !text(&one["address"]).starts_with("unix:"));
         let listeners =
-            listeners.iter().map(|one| (text(&one["protocol"]), address(&text(&one["address"])))).collect();
+            listeners.map(|one| (text(&one["protocol"]), address(&text(&one["address"])))).collect();
         let registry = status["registry"].as_str().map(address);
         Self { process, upstream, tls, listeners, admin, registry, dir }
     }

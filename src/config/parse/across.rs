@@ -36,8 +36,15 @@ fn refuse(document: &Document<'_>, place: &Place, message: String) {
 /// No address is listened on twice (port 0 is another port each time).
 fn addresses(document: &Document<'_>, table: &DeTable<'_>, config: &Config, listeners: &[PlacedListener]) {
     let mut taken: HashMap<SocketAddr, &str> = HashMap::new();
+    let mut paths = HashSet::new();
     for placed in listeners {
         let address = placed.listener.address;
+        if let Some(local) = &placed.listener.local
+            && !paths.insert(&local.path)
+        {
+            let path = local.path.display();
+            refuse(document, &placed.address, format!("{path} is listened on already; use another file"));
+        }
         if address.port() != 0 && taken.insert(address, "listener").is_some() {
             refuse(document, &placed.address, format!("{address} is listened on already; use another port"));
         }

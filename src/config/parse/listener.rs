@@ -1,8 +1,10 @@
 //! `[[listener]]`.
 
-use super::{door, optional};
+mod socket;
+
+use super::{door, optional, upstream};
 use crate::config::raw::{Place, Section, Value};
-use crate::config::{InClear, Listener, Protocol, ProxyProtocol, UpstreamScheme, value};
+use crate::config::{Alpn, InClear, Listener, Protocol, ProxyProtocol, UpstreamScheme, value};
 use crate::verdict::{Region, Scenario};
 
 const PROTOCOLS: [(&str, Protocol); 3] =
@@ -25,6 +27,7 @@ pub(super) fn listeners(root: &mut Section<'_>) -> Vec<PlacedListener> {
 
 fn listener(mut section: Section<'_>) -> Option<PlacedListener> {
     let address = section.required("address", "address = \"0.0.0.0:80\"");
+    let place = socket::place(&mut section, address.as_ref());
     let protocol = match section.value("protocol") {
         Some(value) => value.choice("a protocol", &PROTOCOLS),
         None => Some(Protocol::Http),
@@ -45,7 +48,6 @@ fn listener(mut section: Section<'_>) -> Option<PlacedListener> {
     }
     let networks = door::networks(&mut section);
     let upstreams = section.value("upstreams");
-    let parsed = address.as_ref().and_then(|value| value.parse(value::socket_address));
     if let (Some(value), Some(ProxyProtocol::Optional | ProxyProtocol::Required)) = (&proxy_protocol, mode)
         && trusted_peers.is_empty()
     {
@@ -59,9 +61,14 @@ fn listener(mut section: Section<'_>) -> Option<PlacedListener> {
         }
         _ => Vec::new(),
     };
+    let alpn = alpn(&mut section, protocol);
     section.finish();
+    let (address_of, local, socket) = place?;
     let listener = Listener {
-        address: parsed?,
+        address: address_of,
+        local,
+        socket,
+        alpn,
         protocol: protocol?,
         scenario: scenario.unwrap_or(Scenario::Web),
         region: region.unwrap_or(Region::Mainland),
@@ -73,6 +80,15 @@ fn listener(mut section: Section<'_>) -> Option<PlacedListener> {
         upstreams,
     };
     Some(PlacedListener { listener, address: address?.place() })
+}
+
+/// What clients may agree on.
+fn alpn(section: &mut Section<'_>, protocol: Option<Protocol>) -> Vec<Alpn> {
+    let Some(offered) = section.value("alpn") else { return Alpn::BOTH.to_vec() };
+    if matches!(protocol, Some(Protocol::Http | Protocol::TlsPassthrough)) {
+        offered.refuse_key("only an https listener agrees on a protocol; leave it out");
+    }
+    upstream::alpn(&offered)
 }
 
 fn passthrough_upstreams(value: &Value<'_>) -> Vec<crate::config::Upstream> {

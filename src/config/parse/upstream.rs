@@ -246,6 +246,15 @@ fn status_range(item: &Value<'_>) -> Option<RangeInclusive<u16>> {
     })
 }
 
+/// Protocols in the order of preference.
+pub(super) fn alpn(offered: &Value<'_>) -> Vec<Alpn> {
+    let names = [("h2", Alpn::Http2), ("http/1.1", Alpn::Http1)];
+    if offered.is_empty_list() {
+        offered.refuse("nothing would be offered; write [\"h2\", \"http/1.1\"]");
+    }
+    offered.items().iter().filter_map(|item| item.choice("a protocol", &names)).collect()
+}
+
 fn tls(mut section: Section<'_>) -> UpstreamTls {
     let ca_file = optional(&mut section, "ca_file", Value::path);
     let mut tls = UpstreamTls { ca_file, ..UpstreamTls::default() };
@@ -266,11 +275,7 @@ fn tls(mut section: Section<'_>) -> UpstreamTls {
     let path = |value: Option<Value<'_>>| value.and_then(|value| value.path());
     tls.client = path(certificate).zip(path(key));
     if let Some(offered) = section.value("alpn") {
-        let names = [("h2", Alpn::Http2), ("http/1.1", Alpn::Http1)];
-        tls.alpn = offered.items().iter().filter_map(|item| item.choice("a protocol", &names)).collect();
-        if offered.is_empty_list() {
-            offered.refuse("nothing would be offered; write [\"h2\", \"http/1.1\"]");
-        }
+        tls.alpn = alpn(&offered);
     }
     section.finish();
     tls

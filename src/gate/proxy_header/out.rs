@@ -13,8 +13,12 @@ pub struct Speaker<'a> {
     pub listener: SocketAddr,
     /// The name that it asked for in TLS.
     pub authority: Option<&'a str>,
+    /// The protocol that was agreed on in TLS.
+    pub agreed: Option<&'a [u8]>,
 }
 
+/// The protocol that was agreed on (section 2.2.1).
+const TLV_ALPN: u8 = 1;
 /// The name that was asked for (section 2.2.2).
 const TLV_AUTHORITY: u8 = 2;
 const V2_LOCAL: u8 = 0x20;
@@ -61,12 +65,15 @@ fn version_2(speaker: &Speaker<'_>) -> Vec<u8> {
     }
     body.extend(speaker.client.port().to_be_bytes());
     body.extend(speaker.listener.port().to_be_bytes());
-    if let Some(authority) = speaker.authority
-        && let Ok(length) = u16::try_from(authority.len())
-    {
-        body.push(TLV_AUTHORITY);
-        body.extend(length.to_be_bytes());
-        body.extend(authority.as_bytes());
+    let authority = speaker.authority.map(str::as_bytes);
+    for (kind, value) in [(TLV_ALPN, speaker.agreed), (TLV_AUTHORITY, authority)] {
+        if let Some(value) = value
+            && let Ok(length) = u16::try_from(value.len())
+        {
+            body.push(kind);
+            body.extend(length.to_be_bytes());
+            body.extend(value);
+        }
     }
     let family = if client.is_ipv4() { TCP_OVER_V4 } else { TCP_OVER_V6 };
     let mut header = V2_SIGNATURE.to_vec();
@@ -91,11 +98,13 @@ mod tests {
             ("[2001:db8::1]:5000", "198.51.100.1:443"),
         ] {
             let client = client.parse().unwrap();
-            let speaker =
-                Speaker { client, listener: listener.parse().unwrap(), authority: Some("a.example.com") };
+            let (listener, authority) = (listener.parse().unwrap(), Some("a.example.com"));
+            let speaker = Speaker { client, listener, authority, agreed: Some(b"h2") };
             for version in [ProxyHeader::V1, ProxyHeader::V2] {
                 let header = write(version, Some(&speaker));
                 assert_eq!(parse(&header), Start::Header(header.len(), Some(client)));
+                let tlvs = b"\x01\0\x02h2\x02\0\x0da.example.com";
+                assert_eq!(header.ends_with(tlvs), version == ProxyHeader::V2);
                 let header = write(version, None);
                 assert_eq!(parse(&header), Start::Header(header.len(), None));
             }

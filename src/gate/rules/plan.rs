@@ -1,6 +1,6 @@
 //! What becomes of a site's servers when the names among them resolve to something else.
 
-use crate::config::{MAX_SERVERS, Server, Way};
+use crate::config::{MAX_SERVERS, NO_ADDRESS, Server, Way};
 use crate::gate::endpoint::{Endpoints, Link};
 use crate::gate::route::Target;
 use crate::gate::route::choose::Member;
@@ -48,7 +48,11 @@ impl Plan {
         for Planned { server, link } in &self.servers {
             let upstream = &server.upstream;
             let of_name = || endpoints.addresses.last(&upstream.host).unwrap_or_default().to_vec();
-            let addresses = upstream.host.parse::<IpAddr>().map_or_else(|_| of_name(), |ip| vec![ip]);
+            let addresses = match upstream.host.parse::<IpAddr>() {
+                Ok(ip) => vec![ip],
+                Err(_) if upstream.is_local() => vec![NO_ADDRESS.ip()],
+                Err(_) => of_name(),
+            };
             members.extend(addresses.into_iter().map(|ip| {
                 let address = SocketAddr::new(ip, upstream.port);
                 let endpoint = endpoints.endpoint(upstream, address, &self.way, link.clone());

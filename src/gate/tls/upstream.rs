@@ -91,11 +91,7 @@ impl UpstreamTlsConfigs {
         };
         // Alone, HTTP/1.1 needs no word: some servers know none.
         if how.alpn.contains(&Alpn::Http2) {
-            let name = |alpn: &Alpn| match alpn {
-                Alpn::Http2 => b"h2".to_vec(),
-                Alpn::Http1 => b"http/1.1".to_vec(),
-            };
-            config.alpn_protocols = how.alpn.iter().map(name).collect();
+            config.alpn_protocols = how.alpn.iter().map(|alpn| alpn.name().to_vec()).collect();
         }
         Ok(config)
     }

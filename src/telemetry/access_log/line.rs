@@ -115,6 +115,8 @@ pub struct AccessLine<'a> {
     /// Whom a trusted peer speaks for.
     pub caller: Option<IpAddr>,
     pub listener: SocketAddr,
+    /// Where that has no address.
+    pub listener_path: Option<&'a str>,
     pub http: &'a str,
     pub tls: Option<TlsLine<'a>>,
     pub method: &'a [u8],
@@ -195,7 +197,7 @@ impl<'a> AccessLine<'a> {
             LogField::Time => Value::Time,
             LogField::Client => Value::Socket(self.client),
             LogField::Caller => Value::Address(self.caller?),
-            LogField::Listener => Value::Socket(self.listener),
+            LogField::Listener => self.listener_path.map_or(Value::Socket(self.listener), text),
             LogField::Http => Value::Word(self.http),
             LogField::Tls => Value::Tls(self.tls?),
             LogField::Method => Value::Text(self.method),
@@ -374,6 +376,7 @@ impl<'a> AccessLine<'a> {
             client: "192.0.2.1:5".parse().unwrap(),
             caller: None,
             listener: "192.0.2.2:80".parse().unwrap(),
+            listener_path: None,
             http: "1.1",
             tls: Some(TlsLine { version: "1.3", cipher: "x", sni: Some("a.example") }),
             method: b"GET",
