@@ -5,6 +5,7 @@ mod frames;
 mod head;
 mod held;
 mod hpack;
+mod tunnel;
 mod upload;
 mod walk;
 mod wire;
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use frames::{Beneath, Frames};
 use futures_util::FutureExt as _;
 use held::Held;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use std::cell::{Cell, RefCell};
@@ -187,6 +188,7 @@ fn builder(connection: &Connection, header_bytes: u32) -> http2::Builder<Streams
     builder
         .timer(hyper_util::rt::TokioTimer::new())
         .auto_date_header(false)
+        .enable_connect_protocol()
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(header_bytes)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -284,8 +286,9 @@ impl Drop for Told {
 /// One stream: a request and its answer.
 async fn stream(
     connection: Rc<Connection>,
-    request: Request<hyper::body::Incoming>,
+    mut request: Request<hyper::body::Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
+    let upgrade = (request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let worker = Rc::clone(&connection.worker);
     let watch = worker.clock.watch();
@@ -314,12 +317,15 @@ async fn stream(
             Answer::Own(reject)
         }
     };
-    let own = match answer {
-        Answer::Forward(exchange, target) => {
+    match (tunnel::checked(answer, upgrade.is_some(), &watch, &mut told), upgrade) {
+        (Answer::Forward(exchange, _), Some(upgrade)) if exchange.is_switched() => {
+            Ok(tunnel::open(told, watch, exchange, upgrade))
+        }
+        (Answer::Forward(exchange, target), _) => {
             let idle_timeout = target.timeouts.idle;
             // What is still needed of the request is in `told`.
             drop(parts);
-            return Ok(Download {
+            Ok(Download {
                 exchange: Some(exchange),
                 upload,
                 watch,
@@ -328,19 +334,27 @@ async fn stream(
                 pace: worker.pace(),
                 told,
             }
-            .into_response());
+            .into_response())
         }
-        Answer::Healthy => {
+        (Answer::Healthy, _) => Ok(by_the_gate(&worker, told, None)),
+        (Answer::Own(reject), _) => Ok(by_the_gate(&worker, told, Some(&reject))),
+    }
+}
+
+/// What the gate answers itself: to a health check, or why not.
+fn by_the_gate(worker: &Worker, mut told: Told, reject: Option<&Reject>) -> Response<AnswerBody> {
+    let own = match reject {
+        None => {
             (told.record.outcome, told.record.status) = (Outcome::Health, 200);
             Some(own::healthy())
         }
-        Answer::Own(reject) => {
+        Some(reject) => {
             let synced_at = worker.shared.cache.synced_at();
-            own::respond(&reject, &worker.rules(), synced_at, &told.head, &mut told.record)
+            own::respond(reject, &worker.rules(), synced_at, &told.head, &mut told.record)
         }
     };
     told.record.bytes_out = own.as_ref().map_or(0, |own| own.body.len() as u64);
-    Ok(answer::own(own, told.head.is_head()))
+    answer::own(own, told.head.is_head())
 }
 
 /// Waits for the end of a stream that has no body: what it may still send is no part of a request.

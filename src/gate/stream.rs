@@ -4,6 +4,8 @@
 
 use crate::gate::buffer::{ReadBuffer, WriteBuffer};
 use bytes::{Buf, Bytes};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::pin::{Pin, pin};
@@ -86,6 +88,8 @@ pub enum Stream {
     TlsServer(Box<tokio_rustls::server::TlsStream<Prefixed>>),
     /// TLS, to an upstream.
     TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    /// A stream of an HTTP/2 connection that has become a tunnel, from a client.
+    Http2(Box<TokioIo<Upgraded>>),
 }
 
 impl Stream {
@@ -94,16 +98,17 @@ impl Stream {
     pub fn clear(&self) -> Option<&TcpStream> {
         match self {
             Self::Tcp(tcp) => Some(tcp),
-            Self::TlsServer(_) | Self::TlsClient(_) => None,
+            Self::TlsServer(_) | Self::TlsClient(_) | Self::Http2(_) => None,
         }
     }
 
-    /// The TCP stream beneath.
-    fn tcp(&self) -> &TcpStream {
+    /// The TCP stream beneath; none where many share it.
+    fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Self::Tcp(tcp) => tcp,
-            Self::TlsServer(tls) => tls.get_ref().0.tcp(),
-            Self::TlsClient(tls) => tls.get_ref().0,
+            Self::Tcp(tcp) => Some(tcp),
+            Self::TlsServer(tls) => Some(tls.get_ref().0.tcp()),
+            Self::TlsClient(tls) => Some(tls.get_ref().0),
+            Self::Http2(_) => None,
         }
     }
 }
@@ -114,6 +119,7 @@ macro_rules! each {
             Stream::Tcp($io) => $do,
             Stream::TlsServer($io) => $do,
             Stream::TlsClient($io) => $do,
+            Stream::Http2($io) => $do,
         }
     };
 }
@@ -272,7 +278,8 @@ impl Channel {
     /// Asks the kernel.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let peeked = socket2::SockRef::from(self.stream.tcp()).peek(&mut [std::mem::MaybeUninit::uninit()]);
+        let Some(tcp) = self.stream.tcp() else { return false };
+        let peeked = socket2::SockRef::from(tcp).peek(&mut [std::mem::MaybeUninit::uninit()]);
         self.input.is_empty()
             && !self.is_input_closed
             && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
@@ -281,7 +288,7 @@ impl Channel {
     /// The same as of the reactor's last turn, without a call. `false`: the kernel has to be asked.
     #[must_use]
     pub fn is_known_quiet(&self) -> bool {
-        let tcp = self.stream.tcp();
+        let Some(tcp) = self.stream.tcp() else { return false };
         // Out of budget a socket that has news would seem to have none.
         let ready = pin!(tokio::task::unconstrained(poll_fn(|cx| tcp.poll_read_ready(cx))));
         self.input.is_empty()

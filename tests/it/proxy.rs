@@ -8,5 +8,6 @@ mod grpc;
 mod headers;
 mod http2;
 mod names;
+mod streams;
 mod tunnel;
 mod upstreams;

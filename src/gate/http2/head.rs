@@ -1,5 +1,6 @@
 //! hyper's request → `RequestHead`, strictly (RFC 9113, 8; attacks, section 5). Pure.
 
+use super::tunnel;
 use crate::config::Limits;
 use crate::domain::Authority;
 use crate::gate::reject::Reject;
@@ -21,7 +22,8 @@ pub(super) fn read(
     head.version = Version::Http2;
     head.keep_alive = true;
     head.method = head.append(parts.method.as_str().as_bytes());
-    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+    let is_tunnel = tunnel::is_asked_for(parts);
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) && !is_tunnel {
         return Err(Reject::MethodRefused);
     }
     if parts.headers.len() > limits.headers {
@@ -42,6 +44,9 @@ pub(super) fn read(
     head.path = head.target;
     for (name, value) in &parts.headers {
         check_value(value.as_bytes())?;
+        if is_tunnel && tunnel::is_left_out(name.as_str()) {
+            continue;
+        }
         // As a line, so that it goes on as one.
         let name = head.append(name.as_str().as_bytes());
         head.append(b": ");
@@ -56,7 +61,7 @@ pub(super) fn read(
     }
     head.body = body_length(parts, is_ended)?;
     head.authority = Some(authority(parts, head));
-    Ok(())
+    if is_tunnel { tunnel::ask(head) } else { Ok(()) }
 }
 
 /// HTTP/1.1 upstreams must read it alike.
