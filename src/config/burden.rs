@@ -39,6 +39,8 @@ pub struct Breaker {
 pub struct Keep {
     /// Idle ones, for each server and worker; 0: none.
     pub idle: usize,
+    /// Idle ones that each worker opens before they are asked for.
+    pub ahead: usize,
     /// How long one is kept idle.
     pub idle_timeout: Duration,
     /// How old one may get; any age where there is none.
@@ -49,6 +51,6 @@ pub struct Keep {
 
 impl Default for Keep {
     fn default() -> Self {
-        Self { idle: 128, idle_timeout: Duration::from_secs(50), max_age: None, max_requests: None }
+        Self { idle: 128, ahead: 0, idle_timeout: Duration::from_secs(50), max_age: None, max_requests: None }
     }
 }

@@ -56,6 +56,14 @@ impl Config {
         of_targets.chain(listeners.map(|upstream| (upstream, "listener.upstreams")))
     }
 
+    /// Whether connections to any of them are opened ahead.
+    #[must_use]
+    pub fn opens_ahead(&self) -> bool {
+        let targets = self.sites.iter().map(|site| &site.target).chain(&self.default_site);
+        let mut ways = targets.flat_map(|it| it.routes.iter().map(|route| &route.way).chain([&it.way]));
+        ways.any(|way| way.keep.ahead > 0)
+    }
+
     /// The names among their hosts.
     #[must_use]
     pub fn upstream_names(&self) -> BTreeSet<String> {

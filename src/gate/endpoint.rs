@@ -156,10 +156,15 @@ impl Lease {
     /// Counts one more.
     #[must_use]
     pub fn new(endpoint: &Arc<Endpoint>) -> Self {
-        let mut lease =
-            Self { endpoint: Arc::clone(endpoint), is_active: false, place: None, connection: None };
+        let mut lease = Self::idle(endpoint);
         lease.begin();
         lease
+    }
+
+    /// Counts none yet.
+    #[must_use]
+    pub fn idle(endpoint: &Arc<Endpoint>) -> Self {
+        Self { endpoint: Arc::clone(endpoint), is_active: false, place: None, connection: None }
     }
 
     /// Counts one more, after an end.

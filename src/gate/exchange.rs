@@ -88,11 +88,21 @@ impl Exchange {
     /// Over a fresh connection.
     #[must_use]
     pub fn new(channel: Channel, endpoint: &Arc<Endpoint>) -> Self {
+        Self::with(channel, Lease::new(endpoint), 1)
+    }
+
+    /// Over a connection that is there before anybody asks.
+    #[must_use]
+    pub fn ahead(channel: Channel, endpoint: &Arc<Endpoint>) -> Self {
+        Self::with(channel, Lease::idle(endpoint), 0)
+    }
+
+    fn with(channel: Channel, lease: Lease, carried: u32) -> Self {
         Self {
             channel,
-            lease: Lease::new(endpoint),
+            lease,
             made: Instant::now(),
-            carried: 1,
+            carried,
             sending: Sending::Done,
             is_reused: false,
             interim: 0,

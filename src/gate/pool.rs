@@ -44,6 +44,12 @@ impl Pool {
         None
     }
 
+    /// Connections to an endpoint that wait.
+    #[must_use]
+    pub fn idle(&self, endpoint: &Endpoint) -> usize {
+        self.idle.borrow().get(endpoint.slot).map_or(0, Vec::len)
+    }
+
     /// Keeps a clean connection for the next exchange.
     pub fn put(&self, exchange: Box<Exchange>, now: Instant) {
         let (slot, most) = (exchange.endpoint().slot, exchange.endpoint().way.keep.idle);

@@ -68,6 +68,8 @@ pub struct Rules {
     pub passthrough: HashMap<String, Arc<Target>>,
     /// Every upstream that any of these names, at each of its addresses, in the order of their labels.
     pub endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
+    /// Connections to some of them are opened ahead.
+    pub opens_ahead: bool,
     /// How names are looked up.
     pub dns: Dns,
     /// Targets with servers that have names.
@@ -161,6 +163,7 @@ impl Rules {
             default_region: config.listeners.first().map_or(Region::Mainland, |listener| listener.region),
             passthrough,
             endpoints: ArcSwap::default(),
+            opens_ahead: config.opens_ahead(),
             dns: config.dns.clone(),
             named,
             fixed,

@@ -1,6 +1,7 @@
 //! One worker: a thread with its own runtime, upstream pool, counters and log buffer. On the request path it
 //! shares nothing but the rules and the filing table, both read-only to it.
 
+mod ahead;
 mod mine;
 mod onward;
 
@@ -125,7 +126,7 @@ impl Worker {
 
     /// Keeps time, and ends what may no longer be served; for as long as the worker lives.
     pub async fn run(&self) {
-        tokio::join!(self.tick(), cut::run(self));
+        tokio::join!(self.tick(), cut::run(self), ahead::run(self));
     }
 
     /// Moves the clock, hands the log over, sweeps the pool.

@@ -9,6 +9,8 @@ use std::time::Duration;
 const MOST: usize = 1_000_000;
 const MAX_PENDING: usize = 100_000;
 const MAX_IDLE: usize = 10_000;
+/// Connections of one server that a worker may open ahead.
+const MAX_AHEAD: usize = 256;
 /// Servers that one request can try, beyond the first.
 const MAX_RETRIES: usize = 7;
 
@@ -52,6 +54,14 @@ pub(super) fn keep(mut section: Section<'_>) -> Keep {
     let mut keep = Keep::default();
     if let Some(idle) = optional(&mut section, "idle", |value| value.integer(0..=MAX_IDLE)) {
         keep.idle = idle;
+    }
+    if let Some(value) = section.value("ahead")
+        && let Some(ahead) = value.integer(0..=MAX_AHEAD)
+    {
+        keep.ahead = ahead;
+        if ahead > keep.idle {
+            value.refuse(format!("{ahead} could not be kept: idle is {}; use at most that", keep.idle));
+        }
     }
     if let Some(timeout) = optional(&mut section, "idle_timeout", Value::duration) {
         keep.idle_timeout = timeout;

@@ -2,7 +2,7 @@
 
 use crate::world::upstream::{Then, Upstream};
 use crate::world::wire::Wire;
-use crate::world::{World, wait};
+use crate::world::{F, World, wait};
 use std::sync::{Arc, Condvar, Mutex};
 
 const HOST: &str = "burden.filed.cn";
@@ -159,4 +159,24 @@ fn idle_ones_are_closed_in_time() {
     let world = world(&[&upstream], "[site.keep]\nidle_timeout = \"100ms\"");
     assert_eq!(world.get(HOST, "/").status, 200);
     wait("its end", || (upstream.open() == 0).then_some(()));
+}
+
+/// Connections that are opened ahead are there before the first request, which then needs none of its own; one that its
+/// server ends is replaced.
+#[test]
+fn connections_are_opened_ahead() {
+    let world = World::with(|setup| setup.site("keep = { ahead = 3 }"));
+    wait("three connections", || (world.upstream.open() == 3).then_some(()));
+    for turn in 0..20 {
+        assert_eq!(world.get(F, &format!("/{turn}")).status, 200);
+    }
+    assert_eq!(world.upstream.connections(), 3, "they are enough");
+    world.upstream.answers(
+        "/last",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+        Then::Close,
+    );
+    assert_eq!(world.get(F, "/last").status, 200);
+    wait("another in its place", || (world.upstream.connections() == 4).then_some(()));
+    wait("three again", || (world.upstream.open() == 3).then_some(()));
 }
