@@ -245,7 +245,7 @@ fn what_is_agreed_on() {
 #[test]
 fn dual_stack() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        println!("skipped: this machine has no IPv6");
+        eprintln!("skipped: this machine has no IPv6");
         return;
     }
     let lines = "[[listener]]\naddress = \"[::]:0\"\nipv6_only = false\ndeny = [\"192.0.2.0/24\"]\n\

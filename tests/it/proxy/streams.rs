@@ -45,7 +45,7 @@ fn world() -> World {
 async fn client(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> SendRequest<Bytes> {
     let (client, connection) = h2::client::handshake(io).await.unwrap();
     tokio::spawn(connection);
-    let mut client = client.ready().await.unwrap();
+    let client = client.ready().await.unwrap();
     let told = async {
         while !client.is_extended_connect_protocol_enabled() {
             tokio::time::sleep(std::time::Duration::from_millis(3)).await;
