@@ -7,6 +7,7 @@ use crate::gate::names::Addresses;
 use crate::gate::proxy_header::{self, Speaker};
 use crate::gate::reject::Reject;
 use crate::gate::route::standing::{self, Standing, Wish};
+use crate::gate::route::tally::Tallies;
 use crate::gate::stream::{Channel, Stream};
 use crate::gate::watch::{Expired, Watch};
 use arc_swap::ArcSwap;
@@ -51,6 +52,8 @@ pub struct Link {
 pub struct Endpoints {
     since: Instant,
     known: Mutex<Known>,
+    /// What is under way to each.
+    tallies: Arc<Tallies>,
     /// What the names of upstreams stand for.
     pub addresses: Addresses,
 }
@@ -67,7 +70,12 @@ struct Known {
 
 impl Default for Endpoints {
     fn default() -> Self {
-        Self { since: Instant::now(), known: Mutex::default(), addresses: Addresses::default() }
+        Self {
+            since: Instant::now(),
+            known: Mutex::default(),
+            tallies: Arc::default(),
+            addresses: Addresses::default(),
+        }
     }
 }
 
@@ -88,7 +96,7 @@ impl Endpoints {
             return Arc::clone(endpoint);
         }
         let label: Arc<str> = upstream.to_string().into();
-        let standing = Standing::default();
+        let standing = Standing::new(&self.tallies);
         if let Some(wish) = known.wishes.get(&label) {
             standing.set_wish(*wish, self.millis(Instant::now()));
         }

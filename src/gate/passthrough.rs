@@ -96,12 +96,12 @@ async fn connect(
 ) -> Result<(Channel, Lease), Reject> {
     let name = record.host.as_ref().and_then(HostForm::name).map(|name| name.as_str().to_owned());
     let speaker = Speaker { authority: name.as_deref(), ..client.speaker() };
-    let (mut tries, members) = (Tries::default(), target.servers.now());
+    let (mut tries, members) = (Tries::default(), worker.members(target));
     record.phase = Phase::Connect;
     loop {
         let (index, endpoint): (_, &Arc<Endpoint>) =
             worker.pick((target, &members), (client, None), &tries)?;
-        record.upstream = Some(Arc::clone(&endpoint.label));
+        record.upstream = Some(worker.label(endpoint));
         let mut lease = Lease::new(endpoint);
         if let Some(breaker) = &endpoint.breaker {
             lease.hold(breaker.request(watch, |_| Ok(())).await?);

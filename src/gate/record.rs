@@ -8,10 +8,10 @@ use crate::gate::ended::{self, By, Phase};
 use crate::gate::reject::Reject;
 use crate::gate::request::{Known, RequestHead};
 use crate::gate::trace::{self, Trace};
+use crate::gate::worker::Own;
 use crate::telemetry::{AccessLine, LogBuffer, LogField, TlsLine, Turned, WorkerCounters};
 use crate::verdict::{Decision, Verdict};
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How a request ended, by the name that logs and metrics give it.
@@ -107,7 +107,7 @@ pub struct Record {
     /// For the log only.
     pub detail: Option<&'static str>,
     /// Where it went.
-    pub upstream: Option<Arc<str>>,
+    pub upstream: Option<Own<str>>,
     upstream_time: Option<Duration>,
     /// The trace that was begun for it.
     pub trace: Option<Trace>,
@@ -279,7 +279,7 @@ impl Record {
             number: number.as_deref(),
             is_let_through: self.would_block.is_some(),
             detail: self.detail,
-            upstream: self.upstream.as_deref(),
+            upstream: self.upstream.as_ref().map(|label| &***label),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             duration_us,

@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod choose;
 pub mod standing;
+pub mod tally;
 
 use crate::block_page::BlockPages;
 use crate::config::{Choice, HostRule, InClear, Mode, Networks, SiteTarget, SiteTimeouts};
@@ -22,6 +23,7 @@ use choose::{Ask, Member};
 use standing::Wish;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -71,7 +73,7 @@ impl Servers {
     pub fn now(&self) -> Members<'_> {
         match self {
             Self::Fixed(members) => Members::Fixed(members),
-            Self::Named(members) => Members::Named(members.load_full()),
+            Self::Named(members) => Members::Named(Rc::new(members.load_full())),
         }
     }
 }
@@ -81,8 +83,9 @@ impl Servers {
 pub enum Members<'t> {
     /// The target's.
     Fixed(&'t [Member]),
-    /// As their names resolved when it began.
-    Named(Arc<Box<[Member]>>),
+    /// As their names resolved when it began; a worker's own count of them.
+    #[allow(clippy::redundant_allocation, reason = "the outer count is what only one thread writes")]
+    Named(Rc<Arc<Box<[Member]>>>),
 }
 
 impl std::ops::Deref for Members<'_> {

@@ -10,7 +10,7 @@ pub use onward::Tries;
 
 use crate::cache::{FilingCache, View};
 use crate::gate::client::{Client, Defaults};
-use crate::gate::endpoint::Endpoints;
+use crate::gate::endpoint::{Endpoint, Endpoints};
 use crate::gate::headers;
 use crate::gate::listen::Admission;
 use crate::gate::overload::{Descriptors, Load, Overload};
@@ -19,7 +19,7 @@ use crate::gate::pool::Pool;
 use crate::gate::rate::ClientRates;
 use crate::gate::record::Record;
 use crate::gate::request::{RequestHead, Version};
-use crate::gate::route::Target;
+use crate::gate::route::{Members, Target};
 use crate::gate::rules::Rules;
 use crate::gate::sessions::cut;
 use crate::gate::tls::CertificateStore;
@@ -193,6 +193,16 @@ impl Worker {
     /// A target of theirs as this worker's own: requests that go there count it here, not where all workers write.
     pub fn own(&self, target: &Arc<Target>) -> Own<Target> {
         self.mine.target(target)
+    }
+
+    /// The servers of a target, as they are now, likewise.
+    pub fn members<'t>(&self, target: &'t Target) -> Members<'t> {
+        self.mine.members(target)
+    }
+
+    /// What an endpoint is called in the log, likewise.
+    pub fn label(&self, endpoint: &Endpoint) -> Own<str> {
+        self.mine.label(endpoint)
     }
 
     /// The filings in force.

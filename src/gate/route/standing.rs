@@ -1,8 +1,11 @@
 //! How an upstream stands: what the operator, the checks and its own answers say of it, shared by all workers.
 //!
-//! Atomics only. Times are milliseconds of the process's own clock, never 0, and arrive as `now_ms`.
+//! Atomics only, and what every request changes is counted by each worker for itself. Times are milliseconds of the
+//! process's own clock, never 0, and arrive as `now_ms`.
 
+use super::tally::{Tallies, Tally};
 use crate::config::{Ejection, Way};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -57,7 +60,7 @@ pub enum Checked {
 /// One server, as the whole process knows it; survives reloads.
 #[derive(Debug, Default)]
 pub struct Standing {
-    load: AtomicU64,
+    load: Tally,
     wish: AtomicU8,
     checked: AtomicU8,
     /// Check results in a row that speak against `checked`.
@@ -99,26 +102,32 @@ pub fn count(counter: &AtomicU64) {
 }
 
 impl Standing {
+    /// A server of which nothing is known, counted among the others of its process.
+    #[must_use]
+    pub fn new(tallies: &Arc<Tallies>) -> Self {
+        Self { load: tallies.tally(), ..Self::default() }
+    }
+
     /// An exchange begins.
     pub fn begin(&self) {
-        self.load.fetch_add((1 << ACTIVE_BITS) + 1, Ordering::Relaxed);
+        self.load.add((1 << ACTIVE_BITS) + 1);
     }
 
     /// An exchange has ended.
     pub fn end(&self) {
-        self.load.fetch_sub(1, Ordering::Relaxed);
+        self.load.sub(1);
     }
 
     /// Exchanges under way.
     #[must_use]
     pub fn active(&self) -> u64 {
-        self.load.load(Ordering::Relaxed) & ACTIVE_MASK
+        self.load.sum() & ACTIVE_MASK
     }
 
     /// Exchanges that ever began.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.load.load(Ordering::Relaxed) >> ACTIVE_BITS
+        self.load.sum() >> ACTIVE_BITS
     }
 
     /// What is counted.

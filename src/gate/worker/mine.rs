@@ -2,7 +2,9 @@
 //! the worker's own.
 
 use super::Shared;
-use crate::gate::route::Target;
+use crate::gate::endpoint::Endpoint;
+use crate::gate::route::choose::Member;
+use crate::gate::route::{Members, Servers, Target};
 use crate::gate::rules::Rules;
 use arc_swap::{ArcSwap, Cache};
 use std::cell::RefCell;
@@ -34,18 +36,36 @@ struct Kept {
     own: Own<Rules>,
 }
 
+/// A target, and the servers that its names stood for when it was last asked for them.
+#[derive(Clone)]
+struct KeptTarget {
+    own: Own<Target>,
+    named: Option<Own<Box<[Member]>>>,
+}
+
 /// The rules in force and targets of theirs.
 pub(super) struct Mine {
     rules: RefCell<Kept>,
     /// By where they are.
-    targets: RefCell<Box<[Option<Own<Target>>]>>,
+    targets: RefCell<Box<[Option<KeptTarget>]>>,
+    /// Of endpoints, by their slots.
+    labels: RefCell<Vec<Option<Own<str>>>>,
+}
+
+/// The place of a target among those that are kept: allocations are some octets apart.
+fn place(target: &Target) -> usize {
+    (std::ptr::from_ref(target) as usize / size_of::<Target>()) % TARGETS
 }
 
 impl Mine {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
         let mut cache = Cache::new(SharedRules(Arc::clone(shared)));
         let own = Rc::new(Arc::clone(cache.load()));
-        Self { rules: RefCell::new(Kept { cache, own }), targets: RefCell::new(vec![None; TARGETS].into()) }
+        Self {
+            rules: RefCell::new(Kept { cache, own }),
+            targets: RefCell::new(vec![None; TARGETS].into()),
+            labels: RefCell::default(),
+        }
     }
 
     /// The rules in force: only a reload makes it look at what is shared.
@@ -62,12 +82,37 @@ impl Mine {
 
     /// A target of theirs.
     pub(super) fn target(&self, target: &Arc<Target>) -> Own<Target> {
+        let kept = &mut self.targets.borrow_mut()[place(target)];
+        match kept {
+            Some(kept) if Arc::ptr_eq(&kept.own, target) => Rc::clone(&kept.own),
+            _ => Rc::clone(&kept.insert(KeptTarget { own: Rc::new(Arc::clone(target)), named: None }).own),
+        }
+    }
+
+    /// What an endpoint is called in the log.
+    pub(super) fn label(&self, endpoint: &Endpoint) -> Own<str> {
+        let mut labels = self.labels.borrow_mut();
+        if labels.len() <= endpoint.slot {
+            labels.resize(endpoint.slot + 1, None);
+        }
+        let kept = &mut labels[endpoint.slot];
+        match kept {
+            Some(label) if Arc::ptr_eq(label, &endpoint.label) => Rc::clone(label),
+            _ => Rc::clone(kept.insert(Rc::new(Arc::clone(&endpoint.label)))),
+        }
+    }
+
+    /// The servers of a target, as they are now.
+    pub(super) fn members<'t>(&self, target: &'t Target) -> Members<'t> {
+        let Servers::Named(named) = &target.servers else { return target.servers.now() };
+        let now = named.load();
         let mut targets = self.targets.borrow_mut();
-        // Allocations are some octets apart.
-        let place = (Arc::as_ptr(target) as usize / size_of::<Target>()) % targets.len();
-        match &targets[place] {
-            Some(own) if Arc::ptr_eq(own, target) => Rc::clone(own),
-            _ => Rc::clone(targets[place].insert(Rc::new(Arc::clone(target)))),
+        let kept = targets[place(target)].as_mut().filter(|kept| std::ptr::eq(&**kept.own, target));
+        // Another target took its place meanwhile: counted where all count.
+        let Some(kept) = kept else { return target.servers.now() };
+        match &kept.named {
+            Some(known) if Arc::ptr_eq(known, &now) => Members::Named(Rc::clone(known)),
+            _ => Members::Named(Rc::clone(kept.named.insert(Rc::new(Arc::clone(&now))))),
         }
     }
 }

@@ -127,7 +127,7 @@ impl Worker {
             is_acme_challenge: judge::is_acme_challenge(request.head),
         }));
         let mut tries = Tries::default();
-        let members = target.servers.now();
+        let members = self.members(target);
         let site = (target, &members);
         record.phase = Phase::Connect;
         let (mut index, mut endpoint) = self.pick(site, (client, Some(request.head)), &tries)?;
@@ -200,7 +200,7 @@ impl Worker {
     ) -> Result<(), Failure> {
         record.phase = Phase::Head;
         if self.log.borrow().is_on() {
-            record.upstream = Some(Arc::clone(&exchange.endpoint().label));
+            record.upstream = Some(self.label(exchange.endpoint()));
         }
         exchange.begin(head, &self.onward(client, target, &record.host_octets(), record.trace.as_ref()))
     }
