@@ -275,7 +275,10 @@ impl Connection {
         write_own(response, &self.head, keeps, &mut self.side.channel.output);
         record.bytes_out = response.body.len() as u64;
         watch.within(patience);
-        match watch.bound(|cx| self.side.channel.poll_flush(cx)).await {
+        let channel = &mut self.side.channel;
+        let flushed =
+            watch.bound(|cx| if keeps { channel.poll_flush(cx) } else { channel.poll_flush_last(cx) });
+        match flushed.await {
             Ok(Ok(())) if keeps => Next::Request,
             Ok(Ok(())) => Next::Linger,
             _ => Next::Close,

@@ -2,8 +2,11 @@
 //!
 //! Knows nothing of HTTP.
 
+mod prefixed;
+
+pub use prefixed::Prefixed;
+
 use crate::gate::buffer::{ReadBuffer, WriteBuffer};
-use bytes::{Buf, Bytes};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
@@ -12,72 +15,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-
-/// A TCP stream with octets in front that were read while finding out what it carries.
-#[derive(Debug)]
-pub struct Prefixed {
-    prefix: Bytes,
-    tcp: TcpStream,
-}
-
-impl Prefixed {
-    /// `prefix` will be read before what `tcp` still brings.
-    #[must_use]
-    pub fn new(prefix: Bytes, tcp: TcpStream) -> Self {
-        Self { prefix, tcp }
-    }
-
-    /// The TCP stream beneath.
-    #[must_use]
-    pub fn tcp(&self) -> &TcpStream {
-        &self.tcp
-    }
-}
-
-impl AsyncRead for Prefixed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.prefix.is_empty() {
-            return Pin::new(&mut self.tcp).poll_read(cx, into);
-        }
-        let octets = self.prefix.len().min(into.remaining());
-        into.put_slice(&self.prefix[..octets]);
-        self.prefix.advance(octets);
-        if self.prefix.is_empty() {
-            self.prefix = Bytes::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Prefixed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, octets)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        octets: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, octets)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-}
 
 /// One connection's octets.
 #[derive(Debug)]
@@ -156,6 +93,8 @@ pub struct Channel {
     /// The other side has said that it sends no more.
     pub is_input_closed: bool,
     needs_flush: bool,
+    /// TLS has said that nothing more will be sent.
+    has_said_end: bool,
 }
 
 impl Channel {
@@ -172,13 +111,18 @@ impl Channel {
 
     /// A fresh channel.
     #[must_use]
-    pub fn new(stream: Stream) -> Self {
+    pub fn new(mut stream: Stream) -> Self {
+        if let Stream::TlsServer(tls) = &mut stream {
+            // What is left of its handshake goes with the first answer.
+            tls.get_mut().0.hold(false);
+        }
         Self {
             stream,
             input: ReadBuffer::default(),
             output: WriteBuffer::default(),
             is_input_closed: false,
             needs_flush: false,
+            has_said_end: false,
         }
     }
 
@@ -244,6 +188,27 @@ impl Channel {
         Poll::Ready(Ok(()))
     }
 
+    /// As `poll_flush`, of the last there is: TLS says in the same write that nothing follows.
+    pub fn poll_flush_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.has_said_end
+            && let Stream::TlsServer(tls) = &mut self.stream
+        {
+            tls.get_mut().0.hold(true);
+            ready!(self.poll_flush(cx))?;
+            self.say_end();
+        }
+        self.poll_flush(cx)
+    }
+
+    fn say_end(&mut self) {
+        if let Stream::TlsServer(tls) = &mut self.stream {
+            let (tcp, session) = tls.get_mut();
+            session.send_close_notify();
+            tcp.hold(false);
+            (self.has_said_end, self.needs_flush) = (true, true);
+        }
+    }
+
     /// Whether everything written has left for the kernel: TLS may still hold octets when `output` is empty.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
@@ -265,7 +230,12 @@ impl Channel {
     /// Whether closing the socket says all that `poll_shutdown` would.
     #[must_use]
     pub fn ends_by_closing(&self) -> bool {
-        matches!(self.stream, Stream::Tcp(_)) && self.is_flushed()
+        let has_said_all = match &self.stream {
+            Stream::Tcp(_) => true,
+            Stream::TlsServer(tls) => self.has_said_end && tls.get_ref().0.is_flushed(),
+            Stream::TlsClient(_) => false,
+        };
+        has_said_all && self.is_flushed()
     }
 
     /// Says that nothing more will be sent.

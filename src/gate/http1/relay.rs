@@ -88,6 +88,7 @@ pub(super) async fn run(
         delivery,
         takes_trailers: delivery == Delivery::Chunked && trailers::are_taken(context.head),
         has_ended: false,
+        is_last: !keeps,
         moved: 0,
         splice: Splice::default(),
     };
@@ -134,6 +135,8 @@ struct Relay {
     delivery: Delivery,
     takes_trailers: bool,
     has_ended: bool,
+    /// Nothing follows it on the connection.
+    is_last: bool,
     /// Octets of body passed on through this process.
     moved: u64,
     splice: Splice,
@@ -179,11 +182,13 @@ impl Relay {
                     exchange.abandon();
                 }
             }
-            if self.has_ended || side.channel.output.len() >= GATHER_BYTES {
+            if self.has_ended {
+                let channel = &mut side.channel;
+                ready!(if self.is_last { channel.poll_flush_last(cx) } else { channel.poll_flush(cx) })?;
+                return Poll::Ready(Ok(()));
+            }
+            if side.channel.output.len() >= GATHER_BYTES {
                 ready!(side.channel.poll_flush(cx))?;
-                if self.has_ended {
-                    return Poll::Ready(Ok(()));
-                }
             }
             ready!(self.poll_splice(cx, side, exchange))?;
             match exchange.poll_data(cx) {
