@@ -12,6 +12,7 @@ mod templates;
 mod texts;
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -284,15 +285,36 @@ fn values<'a>(facts: &PageFacts<'a>, status: &'a str) -> Values<'a> {
     values.set(Slot::Verdict, Some(Cow::Borrowed(facts.reason.as_str())));
     values.set(Slot::VerdictId, Some(clean(facts.verdict_id, VERDICT_ID_CHARS_MAX)));
     values.set(Slot::Status, Some(Cow::Borrowed(status)));
-    values.set(Slot::SyncedAt, facts.synced_at.and_then(crate::bilingual::beijing).map(Into::into));
-    values.set(Slot::SyncedAtIso, synced_at.map(|at| at.to_string().into()));
+    let (shown, iso) = synced_at.map(shown_time).unzip();
+    values.set(Slot::SyncedAt, shown.map(Cow::Owned));
+    values.set(Slot::SyncedAtIso, iso.map(Cow::Owned));
     values.set(Slot::OperatorReason, operator_reason.map(|reason| clean(reason, OPERATOR_REASON_CHARS_MAX)));
     values
+}
+
+thread_local! {
+    /// The last time that was shown, and how: pages between two changes show the same.
+    static SHOWN: RefCell<(i64, String, String)> = const { RefCell::new((i64::MIN, String::new(), String::new())) };
+}
+
+/// A time as people in Beijing read it, and as machines do.
+fn shown_time(at: jiff::Timestamp) -> (String, String) {
+    SHOWN.with_borrow_mut(|(second, shown, iso)| {
+        if *second != at.as_second() {
+            *shown = crate::bilingual::beijing(at.as_second()).unwrap_or_default();
+            (*second, *iso) = (at.as_second(), at.to_string());
+        }
+        (shown.clone(), iso.clone())
+    })
 }
 
 /// The Unicode form with the ASCII form beside it where they differ, so that look-alikes show.
 fn shown_domain(domain: &str) -> Cow<'_, str> {
     let ascii = clean(domain, DOMAIN_CHARS_MAX);
+    // Without an A-label there is nothing else to show, nor without a name.
+    if domain.is_ascii() && !domain.contains("--") && !domain.ends_with('.') {
+        return ascii;
+    }
     let unicode = DomainName::from_user(domain).map(|name| name.to_unicode()).unwrap_or_default();
     let unicode = clean(&unicode, DOMAIN_CHARS_MAX);
     if unicode.is_empty() || unicode.eq_ignore_ascii_case(&ascii) {

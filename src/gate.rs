@@ -149,15 +149,15 @@ fn judge(
         record.trace = Trace::unless_given(head, || worker.next_number());
     }
     let host = judge::name(head, &worker.shared.via, record)?;
-    judge::connection(client, &host, &filings)?;
-    let site = judge::site(&rules, &host);
+    judge::connection(client, host, &filings)?;
+    let site = judge::site(&rules, host);
     record.meter = site.and_then(|site| worker.counters.meter_of(&site.meter));
-    let decision = judge::decide(&rules, client.listener.defaults(), (&host, site), &filings, worker.today());
+    let decision = judge::decide(&rules, client.listener.defaults(), (host, site), &filings, worker.today());
     let target = judge::pass(&rules, &decision, site, head, record)?;
     judge::limits(worker, client, (&rules.limits, site), head)?;
     if decision.verdict.is_forwarded() {
         let in_clear = site.and_then(|site| site.in_clear).unwrap_or(client.listener.in_clear);
-        to_https::check(client, head, &host, in_clear)?;
+        to_https::check(client, head, host, in_clear)?;
     }
     judge::certificate(client, site)?;
     judge::here(target, head)?;

@@ -21,7 +21,7 @@ pub use audit::{
     AuditEvent, AuditSink, AuditState, AuditThread, Break, Broken, Checked, Found, LineHash, Link, Rotation,
     VerdictChange, Verifier, first_seq, read_head, rotated,
 };
-pub use blocked::{Blocked, BlockedDomain, BlockedNotes, HOURS, Turned};
+pub use blocked::{Blocked, BlockedDomain, BlockedNotes, HOURS, Turned, TurnedAway};
 pub use counters::{Counters, DURATION_BOUNDS_MS, LookupCounts, Totals, WorkerCounters};
 pub use footers::{FooterReport, FooterReports, FooterSighting, FooterSummary, LackingPage};
 pub use life::{Life, Reload};

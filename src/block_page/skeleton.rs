@@ -245,16 +245,27 @@ fn push(page: &mut String, value: &str, escape: Escape) {
         page.push_str(value);
         return;
     }
-    for c in value.chars() {
-        match c {
-            '&' => page.push_str("&amp;"),
-            '<' => page.push_str("&lt;"),
-            '>' => page.push_str("&gt;"),
-            '"' => page.push_str("&quot;"),
-            '\'' => page.push_str("&#39;"),
-            _ => page.push(c),
-        }
+    let mut rest = value;
+    // Mostly there is nothing to escape, and all goes in one piece.
+    while let Some((at, escaped)) =
+        rest.bytes().enumerate().find_map(|(at, octet)| Some((at, escaped(octet)?)))
+    {
+        page.push_str(&rest[..at]);
+        page.push_str(escaped);
+        rest = &rest[at + 1..];
     }
+    page.push_str(rest);
+}
+
+fn escaped(octet: u8) -> Option<&'static str> {
+    Some(match octet {
+        b'&' => "&amp;",
+        b'<' => "&lt;",
+        b'>' => "&gt;",
+        b'"' => "&quot;",
+        b'\'' => "&#39;",
+        _ => return None,
+    })
 }
 
 /// The values of one page, cleaned.
@@ -290,7 +301,8 @@ impl<'a> Values<'a> {
 /// A value fit to be shown: without control characters and those that reorder or hide text, and
 /// at most `chars_max` characters long.
 pub(super) fn clean(value: &str, chars_max: usize) -> Cow<'_, str> {
-    if value.len() <= chars_max && !value.contains(is_unfit) {
+    let is_plain = || value.bytes().all(|octet| matches!(octet, b' '..=b'~'));
+    if value.len() <= chars_max && (is_plain() || !value.contains(is_unfit)) {
         return Cow::Borrowed(value);
     }
     let mut rest = value.chars().filter(|&c| !is_unfit(c));

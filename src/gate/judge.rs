@@ -19,10 +19,14 @@ use std::time::Instant;
 ///
 /// # Errors
 /// `MalformedHost` or `MalformedRequest`; `Loop` where the request came by this gate before.
-pub fn name(head: &RequestHead, via: &str, record: &mut Record) -> Result<HostForm, Reject> {
-    let authority = head.authority.clone().unwrap_or(Err(Reject::MalformedHost))?;
+pub fn name<'h>(head: &'h RequestHead, via: &str, record: &mut Record) -> Result<&'h HostForm, Reject> {
+    let authority = match &head.authority {
+        Some(Ok(authority)) => authority,
+        Some(Err(reject)) => return Err(reject.clone()),
+        None => return Err(Reject::MalformedHost),
+    };
     record.host = Some(authority.host.clone());
-    if headers::has_looped(head, via) { Err(Reject::Loop) } else { Ok(authority.host) }
+    if headers::has_looped(head, via) { Err(Reject::Loop) } else { Ok(&authority.host) }
 }
 
 /// Whether the client may ask at all now, for this site, and for something this large.

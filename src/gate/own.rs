@@ -6,10 +6,13 @@ use crate::gate::reject::Reject;
 use crate::gate::request::{Known, RequestHead};
 use crate::gate::rules::Rules;
 use bytes::Bytes;
+use std::cell::Cell;
 use std::time::SystemTime;
 
 /// Seconds after which a client may try again what failed for lack of data or room.
 const RETRY_AFTER: &str = "5";
+/// Fields of an answer, at most.
+const MAX_FIELDS: usize = 12;
 /// Fields that hold for the gate's own page, and for no other.
 const OF_THE_PAGE: [&str; 3] = ["content-type", "content-language", "content-security-policy"];
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -68,7 +71,8 @@ pub fn respond(
         media,
         language,
     );
-    let mut fields = vec![
+    let mut fields = Vec::with_capacity(MAX_FIELDS);
+    fields.extend([
         ("beian-verdict", Bytes::from_static(reason.as_str().as_bytes())),
         ("beian-verdict-id", Bytes::from(id)),
         ("content-type", Bytes::from_static(page.content_type.as_bytes())),
@@ -77,8 +81,8 @@ pub fn respond(
         ("vary", Bytes::from_static(b"accept, accept-language")),
         ("content-security-policy", Bytes::copy_from_slice(pages.content_security_policy().as_bytes())),
         ("x-content-type-options", Bytes::from_static(b"nosniff")),
-        ("date", Bytes::from(http_date())),
-    ];
+        ("date", Bytes::copy_from_slice(&http_date())),
+    ]);
     match reject {
         Reject::Blocked(_) => fields.push(("link", Bytes::copy_from_slice(rules.blocked_by.as_bytes()))),
         Reject::Redirect(redirection) => fields.push(("location", redirection.location.clone())),
@@ -150,17 +154,38 @@ fn percent_encoded(words: &[u8]) -> String {
     text
 }
 
-/// The time as HTTP writes it (RFC 9110, 5.6.7).
-fn http_date() -> String {
-    jiff::Timestamp::try_from(SystemTime::now())
-        .unwrap_or_default()
-        .strftime("%a, %d %b %Y %H:%M:%S GMT")
-        .to_string()
+/// Octets of a date.
+const DATE_BYTES: usize = 29;
+
+thread_local! {
+    /// The second that was written last, and how.
+    static DATE: Cell<(i64, [u8; DATE_BYTES])> = const { Cell::new((i64::MIN, [b' '; DATE_BYTES])) };
+}
+
+/// The time as HTTP writes it (RFC 9110, 5.6.7): written anew once a second.
+fn http_date() -> [u8; DATE_BYTES] {
+    let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
+    let (second, date) = DATE.get();
+    if second == now.as_second() {
+        return date;
+    }
+    let text = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let date = text.as_bytes().try_into().unwrap_or(date);
+    DATE.set((now.as_second(), date));
+    date
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_as_http_writes_them() {
+        let date = http_date();
+        let parsed =
+            jiff::fmt::strtime::parse("%a, %d %b %Y %H:%M:%S GMT", std::str::from_utf8(&date).unwrap());
+        assert!(parsed.is_ok(), "{date:?}");
+    }
 
     #[test]
     fn grpc_words_survive_the_field() {

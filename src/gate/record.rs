@@ -9,7 +9,7 @@ use crate::gate::reject::Reject;
 use crate::gate::request::{Known, RequestHead};
 use crate::gate::trace::{self, Trace};
 use crate::gate::worker::Own;
-use crate::telemetry::{AccessLine, LogBuffer, LogField, TlsLine, Turned, WorkerCounters};
+use crate::telemetry::{AccessLine, LogBuffer, LogField, TlsLine, TurnedAway, WorkerCounters};
 use crate::verdict::{Decision, Verdict};
 use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime};
@@ -187,19 +187,22 @@ impl Record {
         }
     }
 
-    /// Who was turned away, or would have been but for monitor mode; by the registrable domain.
-    #[must_use]
-    pub fn turned(&self, client: &Client) -> Option<Turned> {
+    /// Tells `note` who was turned away, or would have been but for monitor mode; by the registrable domain.
+    pub fn turned(&self, client: &Client, note: impl FnOnce(TurnedAway<'_>)) {
         let verdict = match (self.outcome, self.would_block) {
             (_, Some(verdict)) => verdict.as_str(),
             (Outcome::Own(reason), None) if reason.is_blocked() => reason.as_str(),
-            _ => return None,
+            _ => return,
         };
-        let domain = match self.host.as_ref()? {
-            HostForm::Name(name) => name.registrable().unwrap_or(name.as_str()).into(),
-            ip @ HostForm::Ip(_) => ip.to_string().into(),
-        };
-        Some(Turned { domain, verdict, listener: client.listener.address })
+        let listener = client.listener.address;
+        match &self.host {
+            Some(HostForm::Name(name)) => {
+                let domain = name.registrable().unwrap_or(name.as_str());
+                note(TurnedAway { domain, verdict, listener });
+            }
+            Some(ip @ HostForm::Ip(_)) => note(TurnedAway { domain: &ip.to_string(), verdict, listener }),
+            None => {}
+        }
     }
 
     /// Whether it was forwarded because it may be.

@@ -141,8 +141,8 @@ impl Route {
 /// All sites, by host.
 #[derive(Debug, Default)]
 pub struct Routes {
-    exact: HashMap<Box<str>, Arc<Route>>,
-    below: HashMap<Box<str>, Arc<Route>>,
+    exact: HashMap<Box<[u8]>, Arc<Route>>,
+    below: HashMap<Box<[u8]>, Arc<Route>>,
     addresses: HashMap<IpAddr, Arc<Route>>,
     default: Option<Arc<Route>>,
 }
@@ -152,8 +152,8 @@ impl Routes {
     pub fn add(&mut self, host: &HostRule, route: &Arc<Route>) {
         let route = Arc::clone(route);
         match host {
-            HostRule::Exact(name) => self.exact.insert(name.as_str().into(), route),
-            HostRule::Below(name) => self.below.insert(name.as_str().into(), route),
+            HostRule::Exact(name) => self.exact.insert(name.as_bytes().into(), route),
+            HostRule::Below(name) => self.below.insert(name.as_bytes().into(), route),
             HostRule::Ip(address) => self.addresses.insert(*address, route),
         };
     }
@@ -166,7 +166,7 @@ impl Routes {
     /// The hosts that sites name one by one.
     pub fn exact_hosts(&self) -> impl Iterator<Item = String> {
         let addresses = self.addresses.keys().map(ToString::to_string);
-        self.exact.keys().map(ToString::to_string).chain(addresses)
+        self.exact.keys().map(|name| String::from_utf8_lossy(name).into_owned()).chain(addresses)
     }
 
     /// The names that sites name, those of a wildcard without it.
@@ -186,7 +186,7 @@ impl Routes {
         let named = match host {
             HostForm::Ip(address) => self.addresses.get(address),
             HostForm::Name(_) if self.exact.is_empty() && self.below.is_empty() => None,
-            HostForm::Name(name) => self.exact.get(name.as_str()).or_else(|| self.find_below(name)),
+            HostForm::Name(name) => self.exact.get(name.as_bytes()).or_else(|| self.find_below(name)),
         };
         named.or(self.default.as_ref())
     }
@@ -195,7 +195,7 @@ impl Routes {
         if self.below.is_empty() {
             return None;
         }
-        name.parents().find_map(|parent| self.below.get(parent))
+        name.parents().find_map(|parent| self.below.get(parent.as_bytes()))
     }
 }
 

@@ -242,9 +242,7 @@ impl Worker {
     /// Tells log and counters of a finished request.
     pub fn tell(&self, record: &Record, client: &Client, head: &RequestHead) {
         record.tell(client, head, &self.counters, &mut self.log.borrow_mut());
-        if let Some(turned) = record.turned(client) {
-            self.blocked.borrow_mut().note(turned, self.shared.audit.as_ref());
-        }
+        record.turned(client, |turned| self.blocked.borrow_mut().note(turned, self.shared.audit.as_ref()));
         if let Some(names) = &self.names
             && record.is_served()
         {

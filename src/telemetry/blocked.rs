@@ -3,7 +3,9 @@
 //! Bounded in every direction: whoever asks for a million made-up names finds room for some thousands.
 
 use super::AuditSink;
+use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError, TryLockError};
 
@@ -16,7 +18,7 @@ pub const HOURS: usize = 24;
 const HOUR_S: i64 = 3600;
 
 /// Who was turned away, why, and where it came in.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turned {
     /// The registrable domain, or the address.
     pub domain: Box<str>,
@@ -24,6 +26,61 @@ pub struct Turned {
     pub verdict: &'static str,
     /// The listener.
     pub listener: SocketAddr,
+}
+
+/// The same, as a request has it: nothing is allocated to look for what is noted already.
+#[derive(Debug, Clone, Copy)]
+pub struct TurnedAway<'a> {
+    /// As in `Turned`.
+    pub domain: &'a str,
+    /// As in `Turned`.
+    pub verdict: &'static str,
+    /// As in `Turned`.
+    pub listener: SocketAddr,
+}
+
+/// What both are found by.
+trait Key {
+    fn parts(&self) -> (&str, &'static str, SocketAddr);
+}
+
+impl Key for Turned {
+    fn parts(&self) -> (&str, &'static str, SocketAddr) {
+        (&self.domain, self.verdict, self.listener)
+    }
+}
+
+impl Key for TurnedAway<'_> {
+    fn parts(&self) -> (&str, &'static str, SocketAddr) {
+        (self.domain, self.verdict, self.listener)
+    }
+}
+
+// By the domain alone: it is turned away for few reasons, and at few listeners.
+impl Hash for Turned {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.domain.hash(state);
+    }
+}
+
+impl Hash for dyn Key + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().0.hash(state);
+    }
+}
+
+impl PartialEq for dyn Key + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for dyn Key + '_ {}
+
+impl<'a> Borrow<dyn Key + 'a> for Turned {
+    fn borrow(&self) -> &(dyn Key + 'a) {
+        self
+    }
 }
 
 /// One worker's notes since it last handed them over.
@@ -36,10 +93,12 @@ pub struct BlockedNotes {
 impl BlockedNotes {
     /// One more request was turned away. The audit log hears of a domain at once, and of further requests
     /// when the notes are handed over.
-    pub fn note(&mut self, turned: Turned, audit: Option<&AuditSink>) {
-        if let Some(count) = self.noted.get_mut(&turned) {
+    pub fn note(&mut self, turned: TurnedAway<'_>, audit: Option<&AuditSink>) {
+        if let Some(count) = self.noted.get_mut(&turned as &dyn Key) {
             *count = count.saturating_add(1);
         } else if self.noted.len() < MAX_NOTED {
+            let TurnedAway { domain, verdict, listener } = turned;
+            let turned = Turned { domain: domain.into(), verdict, listener };
             if let Some(audit) = audit {
                 audit.turned_away(turned.clone(), 1);
             }
@@ -180,8 +239,8 @@ fn forget(domains: &mut HashMap<Turned, Times>) {
 mod tests {
     use super::*;
 
-    fn turned(domain: &str) -> Turned {
-        Turned { domain: domain.into(), verdict: "unfiled", listener: "127.0.0.1:80".parse().unwrap() }
+    fn turned(domain: &str) -> TurnedAway<'_> {
+        TurnedAway { domain, verdict: "unfiled", listener: "127.0.0.1:80".parse().unwrap() }
     }
 
     fn note(blocked: &Blocked, domain: &str, times: u32, now_s: i64) {
