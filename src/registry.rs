@@ -9,6 +9,7 @@ mod batch;
 mod books_api;
 mod changes;
 mod due_api;
+mod extract;
 mod feed_api;
 mod filings;
 mod followers;
@@ -31,6 +32,7 @@ mod rules;
 mod sites_api;
 mod store;
 mod tail;
+mod versions;
 mod view;
 
 pub use import::{
@@ -47,6 +49,7 @@ use crate::domain::DomainName;
 use crate::filing::{Covering, Filing};
 use changes::Feed;
 use ledger::Ledger;
+use model::Who;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -142,7 +145,7 @@ impl Registry {
         let source = Source::of(std::io::Cursor::new(csv.to_owned()), Format::Csv);
         let (events, mut heard) = mpsc::channel(1);
         let terms = Terms { is_whole: false, is_strict: true };
-        let import = import::import_as(self, "sample", source, terms, events);
+        let import = import::import_as(self, Who::named("sample"), source, terms, events);
         let hear = async {
             while let Some(event) = heard.recv().await {
                 if let Event::Refused(RefusedRow { line, domain, rule, detail, .. }) = event {
@@ -194,7 +197,7 @@ impl Registry {
     /// leave followers wrong.
     async fn commit<T, E>(
         &self,
-        who: &str,
+        who: &Who,
         size: Size,
         reach: Reach,
         work: impl FnOnce(&mut Ledger) -> Result<T, E> + Send + 'static,
@@ -203,7 +206,7 @@ impl Registry {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let (registry, who) = (self.clone(), who.to_owned());
+        let (registry, who) = (self.clone(), who.clone());
         let task = tokio::spawn(async move {
             let mut writer = registry.store.writer().await?;
             let author = Author { who: &who, at_ms: now_ms() };

@@ -179,6 +179,7 @@ pub(super) fn history(arguments: &HistoryArguments) -> anyhow::Result<ExitCode> 
             text(&after["number"]),
             access(after),
             of("why"),
+            of("request"),
         ]
     })
 }

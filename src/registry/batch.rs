@@ -1,17 +1,16 @@
 //! `POST /v1/filings:batch`: many edits as NDJSON, one result per line, alone or all or nothing.
 
-use super::filings::query;
+use super::extract::Params;
 use super::import::Terms;
 use super::ledger::Ledger;
-use super::model::{Edit, Line, Outcome};
+use super::model::{Edit, Line, Outcome, Who};
 use super::problem::Problem;
-use super::routes::{Api, Who};
+use super::routes::Api;
 use super::rules::{self, Refusal};
 use super::store::Reach;
 use super::{Registry, Size, StoreError};
 use axum::body::{Body, BodyDataStream};
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Extension, Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Buf, BytesMut};
@@ -151,11 +150,11 @@ fn read_line(line: u64, octets: &[u8]) -> Read {
 /// `POST /v1/filings:batch`
 pub(super) async fn post(
     State(api): State<Api>,
-    Extension(who): Extension<Who>,
-    params: Result<Query<BatchQuery>, QueryRejection>,
+    who: Who,
+    Params(params): Params<BatchQuery>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let BatchQuery { atomic, replace, dry_run } = query(params)?;
+    let BatchQuery { atomic, replace, dry_run } = params;
     let mode = match (atomic, replace) {
         (true, true) => Mode::Replace,
         (true, false) => Mode::Atomic,
@@ -176,7 +175,7 @@ pub(super) async fn post(
     loop {
         let read = lines.take(most).await?;
         let is_last = read.len() < most;
-        let done = run((&api.registry, who.0), read, mode, dry_run).await?;
+        let done = run((&api.registry, &who), read, mode, dry_run).await?;
         for it in done {
             is_refused |= it.outcome.is_err();
             write_result(&mut results, it);
@@ -216,7 +215,7 @@ pub(super) fn write_line(out: &mut Vec<u8>, result: &ResultLine) {
 
 /// Does what lines ask for, or says what would become of it.
 pub(super) async fn run(
-    (registry, who): (&Registry, &str),
+    (registry, who): (&Registry, &Who),
     lines: Vec<Read>,
     mode: Mode,
     is_dry_run: bool,

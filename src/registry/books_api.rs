@@ -1,21 +1,22 @@
 //! `/v1/subjects`, `/v1/accounts`, `/v1/servers`, `/v1/service-codes`: the records that orders lean on.
 
-use super::filings::{path, query};
+use super::extract::{Named, Params, Write};
 use super::ledger::Ledger;
 use super::life::book::{Account, Server, ServiceCode, Subject};
 use super::life::{Deed, Here, Stop, live_documents};
-use super::order_api::{DryRun, ListQuery, malformed, object, one, page};
+use super::order_api::{ListQuery, answered, malformed, object, one, page};
 use super::orders::SubjectForm;
 use super::problem::Problem;
 use super::records::Kind;
-use super::routes::{Api, Who};
+use super::routes::Api;
 use super::rules::limits::Product;
 use super::rules::{self, Refusal};
+use super::versions::version;
 use crate::filing::FilingNumber;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -26,57 +27,66 @@ const MAX_QUOTA: u32 = 1000;
 /// Random octets of a service code.
 const CODE_BYTES: usize = 8;
 
-type Params = Result<Query<ListQuery>, QueryRejection>;
-
 fn listed(what: &str, rows: &[super::records::Row], next_cursor: Option<&str>) -> Response {
     let records: Vec<Value> = rows.iter().filter_map(|it| serde_json::from_str(&it.body).ok()).collect();
     Json(json!({ what: records, "next_cursor": next_cursor })).into_response()
 }
 
 /// `GET /v1/subjects`: those that the registry has a record of.
-pub(super) async fn subjects(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
-    let params = query(params)?;
+pub(super) async fn subjects(
+    State(api): State<Api>,
+    Params(params): Params<ListQuery>,
+) -> Result<Response, Problem> {
     let keys = [("number", &params.subject), ("name", &params.name)];
     let (rows, next) = page(&api.registry, Kind::Subject, &keys, &params).await?;
     Ok(listed("subjects", &rows, next.as_deref()))
 }
 
 /// `GET /v1/subjects/{id}`: by the record's id or by number, with its live sites.
-pub(super) async fn subject(
-    State(api): State<Api>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Response, Problem> {
-    let id = path(id)?;
-    let number = FilingNumber::parse(&id).ok().map(|it| it.subject().to_string());
-    let asked = (id.clone(), number);
-    let find = move |ledger: &Ledger| -> Result<Value, Stop> {
-        let (id, number) = &asked;
-        let record = match number {
-            Some(number) => ledger.cabinet.found::<Subject>("number", number)?.pop(),
-            None => ledger.cabinet.record::<Subject>(id)?,
-        };
-        let number = number.clone().or_else(|| record.as_ref()?.subject.number.clone());
-        let live = match &number {
-            Some(number) => live_documents(ledger, number)?,
-            None => Vec::new(),
-        };
-        if record.is_none() && live.is_empty() {
-            let detail = format!("there is no subject `{id}`");
-            return Err(Stop::Missing(Refusal::new("not_found", detail, "没有该主体")));
-        }
-        let sites: BTreeSet<_> = live.iter().filter_map(|(_, it)| it.site()).map(|it| &**it).collect();
-        let said = live.iter().find_map(|(_, it)| it.about.subject.as_deref());
-        let name = record.as_ref().map(|it| it.subject.name.as_str()).or(said);
-        Ok(json!({
-            "id": record.as_ref().map(|it| &it.id),
-            "number": number,
-            "name": name,
-            "subject": record.as_ref().map(|it| &it.subject),
-            "sites": sites,
-            "domains": live.iter().map(|(name, _)| &**name).collect::<Vec<_>>(),
-        }))
+pub(super) async fn subject(State(api): State<Api>, Named(id): Named) -> Result<Response, Problem> {
+    let shown = api.consult(move |ledger| shown(ledger, &id)).await?;
+    Ok(answered(StatusCode::OK, shown.clone(), Some(&version(&shown))))
+}
+
+/// A subject by the id of its record or by its number: its record, its live sites and their names.
+fn shown(ledger: &Ledger, id: &str) -> Result<Value, Stop> {
+    let number = FilingNumber::parse(id).ok().map(|it| it.subject().to_string());
+    let record = match &number {
+        Some(number) => ledger.cabinet.found::<Subject>("number", number)?.pop(),
+        None => ledger.cabinet.record::<Subject>(id)?,
     };
-    Ok(Json(api.consult(find).await?).into_response())
+    shown_of(ledger, id, record.as_ref(), number)
+}
+
+fn shown_of(
+    ledger: &Ledger,
+    id: &str,
+    record: Option<&Subject>,
+    number: Option<String>,
+) -> Result<Value, Stop> {
+    let number = number.or_else(|| record?.subject.number.clone());
+    let live = match &number {
+        Some(number) => live_documents(ledger, number)?,
+        None => Vec::new(),
+    };
+    if record.is_none() && live.is_empty() {
+        return Err(no_such_subject(id));
+    }
+    let sites: BTreeSet<_> = live.iter().filter_map(|(_, it)| it.site()).map(|it| &**it).collect();
+    let said = live.iter().find_map(|(_, it)| it.about.subject.as_deref());
+    let name = record.map(|it| it.subject.name.as_str()).or(said);
+    Ok(json!({
+        "id": record.map(|it| &it.id),
+        "number": number,
+        "name": name,
+        "subject": record.map(|it| &it.subject),
+        "sites": sites,
+        "domains": live.iter().map(|(name, _)| &**name).collect::<Vec<_>>(),
+    }))
+}
+
+fn no_such_subject(id: &str) -> Stop {
+    Stop::Missing(Refusal::new("not_found", format!("there is no subject `{id}`"), "没有该主体"))
 }
 
 impl Api {
@@ -89,15 +99,10 @@ impl Api {
         let asked = find.clone();
         let plan = Box::new(move |ledger: &mut Ledger| match asked(ledger) {
             Err(Stop::Wanted(wanted)) => Some(wanted),
-            Ok(_) | Err(Stop::Refused(_) | Stop::Found(_) | Stop::Missing(_)) => None,
+            Ok(_) | Err(_) => None,
         });
         let ledger = self.registry.store.consult(plan).await?;
-        find(&ledger).map_err(|stop| match stop {
-            Stop::Missing(refusal) => Problem::Status(axum::http::StatusCode::NOT_FOUND, refusal),
-            Stop::Refused(refusal) => refusal.into(),
-            Stop::Found(found) => Problem::Found(found),
-            Stop::Wanted(wanted) => super::StoreError::Corrupt(format!("{wanted:?} was not loaded")).into(),
-        })
+        find(&ledger).map_err(Problem::from)
     }
 }
 
@@ -138,13 +143,7 @@ fn no_twin(ledger: &Ledger, id: &str, form: &SubjectForm) -> Result<(), Stop> {
 }
 
 /// `POST /v1/subjects`
-pub(super) async fn open_subject(
-    State(api): State<Api>,
-    Extension(who): Extension<Who>,
-    params: Result<Query<DryRun>, QueryRejection>,
-    body: Body,
-) -> Result<Response, Problem> {
-    let is_dry_run = query(params)?.dry_run;
+pub(super) async fn open_subject(write: Write, body: Body) -> Result<Response, Problem> {
     let form = subject_form(object(body).await?)?;
     let act = move |ledger: &Ledger, here: &Here| {
         no_twin(ledger, "", &form)?;
@@ -152,28 +151,19 @@ pub(super) async fn open_subject(
         let id = format!("subject-{:08}", deed.count(&ledger.cabinet, "subject")?);
         let subject = Subject { id, subject: form.clone(), created_at: here.at };
         deed.keep(&subject);
+        deed.version = Some(version(&shown_of(ledger, &subject.id, Some(&subject), None)?));
         deed.answer = json!(subject);
         Ok(deed)
     };
-    api.enact(api.here(&who)?, is_dry_run, act).await
+    write.enact(act).await
 }
 
 /// `PUT /v1/subjects/{id}`: its record's id. The number stays what approvals made it.
-pub(super) async fn put_subject(
-    State(api): State<Api>,
-    Extension(who): Extension<Who>,
-    id: Result<Path<String>, PathRejection>,
-    params: Result<Query<DryRun>, QueryRejection>,
-    body: Body,
-) -> Result<Response, Problem> {
-    let is_dry_run = query(params)?.dry_run;
-    let id = path(id)?;
+pub(super) async fn put_subject(write: Write, Named(id): Named, body: Body) -> Result<Response, Problem> {
     let form = subject_form(object(body).await?)?;
-    let act = move |ledger: &Ledger, _: &Here| {
-        let Some(was) = ledger.cabinet.record::<Subject>(&id)? else {
-            let detail = format!("there is no subject `{id}`");
-            return Err(Stop::Missing(Refusal::new("not_found", detail, "没有该主体")));
-        };
+    let act = move |ledger: &Ledger, here: &Here| {
+        let was = ledger.cabinet.record::<Subject>(&id)?.ok_or_else(|| no_such_subject(&id))?;
+        here.holds(Some(&version(&shown_of(ledger, &id, Some(&was), None)?)))?;
         no_twin(ledger, &id, &form)?;
         let number = form.number.clone().or_else(|| was.subject.number.clone());
         if was.subject.number.is_some() && was.subject.number != number {
@@ -187,40 +177,40 @@ pub(super) async fn put_subject(
         let subject = Subject { subject: SubjectForm { number, ..form.clone() }, ..was };
         let mut deed = Deed::default();
         deed.keep(&subject);
+        deed.version = Some(version(&shown_of(ledger, &id, Some(&subject), None)?));
         deed.answer = json!(subject);
         Ok(deed)
     };
-    api.enact(api.here(&who)?, is_dry_run, act).await
+    write.enact(act).await
 }
 
 /// `GET /v1/accounts`
-pub(super) async fn accounts(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
-    let params = query(params)?;
+pub(super) async fn accounts(
+    State(api): State<Api>,
+    Params(params): Params<ListQuery>,
+) -> Result<Response, Problem> {
     let (rows, next) = page(&api.registry, Kind::Account, &[("subject", &params.subject)], &params).await?;
     Ok(listed("accounts", &rows, next.as_deref()))
 }
 
 /// `GET /v1/accounts/{id}`
-pub(super) async fn account(
-    State(api): State<Api>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Response, Problem> {
-    Ok(Json(one::<Account>(&api.registry, &path(id)?, "account").await?).into_response())
+pub(super) async fn account(State(api): State<Api>, Named(id): Named) -> Result<Response, Problem> {
+    Ok(Json(one::<Account>(&api.registry, &id, "account").await?).into_response())
 }
 
 /// `GET /v1/servers`
-pub(super) async fn servers(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
-    let params = query(params)?;
+pub(super) async fn servers(
+    State(api): State<Api>,
+    Params(params): Params<ListQuery>,
+) -> Result<Response, Problem> {
     let (rows, next) = page(&api.registry, Kind::Server, &[("account", &params.account)], &params).await?;
     Ok(listed("servers", &rows, next.as_deref()))
 }
 
 /// `GET /v1/servers/{id}`
-pub(super) async fn server(
-    State(api): State<Api>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Response, Problem> {
-    Ok(Json(one::<Server>(&api.registry, &path(id)?, "server").await?).into_response())
+pub(super) async fn server(State(api): State<Api>, Named(id): Named) -> Result<Response, Problem> {
+    let server = one::<Server>(&api.registry, &id, "server").await?;
+    Ok(answered(StatusCode::OK, json!(server), Some(&version(&server))))
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -237,23 +227,16 @@ fn a_server() -> Product {
 }
 
 /// `PUT /v1/servers/{id}`
-pub(super) async fn put_server(
-    State(api): State<Api>,
-    Extension(who): Extension<Who>,
-    id: Result<Path<String>, PathRejection>,
-    params: Result<Query<DryRun>, QueryRejection>,
-    body: Body,
-) -> Result<Response, Problem> {
-    let is_dry_run = query(params)?.dry_run;
-    let id = path(id)?;
+pub(super) async fn put_server(write: Write, Named(id): Named, body: Body) -> Result<Response, Problem> {
     rules::record_id(&id)?;
     let body: ServerBody = serde_json::from_value(Value::Object(object(body).await?))
         .map_err(|error| malformed("malformed_server", &error))?;
     if let Some(account) = &body.account {
         rules::record_id(account)?;
     }
-    let act = move |ledger: &Ledger, _: &Here| {
+    let act = move |ledger: &Ledger, here: &Here| {
         let was = ledger.cabinet.record::<Server>(&id)?;
+        here.holds(was.as_ref().map(version).as_deref())?;
         let quota = body.product.fixed_quota().or(body.quota).unwrap_or(1);
         if quota > MAX_QUOTA || was.as_ref().is_some_and(|it| quota > it.quota) {
             return Err(Refusal::new(
@@ -268,26 +251,26 @@ pub(super) async fn put_server(
         let server = Server { id: id.clone(), product: body.product, account: body.account.clone(), quota };
         let mut deed = Deed { is_new: was.is_none(), ..Deed::default() };
         deed.keep(&server);
+        deed.version = Some(version(&server));
         deed.answer = json!(server);
         Ok(deed)
     };
-    api.enact(api.here(&who)?, is_dry_run, act).await
+    write.enact(act).await
 }
 
 /// `GET /v1/service-codes`
-pub(super) async fn codes(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
-    let params = query(params)?;
+pub(super) async fn codes(
+    State(api): State<Api>,
+    Params(params): Params<ListQuery>,
+) -> Result<Response, Problem> {
     let keys = [("server", &params.server), ("account", &params.account)];
     let (rows, next) = page(&api.registry, Kind::ServiceCode, &keys, &params).await?;
     Ok(listed("service_codes", &rows, next.as_deref()))
 }
 
 /// `GET /v1/service-codes/{code}`
-pub(super) async fn code(
-    State(api): State<Api>,
-    code: Result<Path<String>, PathRejection>,
-) -> Result<Response, Problem> {
-    Ok(Json(one::<ServiceCode>(&api.registry, &path(code)?, "service code").await?).into_response())
+pub(super) async fn code(State(api): State<Api>, Named(code): Named) -> Result<Response, Problem> {
+    Ok(Json(one::<ServiceCode>(&api.registry, &code, "service code").await?).into_response())
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -298,13 +281,7 @@ struct CodeBody {
 }
 
 /// `POST /v1/service-codes`: a new code of a server, within its quota.
-pub(super) async fn issue_code(
-    State(api): State<Api>,
-    Extension(who): Extension<Who>,
-    params: Result<Query<DryRun>, QueryRejection>,
-    body: Body,
-) -> Result<Response, Problem> {
-    let is_dry_run = query(params)?.dry_run;
+pub(super) async fn issue_code(write: Write, body: Body) -> Result<Response, Problem> {
     let body: CodeBody = serde_json::from_value(Value::Object(object(body).await?))
         .map_err(|error| malformed("malformed_service_code", &error))?;
     if let Some(account) = &body.account {
@@ -334,5 +311,5 @@ pub(super) async fn issue_code(
         deed.answer = json!(code);
         Ok(deed)
     };
-    api.enact(api.here(&who)?, is_dry_run, act).await
+    write.enact(act).await
 }

@@ -2,7 +2,7 @@
 
 use super::base::{Base, BaseError};
 use super::changes::Follower;
-use super::filings::query;
+use super::extract::Params;
 use super::hold::Hold;
 use super::problem::Problem;
 use super::routes::{Api, ended};
@@ -13,8 +13,7 @@ use crate::feed::{
     Digest, Frame, FrameReader, HEARTBEAT_INTERVAL, MAX_SNAPSHOT_FRAME_ENTRIES, MEDIA_TYPE, Position, Summary,
 };
 use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -54,10 +53,9 @@ pub(super) struct ChangesQuery {
 /// `GET /v1/feed/snapshot`
 pub(super) async fn snapshot(
     State(api): State<Api>,
-    params: Result<Query<SnapshotQuery>, QueryRejection>,
+    Params(SnapshotQuery { provider }): Params<SnapshotQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let provider = query(params)?.provider;
     hold(&api, &provider).await?;
     let base = api.registry.feed.snapshot(&provider, now_ms()).ok_or_else(being_made)?;
     let (start, length) = (rest_of(&headers, &base).unwrap_or_default(), base.length());
@@ -106,10 +104,9 @@ async fn piece((base, at): (Arc<Base>, u64)) -> io::Result<Option<(Bytes, (Arc<B
 /// `POST /v1/feed/repair`
 pub(super) async fn repair(
     State(api): State<Api>,
-    params: Result<Query<SnapshotQuery>, QueryRejection>,
+    Params(SnapshotQuery { provider }): Params<SnapshotQuery>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let provider = query(params)?.provider;
     rules::provider(&provider)?;
     let body = axum::body::to_bytes(body, MAX_REPAIR_BYTES).await.map_err(|_| {
         Problem::new(
@@ -192,9 +189,8 @@ fn write_repair(
 /// `GET /v1/feed/changes`
 pub(super) async fn changes(
     State(api): State<Api>,
-    params: Result<Query<ChangesQuery>, QueryRejection>,
+    Params(ChangesQuery { provider, epoch, after }): Params<ChangesQuery>,
 ) -> Result<Response, Problem> {
-    let ChangesQuery { provider, epoch, after } = query(params)?;
     if !api.registry.feed.is_vouched() {
         return Err(database_away());
     }

@@ -1,19 +1,20 @@
 //! `/v1/filings`: what covers a name, its document put and deleted, the listing.
 
 use super::batch::of_json;
+use super::extract::{DryRun, Named, Params};
 use super::life::said;
-use super::model::{Action, Edit, PutBody, Stored};
-use super::order_api::{DryRun, dry};
+use super::model::{Action, Edit, PutBody, Stored, Who};
+use super::order_api::dry;
 use super::problem::Problem;
-use super::routes::{Api, Who};
-use super::store::{PageFilter, Reach};
+use super::routes::Api;
+use super::store::{PageFilter, Reach, SubjectKey};
+use super::versions::Conditions;
 use super::{Found, Outcome, Refusal, Registry, Size, rules};
-use crate::filing::{Filing, FilingState, Status};
+use crate::filing::{Filing, FilingNumber, FilingState, Status};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Extension, Path, Query, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -54,31 +55,16 @@ pub(super) struct ListQuery {
     limit: Option<u32>,
 }
 
-pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
-    match query {
-        Ok(Query(query)) => Ok(query),
-        Err(error) => Err(Problem::bad_request("invalid_query", error.body_text(), "查询参数无效")),
-    }
-}
-
-pub(super) fn path(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
-    match path {
-        Ok(Path(path)) => Ok(path),
-        Err(error) => Err(Problem::bad_request("invalid_path", error.body_text(), "路径无效")),
-    }
-}
-
 /// `GET /v1/filings/{domain}`
 pub(super) async fn get(
     State(api): State<Api>,
-    domain: Result<Path<String>, PathRejection>,
-    seen_from: Result<Query<AsSeenFrom>, QueryRejection>,
+    Named(domain): Named,
+    Params(AsSeenFrom { provider }): Params<AsSeenFrom>,
 ) -> Result<Response, Problem> {
-    let provider = query(seen_from)?.provider;
     if let Some(provider) = &provider {
         rules::provider(provider)?;
     }
-    let name = rules::name(&path(domain)?)?;
+    let name = rules::name(&domain)?;
     let found = api.registry.covering(&name, provider.as_deref().unwrap_or_default()).await?;
     let Some(Found { decided_by, filing, covering, stored }) = found else {
         return Err(Problem::new(
@@ -95,17 +81,16 @@ pub(super) async fn get(
 /// `PUT /v1/filings/{domain}`
 pub(super) async fn put(
     State(api): State<Api>,
-    Extension(who): Extension<Who>,
-    domain: Result<Path<String>, PathRejection>,
-    params: Result<Query<DryRun>, QueryRejection>,
+    who: Who,
+    Named(domain): Named,
+    Params(DryRun { dry_run }): Params<DryRun>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let is_dry_run = query(params)?.dry_run;
-    let name = rules::filed_name(&path(domain)?);
+    let name = rules::filed_name(&domain);
     let body = axum::body::to_bytes(body, MAX_PUT_BYTES).await.map_err(|_| too_large())?;
     let conditions = Conditions::of(&headers);
-    if is_dry_run {
+    if dry_run {
         let body: PutBody = of_json(&body)?;
         let mut broken: Vec<Refusal> = name.as_ref().err().cloned().into_iter().collect();
         broken.extend(rules::broken(&body));
@@ -122,14 +107,13 @@ pub(super) async fn put(
 /// `DELETE /v1/filings/{domain}`
 pub(super) async fn delete(
     State(api): State<Api>,
-    Extension(who): Extension<Who>,
-    domain: Result<Path<String>, PathRejection>,
-    params: Result<Query<DeleteQuery>, QueryRejection>,
+    who: Who,
+    Named(domain): Named,
+    Params(DeleteQuery { purge, dry_run }): Params<DeleteQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let DeleteQuery { purge, dry_run } = query(params)?;
     let action = if purge { Action::Purge } else { Action::Deregister };
-    let name = rules::name(&path(domain)?)?;
+    let name = rules::name(&domain)?;
     let edit = Edit { domain: name.as_str().into(), action };
     if dry_run {
         return tried(&api.registry, &who, Vec::new(), Some(edit), Conditions::of(&headers)).await;
@@ -147,34 +131,6 @@ fn too_large() -> Problem {
     )
 }
 
-/// `If-Match` and `If-None-Match: *`, as RFC 9110 §13 has them for a PUT or DELETE.
-#[derive(Debug, Default)]
-struct Conditions {
-    if_match: Option<String>,
-    if_none_match: Option<String>,
-}
-
-impl Conditions {
-    fn of(headers: &HeaderMap) -> Self {
-        let joined = |name: HeaderName| -> Option<String> {
-            let values: Vec<_> = headers.get_all(name).iter().map(|it| it.to_str().unwrap_or("?")).collect();
-            if values.is_empty() { None } else { Some(values.join(",")) }
-        };
-        Self { if_match: joined(header::IF_MATCH), if_none_match: joined(header::IF_NONE_MATCH) }
-    }
-
-    fn hold(&self, stored: Option<&Stored>) -> bool {
-        let names = |list: &str| match stored {
-            Some(stored) => {
-                let tag = etag(stored);
-                list.trim() == "*" || list.split(',').any(|it| it.trim() == tag)
-            }
-            None => false,
-        };
-        self.if_match.as_deref().is_none_or(names) && !self.if_none_match.as_deref().is_some_and(names)
-    }
-}
-
 async fn edit_one(
     registry: &Registry,
     who: &Who,
@@ -183,7 +139,7 @@ async fn edit_one(
 ) -> Result<Outcome, Problem> {
     let reach = Reach::of(std::slice::from_ref(&edit));
     let work = move |ledger: &mut super::Ledger| edited(ledger, edit, &conditions);
-    registry.commit(who.0, Size::Few, reach, work).await?
+    registry.commit(who, Size::Few, reach, work).await?
 }
 
 /// What a dry run answers: every rule that is broken, or what would become of the name. Nothing is changed.
@@ -198,7 +154,7 @@ async fn tried(
     if let Some(edit) = edit {
         let reach = Reach::of(std::slice::from_ref(&edit));
         let work = move |ledger: &mut super::Ledger| Err::<(), _>(edited(ledger, edit, &conditions));
-        match registry.commit(who.0, Size::Few, reach, work).await? {
+        match registry.commit(who, Size::Few, reach, work).await? {
             Ok(()) => {}
             Err(Ok(outcome)) => answer["outcome"] = outcome.as_str().into(),
             Err(Err(Problem::Status(_, refusal) | Problem::Refused(refusal))) => broken.push(refusal),
@@ -216,14 +172,9 @@ fn edited(ledger: &mut super::Ledger, edit: Edit, conditions: &Conditions) -> Re
         let refusal = rules::not_filed(&edit.domain);
         return Err(Problem::Status(StatusCode::NOT_FOUND, refusal));
     }
-    if !conditions.hold(ledger.stored(&edit.domain)) {
-        return Err(Problem::new(
-            StatusCode::PRECONDITION_FAILED,
-            "precondition_failed",
-            "the filing is not the one that `if-match` or `if-none-match` names: read it again",
-            "备案已被他人修改，请重新读取",
-        ));
-    }
+    let version = ledger.stored(&edit.domain).map(etag);
+    let stale = |refusal| Problem::Status(StatusCode::PRECONDITION_FAILED, refusal);
+    conditions.hold(version.as_deref()).map_err(stale)?;
     Ok(ledger.apply(edit)?)
 }
 
@@ -330,9 +281,8 @@ pub(super) struct Page {
 /// `GET /v1/filings`
 pub(super) async fn list(
     State(api): State<Api>,
-    params: Result<Query<ListQuery>, QueryRejection>,
+    Params(params): Params<ListQuery>,
 ) -> Result<Json<Page>, Problem> {
-    let params = query(params)?;
     if let Some(provider) = &params.provider {
         rules::provider(provider)?;
     }
@@ -343,10 +293,16 @@ pub(super) async fn list(
     };
     let prefix = params.prefix.unwrap_or_default().to_ascii_lowercase();
     let limit = params.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
+    let number = params.subject.as_deref().and_then(|it| FilingNumber::parse(it).ok());
+    let number = number.map(|it| it.subject().to_string());
+    let subject = match (&number, &params.subject) {
+        (Some(number), _) => Some(SubjectKey::Number(number)),
+        (None, Some(name)) => Some(SubjectKey::Name(name)),
+        (None, None) => None,
+    };
     let mut cursor = params.cursor.unwrap_or_default();
     let (mut filings, mut scanned) = (Vec::new(), 0);
     while scanned < MAX_SCANNED {
-        let subject = params.subject.as_deref();
         let filter = PageFilter { cursor: &cursor, prefix: &prefix, subject, state, limit: MAX_PAGE };
         let rows = api.registry.store.page(&filter).await?;
         let is_last = rows.len() < MAX_PAGE as usize;

@@ -2,16 +2,16 @@
 
 use super::acknowledged::{Acknowledged, Gate};
 use super::batch::of_json;
-use super::filings::{AsSeenFrom, path, query};
+use super::extract::{Named, Params};
+use super::filings::AsSeenFrom;
 use super::problem::Problem;
 use super::routes::Api;
-use super::{Registry, StoreError, rules};
+use super::{Refusal, Registry, StoreError, rules};
 use crate::domain::DomainName;
 use crate::feed::{Digest, Position};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ pub(super) async fn acknowledge(State(api): State<Api>, body: Body) -> Result<St
 /// `GET /v1/feed/followers`
 pub(super) async fn list(
     State(api): State<Api>,
-    params: Result<Query<AsSeenFrom>, QueryRejection>,
+    Params(params): Params<AsSeenFrom>,
 ) -> Result<Json<Value>, Problem> {
     let provider = provider_in(params)?;
     let gates = api.registry.feed.gates().list(provider.as_deref());
@@ -69,11 +69,8 @@ pub(super) async fn list(
     Ok(Json(json!({ "followers": shown })))
 }
 
-fn provider_in(params: Result<Query<AsSeenFrom>, QueryRejection>) -> Result<Option<String>, Problem> {
-    let provider = query(params)?.provider;
-    if let Some(provider) = &provider {
-        rules::provider(provider)?;
-    }
+fn provider_in(AsSeenFrom { provider }: AsSeenFrom) -> Result<Option<String>, Refusal> {
+    provider.as_deref().map(rules::provider).transpose()?;
     Ok(provider)
 }
 
@@ -100,11 +97,11 @@ fn shown(registry: &Registry, gate: &Gate, said: &Acknowledged, now: Instant) ->
 /// `GET /v1/filings/{domain}/in-force`
 pub(super) async fn in_force(
     State(api): State<Api>,
-    domain: Result<Path<String>, PathRejection>,
-    params: Result<Query<AsSeenFrom>, QueryRejection>,
+    Named(domain): Named,
+    Params(params): Params<AsSeenFrom>,
 ) -> Result<Json<Value>, Problem> {
     let provider = provider_in(params)?;
-    let name = rules::name(&path(domain)?)?;
+    let name = rules::name(&domain)?;
     let Position { epoch, seq } = api.registry.last_change(&name).await?;
     let (gates, now) = (api.registry.feed.gates().list(provider.as_deref()), Instant::now());
     let heard: Vec<_> = gates.iter().filter(|(_, said)| said.is_recent(now)).collect();

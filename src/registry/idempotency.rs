@@ -4,8 +4,9 @@
 //! is read here is one request's body, so batches and imports, which have no bound that fits in memory, take no key.
 
 use super::Registry;
+use super::model::Who;
 use super::problem::Problem;
-use super::routes::{Api, Who};
+use super::routes::Api;
 use super::store::{StoreError, now_ms};
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::body::{Body, Bytes};
@@ -79,7 +80,7 @@ async fn with_key(
             "批量、导入和同步接口不支持幂等键，可直接重发",
         ));
     }
-    let who = request.extensions().get::<Who>().map_or("", |it| it.0).to_owned();
+    let who = request.extensions().get::<Who>().map_or("", |it| &it.name).to_owned();
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| too_large())?;
     let place = Place { who, key: key.to_owned() };

@@ -24,6 +24,7 @@ pub use wanting::Wanting;
 
 use super::batch::{self, Done, Mode, Read};
 use super::model::Outcome;
+use super::model::Who;
 use super::store::Mark;
 use super::{Registry, StoreError};
 use rows::Handed;
@@ -147,13 +148,13 @@ pub async fn import(
     terms: Terms,
     events: mpsc::Sender<Event>,
 ) -> Result<Imported, ImportError> {
-    import_as(registry, "import", source, terms, events).await
+    import_as(registry, Who::named("import"), source, terms, events).await
 }
 
 /// `import`, with another author in the change log.
 pub(super) async fn import_as(
     registry: &Registry,
-    who: &str,
+    who: Who,
     source: Source,
     terms: Terms,
     events: mpsc::Sender<Event>,
@@ -165,7 +166,7 @@ pub(super) async fn import_as(
         if let Some(mark) = rows.from().await {
             stage.go_on_after(&mark).await?;
             events.resumed(mark.rows).await;
-            return bulk::import((registry, who), stage, rows, terms, events).await;
+            return bulk::import((registry, &who), stage, rows, terms, events).await;
         }
         stage.leave().await?;
     }
@@ -187,16 +188,16 @@ pub(super) async fn import_as(
         for (run, mark) in first {
             stage.push(run, mark.as_ref()).await?;
         }
-        return bulk::import((registry, who), stage, rows, terms, events).await;
+        return bulk::import((registry, &who), stage, rows, terms, events).await;
     }
     rows.end().await?;
     let first = first.into_iter().flat_map(|(rows, _)| rows).collect();
-    at_once((registry, who), first, terms, &events).await
+    at_once((registry, &who), first, terms, &events).await
 }
 
 /// Imports rows as one transaction, in memory.
 async fn at_once(
-    (registry, who): (&Registry, &str),
+    (registry, who): (&Registry, &Who),
     first: Vec<Read>,
     terms: Terms,
     events: &Events,

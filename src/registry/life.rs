@@ -12,10 +12,11 @@ pub(super) use steps::{Opening, open, said, step};
 pub(super) use survey::{SubjectInput, is_live, live_documents};
 
 use super::ledger::Ledger;
-use super::model::Edit;
+use super::model::{Edit, Who};
 use super::records::{Cabinet, Counter, Kind, Recorded, Row, Wanted};
 use super::rules::Refusal;
 use super::rules::limits::Finding;
+use super::versions::Conditions;
 use crate::config::FilingRules;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -29,7 +30,9 @@ pub(super) struct Here {
     pub(super) at: Timestamp,
     /// The day in UTC+8.
     pub(super) today: Date,
-    pub(super) who: String,
+    pub(super) who: Who,
+    /// On which the write is to be done.
+    pub(super) conditions: Conditions,
     pub(super) rules: FilingRules,
 }
 
@@ -44,6 +47,8 @@ pub(super) enum Stop {
     Found(Vec<Finding>),
     /// There is no such record.
     Missing(Refusal),
+    /// It is another version than the one that the write is for.
+    Stale(Refusal),
 }
 
 impl From<Wanted> for Stop {
@@ -65,10 +70,27 @@ pub(super) struct Deed {
     pub(super) rows: Vec<(Kind, Row)>,
     /// What the caller is told.
     pub(super) answer: Value,
+    /// The version of what it leaves.
+    pub(super) version: Option<String>,
     /// Whether something came to be that was not.
     pub(super) is_new: bool,
     /// For the change log.
     pub(super) why: Option<String>,
+}
+
+/// What the caller is told of a deed that is done.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) answer: Value,
+    pub(super) version: Option<String>,
+    pub(super) is_new: bool,
+}
+
+impl Here {
+    /// Whether the conditions hold for what has this version, or is not there.
+    pub(super) fn holds(&self, version: Option<&str>) -> Result<(), Stop> {
+        self.conditions.hold(version).map_err(Stop::Stale)
+    }
 }
 
 impl Deed {
@@ -84,7 +106,7 @@ impl Deed {
     }
 
     /// Does it.
-    pub(super) fn done(self, ledger: &mut Ledger) -> Result<(Value, bool), Refusal> {
+    pub(super) fn done(self, ledger: &mut Ledger) -> Result<Done, Refusal> {
         for edit in self.edits {
             ledger.apply(edit)?;
         }
@@ -92,6 +114,6 @@ impl Deed {
             ledger.cabinet.put(kind, row);
         }
         ledger.why = self.why;
-        Ok((self.answer, self.is_new))
+        Ok(Done { answer: self.answer, version: self.version, is_new: self.is_new })
     }
 }

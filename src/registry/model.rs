@@ -169,6 +169,22 @@ impl Outcome {
     }
 }
 
+/// Who asks for a write, and in which request: for the change log.
+#[derive(Debug, Clone)]
+pub(super) struct Who {
+    pub(super) name: Arc<str>,
+    /// The request's id; none of what no request asked for.
+    pub(super) request: Option<Arc<str>>,
+}
+
+impl Who {
+    /// Someone, in no request.
+    #[must_use]
+    pub(super) fn named(name: &str) -> Self {
+        Self { name: name.into(), request: None }
+    }
+}
+
 /// One committed change of one name.
 #[derive(Debug, Clone)]
 pub(super) struct Change {

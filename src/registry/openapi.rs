@@ -101,6 +101,10 @@ mod tests {
             );
             let is_conditional = headers.contains("if-match");
             assert_eq!(codes.contains("412"), is_conditional, "{method} {path}");
+            // An order's steps are on the order's version.
+            let shown = &document["paths"][path.trim_end_matches("/{step}")]["get"]["responses"]["200"];
+            let has_version = !resolved(&document, shown)["headers"]["etag"].is_null();
+            assert!(!is_conditional || has_version, "{method} {path}: whose `etag` is to match?");
         }
     }
 }

@@ -3,22 +3,22 @@
 //! What an order does is found in `life`; here it is asked for over HTTP, done in one transaction, and answered.
 
 use super::batch::of_json;
-use super::filings::query;
+use super::extract::{Named, Params, Write};
 use super::ledger::Ledger;
 use super::life::book::Order;
-use super::life::{self, Deed, Here, Opening, Stop, SubjectInput};
+use super::life::{self, Deed, Done, Here, Opening, Stop, SubjectInput};
 use super::orders::{Intent, Step};
 use super::problem::{Problem, by_weight};
 use super::records::{Kind, Recorded, Row};
-use super::routes::{Api, Who};
+use super::routes::Api;
 use super::rules::Refusal;
 use super::store::{Reach, RecordFilter};
+use super::versions::version;
 use super::{Registry, Size, StoreError};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Extension, Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -29,54 +29,25 @@ const MAX_BODY_BYTES: usize = 64 << 10;
 const DEFAULT_PAGE: u32 = 100;
 const MAX_PAGE: u32 = 1000;
 
-/// `?dry_run=`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct DryRun {
-    #[serde(default)]
-    pub(super) dry_run: bool,
-}
-
 /// What a write comes to where it is not done.
 enum Undone {
     Dry(Value),
     Stopped(Stop),
 }
 
-impl Api {
-    /// Where and when a call is, and by which rules.
-    pub(super) fn here(&self, who: &Who) -> Result<Here, Problem> {
-        if self.provider.is_empty() {
-            return Err(Problem::new(
-                StatusCode::CONFLICT,
-                "provider_missing",
-                "this registry's config does not say whose it is: set `provider`",
-                "注册库配置缺少 `provider`",
-            ));
-        }
-        let at = jiff::Timestamp::now();
-        Ok(Here {
-            provider: self.provider.to_string(),
-            at,
-            today: crate::verdict::day(at),
-            who: who.0.to_owned(),
-            rules: self.rules.clone(),
-        })
-    }
-
+impl Write {
     /// Finds what is to be done and does it, in one transaction; where it is a dry run, says what would be.
     pub(super) async fn enact(
-        &self,
-        here: Here,
-        is_dry_run: bool,
+        self,
         act: impl Fn(&Ledger, &Here) -> Result<Deed, Stop> + Send + Sync + 'static,
     ) -> Result<Response, Problem> {
+        let Self { api, here, is_dry_run } = self;
         let who = here.who.clone();
         let act = Arc::new(move |ledger: &Ledger| act(ledger, &here));
         let asked = act.clone();
         let plan = Box::new(move |ledger: &mut Ledger| match asked(ledger) {
             Err(Stop::Wanted(wanted)) => Some(wanted),
-            Ok(_) | Err(Stop::Refused(_) | Stop::Found(_) | Stop::Missing(_)) => None,
+            Ok(_) | Err(_) => None,
         });
         let work = move |ledger: &mut Ledger| {
             let deed = act(ledger).map_err(Undone::Stopped)?;
@@ -85,35 +56,49 @@ impl Api {
             }
             deed.done(ledger).map_err(|refusal| Undone::Stopped(Stop::Refused(refusal)))
         };
-        let done = self.registry.commit(&who, Size::Few, Reach::Planned(plan), work).await?;
+        let done = api.registry.commit(&who, Size::Few, Reach::Planned(plan), work).await?;
         match done {
-            Ok((answer, is_new)) => {
+            Ok(Done { answer, version, is_new }) => {
                 let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-                Ok(answered(status, answer))
+                Ok(answered(status, answer, version.as_deref()))
             }
-            Err(Undone::Dry(answer)) => Ok(answered(StatusCode::OK, dry(true, answer, &[]))),
+            Err(Undone::Dry(answer)) => Ok(answered(StatusCode::OK, dry(true, answer, &[]), None)),
             Err(Undone::Stopped(stop)) => stopped(stop, is_dry_run),
         }
     }
 }
 
-fn answered(status: StatusCode, answer: Value) -> Response {
-    (status, [(header::CACHE_CONTROL, "no-cache")], Json(answer)).into_response()
+/// An answer, with the version of what it shows where that has one.
+pub(super) fn answered(status: StatusCode, answer: Value, version: Option<&str>) -> Response {
+    let mut response = (status, [(header::CACHE_CONTROL, "no-cache")], Json(answer)).into_response();
+    if let Some(version) = version.and_then(|it| HeaderValue::try_from(it).ok()) {
+        response.headers_mut().insert(header::ETAG, version);
+    }
+    response
 }
 
 fn stopped(stop: Stop, is_dry_run: bool) -> Result<Response, Problem> {
     match stop {
-        Stop::Missing(refusal) => Err(Problem::Status(StatusCode::NOT_FOUND, refusal)),
-        Stop::Wanted(wanted) => Err(StoreError::Corrupt(format!("{wanted:?} was not loaded")).into()),
-        Stop::Refused(refusal) if is_dry_run => {
+        Stop::Refused(refusal) | Stop::Stale(refusal) if is_dry_run => {
             let answer = json!({ "refusals": [life::said(&refusal)] });
-            Ok(answered(StatusCode::OK, dry(false, answer, &[])))
+            Ok(answered(StatusCode::OK, dry(false, answer, &[]), None))
         }
         Stop::Found(found) if is_dry_run => {
-            Ok(answered(StatusCode::OK, dry(false, Value::Object(by_weight(&found)), &[])))
+            Ok(answered(StatusCode::OK, dry(false, Value::Object(by_weight(&found)), &[]), None))
         }
-        Stop::Refused(refusal) => Err(refusal.into()),
-        Stop::Found(found) => Err(Problem::Found(found)),
+        other => Err(other.into()),
+    }
+}
+
+impl From<Stop> for Problem {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Missing(refusal) => Self::Status(StatusCode::NOT_FOUND, refusal),
+            Stop::Stale(refusal) => Self::Status(StatusCode::PRECONDITION_FAILED, refusal),
+            Stop::Wanted(wanted) => StoreError::Corrupt(format!("{wanted:?} was not loaded")).into(),
+            Stop::Refused(refusal) => refusal.into(),
+            Stop::Found(found) => Self::Found(found),
+        }
     }
 }
 
@@ -169,16 +154,9 @@ pub(super) fn malformed(rule: &'static str, error: &serde_json::Error) -> Proble
 }
 
 /// `POST /v1/orders`
-pub(super) async fn open(
-    State(api): State<Api>,
-    Extension(who): Extension<Who>,
-    params: Result<Query<DryRun>, QueryRejection>,
-    body: Body,
-) -> Result<Response, Problem> {
-    let is_dry_run = query(params)?.dry_run;
+pub(super) async fn open(write: Write, body: Body) -> Result<Response, Problem> {
     let opening = opening(object(body).await?)?;
-    let here = api.here(&who)?;
-    api.enact(here, is_dry_run, move |ledger, here| life::open(ledger, here, &opening)).await
+    write.enact(move |ledger, here| life::open(ledger, here, &opening)).await
 }
 
 fn opening(mut words: Map<String, Value>) -> Result<Opening, Problem> {
@@ -207,15 +185,10 @@ fn opening(mut words: Map<String, Value>) -> Result<Opening, Problem> {
 
 /// `POST /v1/orders/{id}/{step}`
 pub(super) async fn step(
-    State(api): State<Api>,
-    Extension(who): Extension<Who>,
-    path: Result<Path<(String, String)>, PathRejection>,
-    params: Result<Query<DryRun>, QueryRejection>,
+    write: Write,
+    Named((id, name)): Named<(String, String)>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let Ok(Path((id, name))) = path else {
-        return Err(Problem::bad_request("invalid_path", "not a path of an order's step", "路径无效"));
-    };
     let Some(step) = Step::ALL.into_iter().find(|it| it.as_str() == name) else {
         let steps = Step::ALL.map(Step::as_str).join(", ");
         return Err(Problem::new(
@@ -225,22 +198,17 @@ pub(super) async fn step(
             "没有该操作",
         ));
     };
-    let is_dry_run = query(params)?.dry_run;
     let octets = axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too long", "请求内容过大")
     })?;
     let words = if octets.trim_ascii().is_empty() { Map::new() } else { words_of(&octets)? };
-    let here = api.here(&who)?;
-    api.enact(here, is_dry_run, move |ledger, here| life::step(ledger, here, (&id, step), &words)).await
+    write.enact(move |ledger, here| life::step(ledger, here, (&id, step), &words)).await
 }
 
 /// `GET /v1/orders/{id}`
-pub(super) async fn get(
-    State(api): State<Api>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Response, Problem> {
-    let order: Order = one(&api.registry, &super::filings::path(id)?, "order").await?;
-    Ok(answered(StatusCode::OK, order.shown()))
+pub(super) async fn get(State(api): State<Api>, Named(id): Named) -> Result<Response, Problem> {
+    let order: Order = one(&api.registry, &id, "order").await?;
+    Ok(answered(StatusCode::OK, order.shown(), Some(&version(&order))))
 }
 
 /// The record of an id.
@@ -292,9 +260,8 @@ pub(super) async fn page(
 /// `GET /v1/orders`
 pub(super) async fn list(
     State(api): State<Api>,
-    params: Result<Query<ListQuery>, QueryRejection>,
+    Params(params): Params<ListQuery>,
 ) -> Result<Response, Problem> {
-    let params = query(params)?;
     let keys = [
         ("account", &params.account),
         ("domain", &params.domain),
@@ -304,5 +271,5 @@ pub(super) async fn list(
     let (rows, next_cursor) = page(&api.registry, Kind::Order, &keys, &params).await?;
     let orders: Vec<Value> =
         rows.iter().filter_map(|it| Some(serde_json::from_str::<Order>(&it.body).ok()?.shown())).collect();
-    Ok(answered(StatusCode::OK, json!({ "orders": orders, "next_cursor": next_cursor })))
+    Ok(answered(StatusCode::OK, json!({ "orders": orders, "next_cursor": next_cursor }), None))
 }

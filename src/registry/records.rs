@@ -42,7 +42,7 @@ impl Kind {
             Self::Order => &["account", "domain", "subject", "stage", "service_code", "due_on"],
             Self::ServiceCode => &["server", "account", "used_by"],
             Self::Server => &["account"],
-            Self::SiteNote => &["account", "due_on"],
+            Self::SiteNote => &["account", "due_on", "correction_due_on", "registration_expires_on"],
             Self::Counter => &[],
         }
     }

@@ -1,5 +1,6 @@
 //! Every route of the registry on one page, with what all of them share: token, request ids, errors.
 
+use super::model::Who;
 use super::problem::Problem;
 use super::roles;
 use super::{
@@ -47,17 +48,17 @@ pub(super) struct Api {
     pub(super) shutdown: watch::Receiver<bool>,
     guard: Arc<Guard>,
     /// Whose each of the guard's tokens is.
-    callers: Arc<[(Who, Role)]>,
+    callers: Arc<[(Arc<str>, Role)]>,
     /// Who calls where no token is asked for.
-    unnamed: Who,
+    unnamed: Arc<str>,
     requests: Arc<Requests>,
     pub(super) provider: Arc<str>,
     pub(super) rules: FilingRules,
 }
 
-/// Who calls: for the change log.
+/// A request's id, for whoever answers it.
 #[derive(Debug, Clone)]
-pub(super) struct Who(pub(super) &'static str);
+struct RequestId(Arc<str>);
 
 #[derive(Debug)]
 struct Requests {
@@ -77,6 +78,7 @@ pub(super) const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/orders", &["get", "post"]),
     ("/v1/orders/{id}", &["get"]),
     ("/v1/orders/{id}/{step}", &["post"]),
+    ("/v1/changes", &["get"]),
     ("/v1/due", &["get"]),
     ("/v1/subjects", &["get", "post"]),
     ("/v1/subjects/{id}", &["get", "put"]),
@@ -108,6 +110,7 @@ fn router(api: Api) -> Router {
         .route("/v1/orders", get(order_api::list).post(order_api::open))
         .route("/v1/orders/{id}", get(order_api::get))
         .route("/v1/orders/{id}/{step}", post(order_api::step))
+        .route("/v1/changes", get(history_api::list))
         .route("/v1/due", get(due_api::get))
         .route("/v1/subjects", get(books_api::subjects).post(books_api::open_subject))
         .route("/v1/subjects/{id}", get(books_api::subject).put(books_api::put_subject))
@@ -154,7 +157,7 @@ pub(super) async fn serve(
         shutdown: shutdown.clone(),
         guard: Arc::new(guard),
         callers,
-        unnamed: Who(if shows_certificates { "certificate" } else { "loopback" }),
+        unnamed: if shows_certificates { "certificate" } else { "loopback" }.into(),
         requests: Arc::new(requests),
         provider,
         rules,
@@ -168,9 +171,11 @@ pub(super) async fn ended(mut shutdown: watch::Receiver<bool>) {
 }
 
 async fn authorise(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let who = if api.guard.is_set() && request.uri().path().starts_with("/v1") {
+    let name = if api.guard.is_set() && request.uri().path().starts_with("/v1") {
         match api.guard.whose(&request).map(|at| api.callers.get(at)) {
-            Ok(Some((who, role))) if roles::may(*role, request.method(), request.uri().path()) => who.clone(),
+            Ok(Some((name, role))) if roles::may(*role, request.method(), request.uri().path()) => {
+                name.clone()
+            }
             Ok(Some((_, role))) => return forbidden(*role, &request).into_response(),
             Ok(None) => return unauthorised(Shown::Wrong).into_response(),
             Err(refused) => return unauthorised(refused).into_response(),
@@ -178,7 +183,8 @@ async fn authorise(State(api): State<Api>, mut request: Request, next: Next) -> 
     } else {
         api.unnamed.clone()
     };
-    request.extensions_mut().insert(who);
+    let request_id = request.extensions().get::<RequestId>().map(|it| it.0.clone());
+    request.extensions_mut().insert(Who { name, request: request_id });
     next.run(request).await
 }
 
@@ -196,11 +202,10 @@ async fn without_nul(request: Request, next: Next) -> Response {
 }
 
 /// What is asked for, and whose each token is: the one without a name first.
-fn guard(options: Options) -> (Guard, Arc<[(Who, Role)]>) {
-    let unnamed = options.token.iter().map(|token| (serve::hash(token), Who("token"), Role::Operator));
-    // As many as the config has, once: they live as long as the process.
-    let named = options.tokens.into_iter().map(|it| (it.hash, Who(it.name.leak()), it.role));
-    let (hashes, callers) = unnamed.chain(named).map(|(hash, who, role)| (hash, (who, role))).unzip();
+fn guard(options: Options) -> (Guard, Arc<[(Arc<str>, Role)]>) {
+    let unnamed = options.token.iter().map(|token| (serve::hash(token), "token".into(), Role::Operator));
+    let named = options.tokens.into_iter().map(|it| (it.hash, it.name.into(), it.role));
+    let (hashes, callers) = unnamed.chain(named).map(|(hash, name, role)| (hash, (name, role))).unzip();
     let callers: Vec<_> = callers;
     (Guard::of(hashes), callers.into())
 }
@@ -231,7 +236,7 @@ fn unauthorised(shown: Shown) -> Problem {
     )
 }
 
-async fn with_request_id(State(api): State<Api>, request: Request, next: Next) -> Response {
+async fn with_request_id(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let is_good = |id: &&HeaderValue| {
         let octets = id.as_bytes();
         (1..=MAX_REQUEST_ID_BYTES).contains(&octets.len()) && octets.iter().all(u8::is_ascii_graphic)
@@ -240,7 +245,9 @@ async fn with_request_id(State(api): State<Api>, request: Request, next: Next) -
         Some(id) => id.clone(),
         None => api.requests.next(),
     };
-    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
+    let text = id.to_str().unwrap_or_default();
+    let span = tracing::info_span!("request", id = text);
+    request.extensions_mut().insert(RequestId(text.into()));
     let mut response = named(next.run(request).instrument(span).await, &id).await;
     response.headers_mut().insert(REQUEST_ID, id);
     response

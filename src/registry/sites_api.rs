@@ -1,19 +1,20 @@
 //! `/v1/sites`: what is filed, by number: its domains, its accesses, and what is known and due beside that.
 
-use super::filings::{path, query};
+use super::extract::{Named, Params, Write};
 use super::ledger::Ledger;
 use super::life::book::{Correction, SiteNote};
 use super::life::{Deed, Here, Stop, live_documents};
 use super::model::{Action, Document, Edit};
-use super::order_api::{DryRun, ListQuery, malformed, object};
+use super::order_api::{ListQuery, answered, malformed, object};
 use super::problem::Problem;
-use super::routes::{Api, Who};
+use super::routes::Api;
 use super::rules::{self, Refusal};
+use super::versions::version;
 use crate::filing::{AccessState, FilingNumber};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::civil::Date;
 use serde::Deserialize;
@@ -26,9 +27,8 @@ const PUBLIC_SECURITY_DAYS: i64 = 30;
 /// `GET /v1/sites`
 pub(super) async fn list(
     State(api): State<Api>,
-    params: Result<Query<ListQuery>, QueryRejection>,
+    Params(params): Params<ListQuery>,
 ) -> Result<Response, Problem> {
-    let params = query(params)?;
     let limit = params.limit();
     let subject = match &params.subject {
         Some(text) => Some(number(text)?.subject().to_string()),
@@ -68,12 +68,16 @@ fn documents(ledger: &Ledger, site: &str) -> Result<Vec<(Arc<str>, Document)>, S
 fn shown(ledger: &Ledger, site: &str) -> Result<Value, Stop> {
     let live = documents(ledger, site)?;
     let note = ledger.cabinet.record::<SiteNote>(site)?.unwrap_or_default();
+    Ok(shown_of(&number(site)?, &live, &note))
+}
+
+fn shown_of(site: &FilingNumber, live: &[(Arc<str>, Document)], note: &SiteNote) -> Value {
     let (_, first) = &live[0];
     let is_active = |it: &AccessState| *it == AccessState::Active;
     let public_security = live.iter().find_map(|(_, it)| it.about.public_security_number.as_deref());
-    Ok(json!({
-        "number": site,
-        "subject_number": number(site)?.subject().to_string(),
+    json!({
+        "number": site.to_string(),
+        "subject_number": site.subject().to_string(),
         "subject": first.about.subject,
         "name": first.about.site_name,
         "state": first.state,
@@ -87,16 +91,14 @@ fn shown(ledger: &Ledger, site: &str) -> Result<Value, Stop> {
         "public_security_due_on": note.public_security_due_on.filter(|_| public_security.is_none()),
         "registration_expires_on": note.registration_expires_on,
         "correction": note.correction,
-    }))
+    })
 }
 
 /// `GET /v1/sites/{number}`
-pub(super) async fn get(
-    State(api): State<Api>,
-    site: Result<Path<String>, PathRejection>,
-) -> Result<Response, Problem> {
-    let site = number(&path(site)?)?.to_string();
-    Ok(Json(api.consult(move |ledger| shown(ledger, &site)).await?).into_response())
+pub(super) async fn get(State(api): State<Api>, Named(site): Named) -> Result<Response, Problem> {
+    let site = number(&site)?.to_string();
+    let shown = api.consult(move |ledger| shown(ledger, &site)).await?;
+    Ok(answered(StatusCode::OK, shown.clone(), Some(&version(&shown))))
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -119,24 +121,17 @@ struct CorrectionBody {
 
 /// `PUT /v1/sites/{number}`: when it opened, its public-security filing, until when its domain is registered, data that is to be corrected; what is left
 /// out stays.
-pub(super) async fn put(
-    State(api): State<Api>,
-    Extension(who): Extension<Who>,
-    site: Result<Path<String>, PathRejection>,
-    params: Result<Query<DryRun>, QueryRejection>,
-    body: Body,
-) -> Result<Response, Problem> {
-    let is_dry_run = query(params)?.dry_run;
-    let site = number(&path(site)?)?.to_string();
+pub(super) async fn put(write: Write, Named(site): Named, body: Body) -> Result<Response, Problem> {
+    let site = number(&site)?.to_string();
     let body: SiteBody = serde_json::from_value(Value::Object(object(body).await?))
         .map_err(|error| malformed("malformed_site", &error))?;
-    let act = move |ledger: &Ledger, here: &Here| written(ledger, here, &site, &body);
-    api.enact(api.here(&who)?, is_dry_run, act).await
+    write.enact(move |ledger, here| written(ledger, here, &site, &body)).await
 }
 
 fn written(ledger: &Ledger, here: &Here, site: &str, body: &SiteBody) -> Result<Deed, Stop> {
-    let live = documents(ledger, site)?;
+    let mut live = documents(ledger, site)?;
     let mut note = ledger.cabinet.record::<SiteNote>(site)?.unwrap_or_default();
+    here.holds(Some(&version(&shown_of(&number(site)?, &live, &note))))?;
     site.clone_into(&mut note.number);
     let mut deed =
         Deed { why: rules::text("reason", body.reason.clone())?.map(Into::into), ..Deed::default() };
@@ -147,11 +142,10 @@ fn written(ledger: &Ledger, here: &Here, site: &str, body: &SiteBody) -> Result<
     }
     if let Some(number) = &body.public_security_number {
         let number = rules::public_security_number(number)?;
-        for (name, document) in &live {
-            let mut changed = document.clone();
-            changed.about.public_security_number = Some(number.clone());
-            if changed != *document {
-                deed.edits.push(Edit { domain: name.clone(), action: Action::Put(changed) });
+        for (name, document) in &mut live {
+            if document.about.public_security_number.as_ref() != Some(&number) {
+                document.about.public_security_number = Some(number.clone());
+                deed.edits.push(Edit { domain: name.clone(), action: Action::Put(document.clone()) });
             }
         }
         note.public_security_due_on = None;
@@ -173,6 +167,7 @@ fn written(ledger: &Ledger, here: &Here, site: &str, body: &SiteBody) -> Result<
             Some(Correction { reason: reason.into(), due_on: due.on, due_by_calendar: due.is_by_calendar });
     }
     deed.keep(&note);
+    deed.version = Some(version(&shown_of(&number(site)?, &live, &note)));
     deed.answer = json!({ "number": site, "note": note });
     Ok(deed)
 }

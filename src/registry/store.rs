@@ -11,6 +11,7 @@ macro_rules! document_columns {
 }
 
 mod history;
+mod listings;
 mod log;
 mod postgres;
 mod read;
@@ -39,9 +40,9 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
 pub(super) use history::{Meta, new_epoch, now_ms, read_meta};
+pub(super) use listings::{ChangeFilter, DueFilter, Logged, RecordFilter};
 pub(super) use log::{Stretch, changes_in};
-pub(super) use read::PageFilter;
-pub(super) use records::{Logged, RecordFilter};
+pub(super) use read::{PageFilter, SubjectKey};
 pub(super) use scan::{Run, scan_runs};
 pub(super) use session::Session;
 use session::{Held, Tx};

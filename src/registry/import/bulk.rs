@@ -3,6 +3,7 @@
 //! Until the swap nothing of it is to be seen, and the registry reads, writes and feeds as ever. Writers wait for the swap alone.
 
 use super::{Events, ImportError, Imported, Phase, RefusedRow, Rows, Terms};
+use crate::registry::model::Who;
 use crate::registry::store::{self, Author, Differences, Stage, Swapped, now_ms};
 use crate::registry::{Registry, StoreError};
 use futures_util::StreamExt;
@@ -17,7 +18,7 @@ enum Outcome {
 
 /// Imports what is aside and what `rows` still brings.
 pub(super) async fn import(
-    (registry, who): (&Registry, &str),
+    (registry, who): (&Registry, &Who),
     mut stage: Stage,
     mut rows: Rows,
     terms: Terms,
@@ -41,7 +42,7 @@ pub(super) async fn import(
     // Runs to its end even if the caller goes away, for a commit that the feed does not learn of would leave
     // followers wrong.
     let events = Arc::new(events);
-    let swap = swap((registry.clone(), who.to_owned()), stage, found, terms, events.clone());
+    let swap = swap((registry.clone(), who.clone()), stage, found, terms, events.clone());
     let swapped = tokio::spawn(swap).await;
     match swapped.map_err(|error| StoreError::Corrupt(format!("a swap did not finish: {error}")))?? {
         Outcome::Swapped(swapped, stage) => {
@@ -82,7 +83,7 @@ async fn name_refused(mut stage: Stage, events: &Events) -> Result<(), StoreErro
 }
 
 async fn swap(
-    (registry, who): (Registry, String),
+    (registry, who): (Registry, Who),
     mut stage: Stage,
     mut found: Differences,
     terms: Terms,

@@ -2,12 +2,12 @@
 
 use super::{Event, Format, ImportError, Imported, RefusedRow, Source, Terms, Wanting, import_as};
 use crate::registry::batch::{ResultLine, write_line};
-use crate::registry::filings::query;
+use crate::registry::extract::Params;
+use crate::registry::model::Who;
 use crate::registry::problem::Problem;
-use crate::registry::routes::{Api, Who};
+use crate::registry::routes::Api;
 use axum::body::{Body, BodyDataStream};
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Extension, Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Buf, Bytes};
@@ -40,18 +40,18 @@ pub(in crate::registry) struct ImportQuery {
 /// `POST /v1/filings:import`
 pub(in crate::registry) async fn post(
     State(api): State<Api>,
-    Extension(who): Extension<Who>,
-    params: Result<Query<ImportQuery>, QueryRejection>,
+    who: Who,
+    Params(params): Params<ImportQuery>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let ImportQuery { replace, strict, format, number, access } = query(params)?;
+    let ImportQuery { replace, strict, format, number, access } = params;
     let wanting = Wanting::new(number, access.as_deref())?;
     let terms = Terms { is_whole: replace, is_strict: strict };
     let (pieces, waiting) = mpsc::channel(WAITING);
     tokio::spawn(receive(body.into_data_stream(), pieces));
     let source = Source::of(Received { waiting, piece: Bytes::new() }, format).with(wanting);
     let (sender, mut events) = mpsc::channel(WAITING);
-    let import = tokio::spawn(async move { import_as(&api.registry, who.0, source, terms, sender).await });
+    let import = tokio::spawn(async move { import_as(&api.registry, who, source, terms, sender).await });
     while let Some(event) = events.recv().await {
         match event {
             Event::Phase(_) | Event::Resumed(_) => {}

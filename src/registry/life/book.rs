@@ -55,6 +55,8 @@ pub(in crate::registry) struct Order {
 pub(in crate::registry) struct Event {
     pub(in crate::registry) at: Timestamp,
     pub(in crate::registry) who: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::registry) request: Option<String>,
     pub(in crate::registry) step: String,
     pub(in crate::registry) stage: Stage,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,9 +190,6 @@ pub(in crate::registry) struct SiteNote {
     pub(in crate::registry) public_security_due_on: Option<Date>,
     /// Untrue data that is to be corrected.
     pub(in crate::registry) correction: Option<Correction>,
-    /// The last day of the domain's registration, as it was last said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(in crate::registry) registration_expires_on: Option<Date>,
 }
 
 /// Untrue data.
@@ -210,10 +209,12 @@ impl Recorded for SiteNote {
 
     fn keys(&self) -> Vec<Option<String>> {
         let correction = self.correction.as_ref().map(|it| it.due_on);
-        let first = [self.public_security_due_on, correction, self.registration_expires_on]
-            .into_iter()
-            .flatten()
-            .min();
-        vec![self.account.clone(), first.map(|it| it.to_string())]
+        let day = |it: Option<Date>| it.map(|it| it.to_string());
+        vec![
+            self.account.clone(),
+            day(self.public_security_due_on),
+            day(correction),
+            day(self.registration_expires_on),
+        ]
     }
 }

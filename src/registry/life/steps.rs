@@ -6,9 +6,11 @@ use super::{Deed, Here, Stop, effects};
 use crate::config::Due;
 use crate::domain::DomainName;
 use crate::registry::ledger::Ledger;
+use crate::registry::model::Who;
 use crate::registry::orders::{Form, Intent, Recognised, Stage, Step, next, recognise};
 use crate::registry::rules::limits::{Finding, Weight};
 use crate::registry::rules::{self, Refusal};
+use crate::registry::versions::version;
 use jiff::civil::Date;
 use serde_json::{Map, Value, json};
 
@@ -64,9 +66,16 @@ pub(in crate::registry) fn open(ledger: &Ledger, here: &Here, opening: &Opening)
     };
     order.found(&found);
     order.stepped(here, "open", None);
-    deed.keep(&order);
-    deed.answer = order.shown();
+    deed.leave(&order);
     Ok(deed)
+}
+
+impl Deed {
+    fn leave(&mut self, order: &Order) {
+        self.keep(order);
+        self.version = Some(version(order));
+        self.answer = order.shown();
+    }
 }
 
 /// Takes a step; `words` is the body that came with it.
@@ -78,6 +87,7 @@ pub(in crate::registry) fn step(
 ) -> Result<Deed, Stop> {
     let missing = || Refusal::new("no_such_order", format!("there is no order `{id}`"), "没有该订单");
     let mut order = ledger.cabinet.record::<Order>(id)?.ok_or_else(|| Stop::Missing(missing()))?;
+    here.holds(Some(&version(&order)))?;
     next(order.order_type, order.stage, step)?;
     if order.events.len() >= MAX_EVENTS {
         let detail = format!("the order has been through {MAX_EVENTS} steps: open another one");
@@ -106,8 +116,7 @@ pub(in crate::registry) fn step(
         None => format!("{} {}", order.id, step.as_str()),
     });
     order.stepped(here, step.as_str(), reason);
-    deed.keep(&order);
-    deed.answer = order.shown();
+    deed.leave(&order);
     Ok(deed)
 }
 
@@ -200,8 +209,15 @@ impl Order {
     }
 
     fn stepped(&mut self, here: &Here, step: &str, reason: Option<String>) {
-        let (at, who, stage) = (here.at, here.who.clone(), self.stage);
-        self.events.push(Event { at, who, step: step.to_owned(), stage, reason });
+        let Who { name, request } = &here.who;
+        self.events.push(Event {
+            at: here.at,
+            who: name.to_string(),
+            request: request.as_deref().map(str::to_owned),
+            step: step.to_owned(),
+            stage: self.stage,
+            reason,
+        });
     }
 
     /// As the API shows it.

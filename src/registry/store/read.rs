@@ -1,11 +1,22 @@
 //! Documents by name, page by page, and all of them.
 
-use super::rows::{Decoder, columns};
-use super::session::Session;
+use super::rows::{Decoder, columns, is_of_number};
+use super::session::{Session, Value};
 use super::{Meta, Store, StoreError, read_meta};
 use crate::registry::model::Stored;
 use futures_util::TryStreamExt;
 use std::sync::Arc;
+
+/// What a subject's filings are found by.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::registry) enum SubjectKey<'a> {
+    Name(&'a str),
+    /// As its sites' numbers begin.
+    Number(&'a str),
+}
+
+/// States that few names have: an index finds those.
+const FEW: &str = "('pending', 'restricted', 'deregistered')";
 
 /// What a page of the listing is of; each given part narrows it.
 #[derive(Debug, Default)]
@@ -13,10 +24,46 @@ pub(in crate::registry) struct PageFilter<'a> {
     /// Names after this one.
     pub(in crate::registry) cursor: &'a str,
     pub(in crate::registry) prefix: &'a str,
-    /// The subject's name or number.
-    pub(in crate::registry) subject: Option<&'a str>,
+    pub(in crate::registry) subject: Option<SubjectKey<'a>>,
     pub(in crate::registry) state: Option<&'a str>,
     pub(in crate::registry) limit: u32,
+}
+
+impl PageFilter<'_> {
+    /// Conditions on `domains d`, with their values; the first value is the limit.
+    fn wheres(&self) -> (String, Vec<Value>) {
+        let mut values: Vec<Value> = vec![i64::from(self.limit).into()];
+        let mut place = |value: Value| {
+            values.push(value);
+            values.len()
+        };
+        let mut wheres = match self.prefix.is_empty() || self.cursor >= self.prefix {
+            true => format!("d.domain > ${}", place(self.cursor.into())),
+            false => format!("d.domain >= ${}", place(self.prefix.into())),
+        };
+        if !self.prefix.is_empty() {
+            // Names are ASCII below `~`.
+            wheres += &format!(" AND d.domain < ${}", place(format!("{}~", self.prefix).into()));
+        }
+        if let Some(state) = self.state {
+            wheres += &format!(" AND d.state = ${}", place(state.into()));
+            if FEW.contains(&format!("'{state}'")) {
+                wheres += &format!(" AND d.state IN {FEW}");
+            }
+        }
+        match self.subject {
+            None => {}
+            Some(SubjectKey::Name(name)) => {
+                wheres += &format!(" AND d.subject = ${}", place(name.into()));
+            }
+            Some(SubjectKey::Number(number)) => {
+                // `.` is what follows `-`.
+                let (from, to) = (place(format!("{number}-").into()), place(format!("{number}.").into()));
+                wheres += &format!(" AND {}", is_of_number(from, to));
+            }
+        }
+        (wheres, values)
+    }
 }
 
 impl Store {
@@ -47,24 +94,8 @@ impl Store {
     ) -> Result<Vec<(Arc<str>, Stored)>, StoreError> {
         let mut reader = self.reader().await?;
         let mut session = reader.session();
-        let sql = format!(
-            "{} WHERE d.domain > $1 AND d.domain >= $2 AND ($2 = '' OR d.domain < $3) \
-             AND ($4 IS NULL OR d.state = $4) \
-             AND ($5 IS NULL OR d.subject = $5 OR (d.site >= $6 AND d.site < $7) \
-                  OR (d.former_number >= $6 AND d.former_number < $7)) ORDER BY d.domain LIMIT $8",
-            columns(session.dialect())
-        );
-        // Names are ASCII below `~`; a site's number is its subject's, then `-` (and `.` is what follows `-`).
-        let values = [
-            filter.cursor.into(),
-            filter.prefix.into(),
-            format!("{}~", filter.prefix).into(),
-            filter.state.into(),
-            filter.subject.into(),
-            filter.subject.map(|it| format!("{it}-")).into(),
-            filter.subject.map(|it| format!("{it}.")).into(),
-            i64::from(filter.limit).into(),
-        ];
+        let (wheres, values) = filter.wheres();
+        let sql = format!("{} WHERE {wheres} ORDER BY d.domain LIMIT $1", columns(session.dialect()));
         let rows = session.rows(sql, &values).await?;
         let mut decoder = Decoder::default();
         rows.iter().map(|row| decoder.decode(row)).collect()

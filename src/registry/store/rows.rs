@@ -28,6 +28,15 @@ pub(super) fn columns(dialect: Dialect) -> String {
         deciding(dialect)
     )
 }
+
+/// Whether a name's site is, or was, of a subject: its number lies between these two values. By the indexes of both,
+/// for with an OR a planner may look at all names.
+pub(super) fn is_of_number(from: usize, to: usize) -> String {
+    let within =
+        |column: &str| format!("SELECT domain FROM domains WHERE {column} >= ${from} AND {column} < ${to}");
+    format!("d.domain IN ({} UNION ALL {})", within("site"), within("former_number"))
+}
+
 /// Most sites have one of a few sets of accesses: those are shared in memory, up to this many.
 const MAX_SHARED: usize = 4096;
 

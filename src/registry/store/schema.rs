@@ -114,6 +114,34 @@ UPDATE sites SET shell_since_ms = (SELECT max(d.updated_at_ms) FROM domains d WH
     WHERE NOT EXISTS (SELECT 1 FROM accesses a WHERE a.site = sites.number AND a.state = 'active');
 CREATE INDEX sites_shells ON sites (shell_since_ms) WHERE shell_since_ms IS NOT NULL;
 ",
+    "
+-- Which request asked for a change.
+ALTER TABLE changes ADD COLUMN request TEXT;
+CREATE INDEX changes_by_request ON changes (request, seq) WHERE request IS NOT NULL;
+-- What the API lists is found by an index, in the order in which it is listed.
+DROP INDEX domains_by_subject;
+CREATE INDEX domains_by_subject ON domains (subject, domain) WHERE subject IS NOT NULL;
+CREATE INDEX domains_by_former_number ON domains (former_number) WHERE former_number IS NOT NULL;
+CREATE INDEX domains_by_state ON domains (state, domain) WHERE state IN ('pending', 'restricted', 'deregistered');
+DROP INDEX sites_shells;
+CREATE INDEX sites_shells ON sites (shell_since_ms, number) WHERE shell_since_ms IS NOT NULL;
+DROP INDEX subjects_by_name;
+CREATE INDEX subjects_by_name ON subjects (name, id);
+CREATE INDEX accounts_by_subject ON accounts (subject, id);
+CREATE INDEX orders_by_stage ON orders (stage, id);
+DROP INDEX orders_due;
+CREATE INDEX orders_due ON orders (stage, due_on, id) WHERE due_on IS NOT NULL;
+CREATE INDEX servers_by_account ON servers (account, id);
+CREATE INDEX service_codes_by_account ON service_codes (account, id);
+-- What is due of a site, each by a day of its own.
+ALTER TABLE site_notes ADD COLUMN correction_due_on TEXT;
+ALTER TABLE site_notes ADD COLUMN registration_expires_on TEXT;
+UPDATE site_notes SET due_on = body ->> 'public_security_due_on', correction_due_on = body -> 'correction' ->> 'due_on',
+    registration_expires_on = body ->> 'registration_expires_on';
+CREATE INDEX site_notes_corrections ON site_notes (correction_due_on, id) WHERE correction_due_on IS NOT NULL;
+CREATE INDEX site_notes_registrations ON site_notes (registration_expires_on, id)
+    WHERE registration_expires_on IS NOT NULL;
+",
 ];
 
 /// Why the schema is not what this version works with.
@@ -220,6 +248,7 @@ pub(super) fn for_postgres(migration: &str) -> String {
         (" INTEGER", " BIGINT"),
         (" BLOB", " BYTEA"),
         (" TEXT", " TEXT COLLATE \"C\""),
+        (" body ->", " body::json ->"),
     ];
     words.iter().fold(migration.to_owned(), |text, (sqlite, postgres)| text.replace(sqlite, postgres))
 }

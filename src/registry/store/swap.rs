@@ -165,7 +165,7 @@ impl Stage {
         let Author { who, at_ms } = terms.author;
         let (dialect, place) = (self.dialect(), (seq.cast_signed(), at_ms));
         let log = placed(dialect, &sql::log(dialect, found.is_fresh, place));
-        let changes = self.session().run(log, &[who.into()]).await?;
+        let changes = self.session().run(log, &[who.name.clone().into(), who.request.clone().into()]).await?;
         if changes == 0 {
             return Ok(0);
         }

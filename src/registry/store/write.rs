@@ -7,7 +7,7 @@ use super::session::{Dialect, Session, Value};
 use super::{Meta, StoreError};
 use crate::filing::{AccessState, FilingState};
 use crate::registry::ledger::{Difference, Ledger, SiteDifference};
-use crate::registry::model::{Action, Change, Document, Edit};
+use crate::registry::model::{Action, Change, Document, Edit, Who};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub(in crate::registry) struct Committed<T> {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::registry) struct Author<'a> {
     /// For the change log.
-    pub(in crate::registry) who: &'a str,
+    pub(in crate::registry) who: &'a Who,
     /// Unix milliseconds.
     pub(in crate::registry) at_ms: i64,
 }
@@ -373,22 +373,23 @@ async fn put_changes(
     why: Option<&str>,
 ) -> Result<(), StoreError> {
     let json = |document: &Option<Document>| document.as_ref().and_then(|it| serde_json::to_string(it).ok());
-    let who: Arc<str> = author.who.into();
+    let Who { name, request } = author.who;
     let why: Option<Arc<str>> = why.map(Into::into);
     for some in changes.chunks(ROWS * 8) {
         let row = |change: &Change| {
             [
                 change.seq.cast_signed().into(),
                 author.at_ms.into(),
-                who.clone().into(),
+                name.clone().into(),
                 change.domain.clone().into(),
                 json(&change.before).into(),
                 json(&change.after).into(),
                 why.clone().into(),
+                request.clone().into(),
             ]
         };
-        let rows: Vec<[Value; 7]> = some.iter().map(row).collect();
-        insert(session, "changes (seq, at_ms, who, domain, before, after, why)", &rows, "").await?;
+        let rows: Vec<[Value; 8]> = some.iter().map(row).collect();
+        insert(session, "changes (seq, at_ms, who, domain, before, after, why, request)", &rows, "").await?;
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ const MAY: &[(&str, &str)] = &[
     ("post /v1/orders", "reviewer operator"),
     ("get /v1/orders/{id}", "reader reviewer operator"),
     ("post /v1/orders/{id}/{step}", "reviewer operator"),
+    ("get /v1/changes", "reader reviewer operator"),
     ("get /v1/due", "reader reviewer operator"),
     ("get /v1/subjects", "reader reviewer operator"),
     ("post /v1/subjects", "operator"),
