@@ -8,6 +8,7 @@ mod block_page;
 mod burden;
 pub mod certificates;
 pub mod check;
+mod compression;
 mod dns;
 mod door;
 mod enforcement;
@@ -32,6 +33,9 @@ mod words;
 pub use api::{Admin, ApiTls, ClientAuthorities, ClientCertificates, Demand};
 pub use block_page::BlockPage;
 pub use burden::{Breaker, Keep, Retries};
+pub use compression::{
+    Algorithm, Compression, CompressionKeys, DEFAULT_MIN_LENGTH, DEFAULT_STREAMS, DEFAULT_TYPES, Levels,
+};
 pub use dns::{Dns, DnsFamily};
 pub use door::{InClear, Networks, ToHttps};
 pub use enforcement::{Enforcement, Mode, TlsBlocked, WhenNeverSynced, WhenStale};
@@ -100,6 +104,8 @@ pub struct Config {
     pub block_page: BlockPage,
     /// What the gate's own answers say, where it is not its own words.
     pub error_pages: Vec<ErrorPage>,
+    /// Which answers are compressed, where a site does not say.
+    pub compression: Option<CompressionKeys>,
     /// What the provinces want at the foot of a page.
     pub footer_rules: FooterRules,
     /// Certificates and a demo upstream for trying things out, on loopback.

@@ -11,6 +11,7 @@ pub mod breaker;
 pub mod buffer;
 pub mod call;
 pub mod client;
+pub mod compress;
 pub mod ended;
 pub mod endpoint;
 pub mod error_pages;
@@ -104,7 +105,7 @@ pub async fn handle(
     let walked = match judge(worker, client, head, record) {
         Ok(target) => worker.exchange(client, request, &target, record).await.map(|mut exchange| {
             if let Some(treatment) = &target.treatment {
-                treatment.response(head, &mut exchange, record);
+                treatment.response(head, &mut exchange, (&*record, &*worker.counters));
             }
             (exchange, target)
         }),

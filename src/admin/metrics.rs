@@ -90,6 +90,13 @@ fn requests(text: &mut Text, totals: &Totals) {
         "Transfers and tunnels ended because their name stopped being allowed.",
         totals.cut,
     );
+    text.one("compressed_total", "counter", "Answers compressed.", totals.compressed);
+    text.one(
+        "not_compressed_total",
+        "counter",
+        "Answers passed as they came because as many as may be were being compressed.",
+        totals.not_compressed,
+    );
     text.one(
         "access_log_dropped_total",
         "counter",

@@ -7,6 +7,7 @@ mod api;
 mod audit;
 mod block_page;
 mod burden;
+mod compression;
 mod dns;
 mod door;
 mod enforcement;
@@ -76,6 +77,7 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
         webhooks: webhooks::webhooks(&mut root),
         block_page: root.section("block_page").map(block_page::block_page).unwrap_or_default(),
         error_pages: error_page::error_pages(root.section("error_pages")),
+        compression: compression::compression(root.section("compression")),
         footer_rules: footer::rules(root.section("footer")),
         development: root.section("development").map(development),
         listeners: listeners.iter().map(|placed| placed.listener.clone()).collect(),

@@ -2,7 +2,7 @@
 //!
 //! Written as a config would be: what is shown, parsed again, is the same config (but for what is hidden).
 
-use super::{Config, ConfigSource};
+use super::{Algorithm, Config, ConfigSource, DEFAULT_MIN_LENGTH, DEFAULT_STREAMS, DEFAULT_TYPES, Levels};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -95,6 +95,9 @@ fn filled(text: &str, provider: &str) -> Map<String, Value> {
         && let Some(embedded) = embedded.as_object_mut()
     {
         fill(embedded, json!({ "address": "127.0.0.1:7070", "database": "sqlite:data/registry.db" }));
+    }
+    if let Some(compression) = root.get_mut("compression").and_then(Value::as_object_mut) {
+        fill(compression, of_compression());
     }
     for listener in tables(&mut root, "listener") {
         fill(listener, of_listener());
@@ -197,6 +200,19 @@ fn of_sections() -> [(&'static str, Value); 3] {
         ),
         ("lookup", json!({ "per_minute": 10, "burst": 10 })),
     ]
+}
+
+/// Of the section for all; a site's leaves to it what it does not say.
+fn of_compression() -> Value {
+    let levels = Levels::default();
+    json!({
+        "enabled": true,
+        "types": DEFAULT_TYPES,
+        "min_length": DEFAULT_MIN_LENGTH,
+        "algorithms": Algorithm::ALL.map(Algorithm::as_str),
+        "level": { "gzip": levels.gzip, "br": levels.brotli, "zstd": levels.zstd },
+        "streams": DEFAULT_STREAMS,
+    })
 }
 
 fn of_listener() -> Value {

@@ -1,6 +1,6 @@
 //! What a site does to requests and responses on their way through, beyond forwarding them.
 
-use super::Footer;
+use super::{CompressionKeys, Footer};
 use bytes::Bytes;
 
 /// A site's treatment of what passes. Where all of it is left out nothing is spent on it.
@@ -8,6 +8,8 @@ use bytes::Bytes;
 pub struct Treatment {
     /// `[site.footer]`
     pub footer: Footer,
+    /// `[site.compression]`
+    pub compression: Option<CompressionKeys>,
     /// `[site.request_headers]`
     pub request_headers: FieldRules,
     /// `[site.response_headers]`

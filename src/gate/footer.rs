@@ -9,10 +9,9 @@ mod shown;
 
 use crate::config::{self, FooterMode, FooterRules, ShownNumber};
 use crate::filing::{FilingNumber, PublicSecurityNumber};
-use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head::ResponseHead;
 use crate::gate::record::Record;
-use crate::gate::request::{Known, RequestHead, list_elements};
+use crate::gate::request::{RequestHead, list_elements};
 use crate::gate::transform::{Coding, fields};
 use crate::telemetry::FooterReport;
 use encoding_rs::Encoding;
@@ -70,7 +69,7 @@ impl Footers {
         }
         let encoding = page_encoding(response)?;
         let coding = coding(response)?;
-        let may_change = self.mode == FooterMode::Inject && may_change(request, response);
+        let may_change = self.mode == FooterMode::Inject && fields::may_change(request, response);
         if is_head {
             return may_change.then_some(Plan { page: None, coding, may_change });
         }
@@ -131,21 +130,4 @@ fn coding(response: &ResponseHead) -> Option<Coding> {
         (Some(only), None) => Coding::of(only),
         _ => None,
     }
-}
-
-/// Whether a body may become another: nobody forbids it, nobody signed it, and it is the whole one.
-fn may_change(request: &RequestHead, response: &ResponseHead) -> bool {
-    let of_request = request
-        .fields
-        .iter()
-        .filter(|field| {
-            field.known == Known::Other && field.name.of(&request.text).eq_ignore_ascii_case(b"cache-control")
-        })
-        .map(|field| field.value.of(&request.text));
-    let has = |name| fields::values(response, name).next().is_some();
-    response.framing != Framing::Length(0)
-        && !fields::has_no_transform(of_request)
-        && !fields::has_no_transform(fields::values(response, "cache-control"))
-        && !has("content-range")
-        && !has("signature-input")
 }

@@ -1,5 +1,6 @@
 //! Everything that a reload may change, made of the config: built aside, swapped whole.
 
+mod addresses;
 mod plan;
 mod words;
 
@@ -8,10 +9,10 @@ use crate::config::certificates::CertificateError;
 use crate::config::{
     self, Choice, Config, Dns, Mode, Origin, Server, TlsBlocked, Upstream, UpstreamScheme, Way,
 };
+use crate::gate::compress::Compressions;
 use crate::gate::endpoint::{Endpoint, Endpoints, Link};
 use crate::gate::error_pages::ErrorPages;
 use crate::gate::footer::Footers;
-use crate::gate::names::{self, Found};
 use crate::gate::redirect::Redirect;
 use crate::gate::route::{Route, Routes, Servers, Target};
 use crate::gate::tls::clients::Clients;
@@ -19,6 +20,7 @@ use crate::gate::tls::upstream::{UpstreamTlsConfigs, UpstreamTlsError};
 use crate::gate::treat::Treatment;
 use crate::telemetry::FooterReports;
 use crate::verdict::{Policy, Region, Scenario};
+use addresses::look_up;
 use arc_swap::ArcSwap;
 use plan::{NamedTarget, Plan, Planned};
 use std::collections::{BTreeSet, HashMap};
@@ -124,6 +126,7 @@ impl Rules {
             has_error_pages: false,
             clients: Vec::new(),
             footer_rules: Arc::new(config.footer_rules.clone()),
+            compressions: Compressions::new(config.compression.as_ref()),
             reports,
         };
         let mut routes = Routes::default();
@@ -212,27 +215,6 @@ impl Rules {
     }
 }
 
-/// Looks up what the config names; where that fails and there is an older answer, that one holds on. Gives for how
-/// long each answer holds.
-fn look_up(config: &Config, endpoints: &Endpoints) -> Result<HashMap<String, Duration>, RulesError> {
-    let names = config.upstream_names();
-    let mut valid_for = HashMap::new();
-    for (name, found) in names::look_up_all(&config.dns, &names, &endpoints.addresses) {
-        match found {
-            Ok(Found { addresses, valid_for: time, .. }) => {
-                endpoints.addresses.found(&name, &addresses);
-                valid_for.insert(name, time);
-            }
-            Err(why) if endpoints.addresses.last(&name).is_some() => {
-                tracing::warn!("upstream {name} does not resolve, its last addresses hold on: {why}");
-            }
-            Err(why) => return Err(RulesError::Unresolved(name, why)),
-        }
-    }
-    endpoints.addresses.keep(&names);
-    Ok(valid_for)
-}
-
 struct Resolver<'a> {
     endpoints: &'a Endpoints,
     tls: &'a UpstreamTlsConfigs,
@@ -250,6 +232,7 @@ struct Resolver<'a> {
     /// Those made so far: sites share them.
     clients: Vec<Arc<Clients>>,
     footer_rules: Arc<config::FooterRules>,
+    compressions: Compressions,
     reports: &'a FooterReports,
 }
 
@@ -281,7 +264,7 @@ impl Resolver<'_> {
                 origin_here: target.origin_here,
                 mode: target.mode,
                 timeouts: route.timeouts,
-                treatment: Treatment::new(&route.treatment, footers.as_ref()),
+                treatment: Treatment::new(&route.treatment, footers.as_ref(), &self.compressions),
                 tells_certificate: target.clients.is_some(),
                 paths: Vec::new(),
                 turn: AtomicUsize::new(0),
@@ -299,7 +282,7 @@ impl Resolver<'_> {
             origin_here: target.origin_here,
             mode: target.mode,
             timeouts: target.timeouts,
-            treatment: Treatment::new(&target.treatment, footers.as_ref()),
+            treatment: Treatment::new(&target.treatment, footers.as_ref(), &self.compressions),
             tells_certificate: target.clients.is_some(),
             paths,
             turn: AtomicUsize::new(0),

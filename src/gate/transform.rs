@@ -6,6 +6,8 @@ mod decode;
 mod encode;
 pub mod fields;
 
+use crate::config::Levels;
+use crate::gate::compress::Place;
 use crate::gate::footer::page::Page;
 use crate::gate::reject::Reject;
 use decode::Decoder;
@@ -78,6 +80,8 @@ pub struct Transform {
     /// The encoder holds octets that its reader may wait for.
     is_unflushed: bool,
     has_ended: bool,
+    /// Among those that are compressed at once.
+    place: Option<Place>,
 }
 
 impl std::fmt::Debug for Transform {
@@ -103,7 +107,15 @@ impl Transform {
     /// # Errors
     /// Out of memory for a coding.
     pub fn change(from: Coding, page: Option<Page>, to: Coding) -> io::Result<Self> {
-        let passing = Passing::Encoded(Encoder::new(to)?);
+        Self::coded(from, page, (to, Levels::default()))
+    }
+
+    /// The same, as hard as the operator wants it.
+    ///
+    /// # Errors
+    /// Out of memory for a coding.
+    pub fn coded(from: Coding, page: Option<Page>, (to, levels): (Coding, Levels)) -> io::Result<Self> {
+        let passing = Passing::Encoded(Encoder::new(to, levels)?);
         // Only where the coding stays may what came stand for what was to be given.
         let kept = (from == to && from != Coding::Identity).then(Vec::new);
         Ok(Self::new(Decoder::new(from)?, page, passing, kept))
@@ -121,7 +133,15 @@ impl Transform {
             kept,
             is_unflushed: false,
             has_ended: false,
+            place: None,
         }
+    }
+
+    /// Holds a place until it is dropped.
+    #[must_use]
+    pub fn holding(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
     }
 
     /// What is ready.

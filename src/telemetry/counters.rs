@@ -39,6 +39,10 @@ pub struct WorkerCounters {
     pub would_block: AtomicU64,
     /// Transfers and tunnels ended because their name stopped being allowed.
     pub cut: AtomicU64,
+    /// Answers compressed.
+    pub compressed: AtomicU64,
+    /// Answers that would have been compressed, had fewer been under way.
+    pub not_compressed: AtomicU64,
     /// HTTP/2 connections ended because their client sent more frames of a kind than it may.
     pub floods: AtomicU64,
     /// Access log lines lost because the writer was behind or its file failed.
@@ -142,6 +146,8 @@ pub struct Totals {
     pub handshakes_failed: u64,
     pub would_block: u64,
     pub cut: u64,
+    pub compressed: u64,
+    pub not_compressed: u64,
     pub floods: u64,
     pub log_dropped: u64,
 }
@@ -197,6 +203,8 @@ impl Counters {
             totals.handshakes_failed += read(&worker.handshakes_failed);
             totals.would_block += read(&worker.would_block);
             totals.cut += read(&worker.cut);
+            totals.compressed += read(&worker.compressed);
+            totals.not_compressed += read(&worker.not_compressed);
             totals.floods += read(&worker.floods);
             totals.log_dropped += read(&worker.log_dropped);
         }

@@ -32,6 +32,7 @@ mod audit;
 mod block;
 mod client_certificates;
 mod commands;
+mod compression;
 mod console;
 mod cut;
 mod deploy;

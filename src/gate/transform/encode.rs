@@ -1,16 +1,14 @@
 //! Content codings applied, piece by piece, with an end to each piece where its reader waits for it. Pure.
 
 use super::Coding;
+use crate::config::Levels;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::{self, Write as _};
 
-/// How hard each tries: pages are made while someone waits for them.
-const GZIP_LEVEL: u32 = 5;
-const BROTLI_QUALITY: u32 = 4;
-const BROTLI_WINDOW_LOG: u32 = 18;
+/// What each looks back on: 256 KiB (gzip: 32).
+const WINDOW_LOG: u32 = 18;
 const BROTLI_BUFFER_BYTES: usize = 4096;
-const ZSTD_LEVEL: i32 = 3;
 
 /// Applies one content coding.
 pub(super) enum Encoder {
@@ -22,18 +20,22 @@ pub(super) enum Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(coding: Coding) -> io::Result<Self> {
+    pub(super) fn new(coding: Coding, levels: Levels) -> io::Result<Self> {
         Ok(match coding {
             Coding::Identity => Self::Identity,
-            Coding::Gzip => Self::Gzip(Box::new(GzEncoder::new(Vec::new(), Compression::new(GZIP_LEVEL)))),
+            Coding::Gzip => {
+                Self::Gzip(Box::new(GzEncoder::new(Vec::new(), Compression::new(levels.gzip.into()))))
+            }
             Coding::Brotli => Self::Brotli(Some(Box::new(brotli::CompressorWriter::new(
                 Vec::new(),
                 BROTLI_BUFFER_BYTES,
-                BROTLI_QUALITY,
-                BROTLI_WINDOW_LOG,
+                levels.brotli.into(),
+                WINDOW_LOG,
             )))),
             Coding::Zstd => {
-                Self::Zstd(Some(Box::new(zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL)?)))
+                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), levels.zstd.into())?;
+                encoder.window_log(WINDOW_LOG)?;
+                Self::Zstd(Some(Box::new(encoder)))
             }
         })
     }

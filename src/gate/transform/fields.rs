@@ -2,9 +2,10 @@
 //!
 //! Sources: RFC 9110, 7.7 (no-transform), 8.8.1 (validators), 14.3 (Accept-Ranges); RFC 9530 (digests).
 
+use super::Coding;
 use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head::ResponseHead;
-use crate::gate::request::{Field, Span, list_elements};
+use crate::gate::request::{Field, Known, RequestHead, Span, list_elements};
 
 /// Fields that speak of the octets that the upstream sent.
 const OF_THE_OCTETS: [&str; 6] =
@@ -45,6 +46,37 @@ pub fn append(head: &mut ResponseHead, name: &str, value: &[u8]) {
 /// Whether nobody between is to change the body.
 pub fn has_no_transform<'v>(mut cache_control: impl Iterator<Item = &'v [u8]>) -> bool {
     cache_control.any(|value| list_elements(value).any(|one| one.eq_ignore_ascii_case(b"no-transform")))
+}
+
+/// Whether a body may become another: nobody forbids it, nobody signed it, and it is the whole one.
+#[must_use]
+pub fn may_change(request: &RequestHead, response: &ResponseHead) -> bool {
+    let of_request = request
+        .fields
+        .iter()
+        .filter(|field| {
+            field.known == Known::Other && field.name.of(&request.text).eq_ignore_ascii_case(b"cache-control")
+        })
+        .map(|field| field.value.of(&request.text));
+    let has = |name| values(response, name).next().is_some();
+    response.framing != Framing::Length(0)
+        && !has_no_transform(of_request)
+        && !has_no_transform(values(response, "cache-control"))
+        && !has("content-range")
+        && !has("signature-input")
+}
+
+/// The same page goes on in a content coding: other octets, of unknown length.
+pub fn of_coded_body(head: &mut ResponseHead, coding: Coding) {
+    if matches!(head.framing, Framing::Length(_)) {
+        head.framing = Framing::Chunked;
+    }
+    for name in OF_THE_OCTETS.into_iter().filter(|name| *name != "last-modified") {
+        remove(head, name);
+    }
+    remove(head, "content-encoding");
+    append(head, "content-encoding", coding.as_str().as_bytes());
+    weaken_etag(head);
 }
 
 /// The body will be other octets than the upstream's: of unknown length, the same page still, and no more than that.

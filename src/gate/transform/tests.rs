@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 const CODINGS: [Coding; 4] = [Coding::Identity, Coding::Gzip, Coding::Brotli, Coding::Zstd];
 
 fn encoded(body: &[u8], coding: Coding) -> Vec<u8> {
-    let mut encoder = Encoder::new(coding).unwrap();
+    let mut encoder = Encoder::new(coding, Levels::default()).unwrap();
     let mut out = Vec::new();
     encoder.write(body, &mut out).unwrap();
     encoder.finish(&mut out).unwrap();
