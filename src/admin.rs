@@ -17,7 +17,9 @@ use crate::gate::judge;
 use crate::gate::worker::Shared;
 use crate::inquiry::Registries;
 use crate::serve::{self, Guard, Shown};
-use crate::telemetry::{AuditState, Counters, LookupCounts, Reload, ServedState, Tail};
+use crate::telemetry::{
+    AuditState, Counters, LookupCounts, Reload, ServedState, SpanCounts, SyslogCounts, Tail,
+};
 use crate::verdict::{Question, Region, Scenario};
 use crate::warnings::{WarningSink, WarningState};
 use answer::VerdictAnswer;
@@ -96,6 +98,10 @@ pub struct Told {
     pub warnings: Arc<WarningState>,
     /// Who tells; nobody where nobody is to be told.
     pub sink: Option<WarningSink>,
+    /// Lines for the syslog collector.
+    pub syslog: Arc<SyslogCounts>,
+    /// Spans for the collector of traces.
+    pub spans: Arc<SpanCounts>,
 }
 
 struct Inner {

@@ -32,7 +32,7 @@ use crate::gate::rules::Rules;
 use crate::gate::tls::CertificateStore;
 use crate::gate::worker::Shared;
 use crate::gate::{health, names};
-use crate::telemetry::{Blocked, Counters, Reopen, Tail};
+use crate::telemetry::{Blocked, Counters, Reopen, SyslogEvents, Tail};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use embedded::Beside;
@@ -43,11 +43,12 @@ use people::People;
 use running::{End, Running};
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 use workers::{Drain, Orders, Workers};
 
 /// How long connections that wait for a next request may still send one: at the end of the gate, where clients find
@@ -137,7 +138,8 @@ impl Built {
         let shared = share(config, &self.reloader, (self.rules, self.certificates), cache, &people)?;
         let counters = Arc::new(Counters::default());
         let tail = Arc::<Tail>::default();
-        let (log, log_thread) = logging::access_log(&config.log, Arc::clone(&tail), &shared.reopen)?;
+        let logs = logging::Logs::start(config, &tail, &shared.reopen)?;
+        let spans = logging::Spans::start(config)?;
         let addresses =
             self.others.addresses(&self.layout, (self.source.address(), self.source.is_secured()));
         let admin_address = addresses.admin;
@@ -151,7 +153,8 @@ impl Built {
             Arc::clone(&shown),
             config.admin.as_ref(),
         )
-        .showing(tail, people::registries(config, &self.source)?, people.told());
+        .showing(tail, people::registries(config, &self.source)?, logs.told(&spans, people.told()));
+        let exporting = spans.exporter.map(|exporter| control.spawn(exporter.run(stopping.clone())));
         let keeper = follower.keeper();
         let following = control.spawn(follower.run(stopping.clone()));
         let probing = control.spawn(health::run(Arc::clone(&shared), stopping.clone()));
@@ -163,12 +166,13 @@ impl Built {
         let (layout, newest) = watch::channel(Arc::new(self.layout));
         let (drain, told) = watch::channel(None);
         let orders = Orders { layout: newest, drain: told, drain_timeout: config.limits.drain_timeout };
-        let workers = Workers::start(self.workers, &shared, &counters, log, &orders)?;
+        let workers =
+            Workers::start(self.workers, &shared, &counters, (logs.sink.clone(), spans.sink), &orders)?;
         let (stop_others, stopping_others) = watch::channel(false);
         let groups = self.others.groups();
         let lookup = people.lookup(config, &shared);
         let mut tasks = self.others.serve(control, admin, lookup, &stopping_others)?;
-        tasks.extend([following, probing, resolving, counting].into_iter().chain(watching));
+        tasks.extend([following, probing, resolving, counting].into_iter().chain(watching).chain(exporting));
         if let Some(address) = admin_address
             && let Err(error) = whereabouts::publish(&config.cache.directory, address)
         {
@@ -190,7 +194,7 @@ impl Built {
             has_released: false,
         };
         let watchdog = control.spawn(async { match service_manager::watchdog().await {} });
-        Ok(Serving { running, workers, drain, stop_others, stop, tasks, watchdog, log_thread, people })
+        Ok(Serving { running, workers, drain, stop_others, stop, tasks, watchdog, logs, people })
     }
 }
 
@@ -204,7 +208,7 @@ struct Serving {
     stop: watch::Sender<bool>,
     tasks: Vec<task::JoinHandle<()>>,
     watchdog: task::JoinHandle<()>,
-    log_thread: Option<JoinHandle<()>>,
+    logs: logging::Logs,
     people: People,
 }
 
@@ -241,9 +245,7 @@ impl Serving {
         if end == End::Terminated {
             whereabouts::withdraw(&config.cache.directory);
         }
-        if let Some(thread) = self.log_thread {
-            let _ = thread.join();
-        }
+        self.logs.finish();
         self.people.finish();
     }
 }
@@ -314,12 +316,11 @@ fn share(
 /// What the whole process needs once: a crypto provider, and events on standard error (`RUST_LOG` filters them).
 fn install() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    // Fails only where there is one already.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .try_init();
+        .with_writer(std::io::stderr);
+    // Fails only where there is one already.
+    let _ = tracing_subscriber::registry().with(filter).with(lines).with(SyslogEvents).try_init();
     // Fails only where one is installed already, which is then the same one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }

@@ -48,7 +48,7 @@ pub use footer::{Footer, FooterMode, FooterRule, FooterRules, ShownNumber};
 pub use limits::{ClientWidth, Limits, Overload, Rate};
 pub use listener::{KeepAlive, Listener, LocalSocket, NO_ADDRESS, Protocol, ProxyProtocol, SocketOptions};
 pub use load::{ConfigSource, DEFAULT_PATH, token_of_environment};
-pub use log::{AccessLog, Log};
+pub use log::{AccessLog, Log, Syslog};
 pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry, Role, Token, Trust};
 pub use shown::{HIDDEN, Origin};
 pub use site::{HostRule, PathRoute, Site, SiteTarget, SiteTimeouts};
@@ -92,6 +92,10 @@ pub struct Config {
     pub limits: Limits,
     /// Logs.
     pub log: Log,
+    /// Where logs go as well; nowhere where the section is left out.
+    pub syslog: Option<Syslog>,
+    /// Where spans go; nowhere where the section is left out.
+    pub otlp: Option<crate::telemetry::OtlpOptions>,
     /// What is recorded of verdicts; none where the section is left out.
     pub audit: Option<Audit>,
     /// The public look-up page; none where the section is left out.

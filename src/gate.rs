@@ -65,7 +65,6 @@ use record::Record;
 use reject::Reject;
 use request::RequestHead;
 use route::Target;
-use trace::Trace;
 use watch::Watch;
 use worker::{Own, Worker};
 
@@ -146,8 +145,8 @@ fn judge(
 ) -> Result<Own<Target>, Reject> {
     let rules = worker.rules();
     let filings = worker.filings();
-    if rules.trace && record.trace.is_none() {
-        record.trace = Trace::unless_given(head, || worker.next_number());
+    if record.trace.is_none() {
+        record.trace = worker.trace(&rules, head);
     }
     let host = judge::name(head, &worker.shared.via, record)?;
     judge::connection(client, host, &filings)?;

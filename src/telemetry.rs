@@ -7,10 +7,13 @@ mod access_log;
 mod audit;
 mod blocked;
 mod counters;
+mod events;
 mod footers;
 mod life;
 mod meters;
 mod names;
+mod otlp;
+mod syslog;
 mod tail;
 
 pub use access_log::{
@@ -23,8 +26,11 @@ pub use audit::{
 };
 pub use blocked::{Blocked, BlockedDomain, BlockedNotes, HOURS, Turned, TurnedAway};
 pub use counters::{Counters, DURATION_BOUNDS_MS, LookupCounts, Totals, WorkerCounters};
+pub use events::SyslogEvents;
 pub use footers::{FooterReport, FooterReports, FooterSighting, FooterSummary, LackingPage};
 pub use life::{Life, Reload};
 pub use meters::{ListenerTotals, MAX_SITES, Meter, SiteTotals};
 pub use names::{NameNotes, ServedName, ServedNamesSink, ServedState, served_names};
+pub use otlp::{OtlpOptions, Span, SpanCounts, SpanExporter, SpanSink};
+pub use syslog::{Severity, Syslog, SyslogCounts, SyslogLines, SyslogName, SyslogTarget, SyslogThread};
 pub use tail::{Tail, TailWriter};

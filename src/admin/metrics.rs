@@ -27,6 +27,7 @@ pub(super) fn render(shared: &Shared, counters: &Counters, stats: &FollowStats, 
     footers(&mut text, shared);
     audit::render(&mut text, shared.audit.as_ref(), told);
     warnings::render(&mut text, &told.warnings);
+    sent_away(&mut text, told);
     text.0
 }
 
@@ -225,6 +226,21 @@ fn followed(text: &mut Text, stats: &FollowStats) {
     text.family("feed_refused_total", "counter", "What the registry sent that was refused, by kind.");
     for kind in Refused::ALL {
         text.sample("feed_refused_total", &format!("{{kind=\"{}\"}}", kind.as_str()), stats.refused(kind));
+    }
+}
+
+/// Logs and spans that go elsewhere.
+fn sent_away(text: &mut Text, told: &Told) {
+    let (syslog, spans) = (&told.syslog, &told.spans);
+    let counters = [
+        ("syslog_sent_total", "Lines handed to the syslog collector.", &syslog.sent),
+        ("syslog_dropped_total", "Lines for it that were lost.", &syslog.dropped),
+        ("spans_sent_total", "Spans that the collector took.", &spans.sent),
+        ("spans_dropped_total", "Spans that were lost.", &spans.dropped),
+        ("span_export_errors_total", "Requests that the collector did not answer well.", &spans.errors),
+    ];
+    for (name, help, counter) in counters {
+        text.one(name, "counter", help, counter.load(Ordering::Relaxed));
     }
 }
 

@@ -5,7 +5,7 @@ use crate::gate::accept;
 use crate::gate::client::Listener;
 use crate::gate::listen::Source;
 use crate::gate::worker::{Shared, Worker};
-use crate::telemetry::{AccessLogSink, Counters, WorkerCounters};
+use crate::telemetry::{AccessLogSink, Counters, SpanSink, WorkerCounters};
 use anyhow::{Context, Result};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
@@ -45,7 +45,7 @@ impl Workers {
         count: usize,
         shared: &Arc<Shared>,
         counters: &Counters,
-        log: Option<AccessLogSink>,
+        (log, spans): (Option<AccessLogSink>, Option<SpanSink>),
         orders: &Orders,
     ) -> Result<Self> {
         let mut threads = Vec::new();
@@ -57,6 +57,7 @@ impl Workers {
                 shared: Arc::clone(shared),
                 counters: counters.worker(),
                 log: log.clone(),
+                spans: spans.clone(),
                 orders: orders.clone(),
                 accepting: Vec::new(),
             };
@@ -65,7 +66,7 @@ impl Workers {
             threads.push(thread.spawn(move || seat.work(&tell))?);
         }
         // The log's writer ends when the last of these is gone.
-        drop((log, tell));
+        drop((log, spans, tell));
         for _ in 0..count {
             accepting.recv().context("a worker ended at its start")?.context("a worker can't start")?;
         }
@@ -89,6 +90,7 @@ struct Seat {
     shared: Arc<Shared>,
     counters: Arc<WorkerCounters>,
     log: Option<AccessLogSink>,
+    spans: Option<SpanSink>,
     orders: Orders,
     accepting: Vec<Accepting>,
 }
@@ -120,7 +122,8 @@ impl Seat {
     }
 
     async fn serve(mut self, tell: &mpsc::Sender<std::io::Result<()>>) {
-        let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(&self.counters), self.log.take());
+        let (log, spans) = (self.log.take(), self.spans.take());
+        let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(&self.counters), (log, spans));
         let ticking = task::spawn_local({
             let worker = Rc::clone(&worker);
             async move { worker.run().await }

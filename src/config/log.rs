@@ -1,6 +1,6 @@
-//! `[log]`: where the access log goes, and what its lines say.
+//! `[log]` and `[syslog]`: where logs go, and what the access log's lines say.
 
-use crate::telemetry::LogLayout;
+use crate::telemetry::{LogLayout, Severity, SyslogTarget};
 use std::path::PathBuf;
 
 /// `[log]`
@@ -21,4 +21,19 @@ pub enum AccessLog {
     Stdout,
     /// Appended to this file.
     File(PathBuf),
+}
+
+/// `[syslog]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Syslog {
+    /// The collector.
+    pub target: SyslogTarget,
+    /// 0 to 23.
+    pub facility: u8,
+    /// Whether the access log's lines go there as well.
+    pub access: bool,
+    /// Events of the gate's own log that go there: those as urgent as this, and more; `None`: none.
+    pub events: Option<Severity>,
+    /// What the gate is called there.
+    pub app_name: String,
 }

@@ -22,6 +22,7 @@ mod redirect;
 mod registry;
 mod route;
 mod site;
+mod syslog;
 mod tokens;
 mod treatment;
 mod upstream;
@@ -71,6 +72,8 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
         enforcement: enforcement::enforcement(&mut root, &provider),
         limits: limits::limits(root.section("limits"), root.section("overload")),
         log: log::log(root.section("log")),
+        syslog: root.section("syslog").and_then(syslog::syslog),
+        otlp: root.section("otlp").and_then(syslog::otlp),
         audit: root.section("audit").map(audit::audit),
         lookup: root.section("lookup").and_then(lookup::lookup),
         admin: root.section("admin").and_then(api::admin),

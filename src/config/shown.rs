@@ -17,8 +17,8 @@ const SECRET_FIELD: &str = "cookie";
 /// Sections whose URLs are secrets themselves: whoever knows one may write there.
 const SECRET_URLS: [&str; 2] = ["webhook", "alert"];
 /// What a reload leaves as it was when the process began.
-const UNTIL_RESTART: [&str; 9] =
-    ["workers", "registry", "cache", "log", "audit", "admin", "lookup", "otlp", "development"];
+const UNTIL_RESTART: [&str; 10] =
+    ["workers", "registry", "cache", "log", "syslog", "otlp", "audit", "admin", "lookup", "development"];
 
 /// Where a config came from, and what it said.
 #[derive(Debug, Clone)]
@@ -185,7 +185,7 @@ fn of_root(provider: &str) -> Value {
 }
 
 /// Of sections that do something by being there.
-fn of_sections() -> [(&'static str, Value); 3] {
+fn of_sections() -> [(&'static str, Value); 5] {
     [
         ("admin", json!({ "address": "127.0.0.1:9090" })),
         (
@@ -199,6 +199,11 @@ fn of_sections() -> [(&'static str, Value); 3] {
             }),
         ),
         ("lookup", json!({ "per_minute": 10, "burst": 10 })),
+        (
+            "syslog",
+            json!({ "facility": "local0", "access": true, "events": "info", "app_name": "beian-gate" }),
+        ),
+        ("otlp", json!({ "sample": 1.0, "service": "beian-gate", "timeout": "5s" })),
     ]
 }
 

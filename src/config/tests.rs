@@ -172,8 +172,8 @@ fn keys_that_nobody_knows() {
         "[cash]\n[cache]\ncolour = 1\n",
         &[
             "f.toml:1:2: cash: unknown key; did you mean \"cache\"? known here: admin, audit, block_page, cache, compression, default_site, \
-             development, dns, enforcement, error_pages, footer, limits, listener, log, lookup, overload, provider, registry, \
-             reload_on_change, scenario, site, tls, trace, webhook, webhooks, workers",
+             development, dns, enforcement, error_pages, footer, limits, listener, log, lookup, otlp, overload, provider, registry, \
+             reload_on_change, scenario, site, syslog, tls, trace, webhook, webhooks, workers",
             "f.toml:3:1: cache.colour: unknown key; known here: directory, hold_flips_above",
         ],
     );

@@ -133,7 +133,7 @@ impl Compressor {
 
     /// Whether the answer is of a kind that is compressed for whoever takes that.
     fn is_compressible(&self, request: &RequestHead, response: &ResponseHead) -> bool {
-        let is_whole = response.status >= 200 && !matches!(response.status, 204 | 205 | 206);
+        let is_whole = response.status >= 200 && !matches!(response.status, 204..=206);
         let is_long_enough = match response.framing {
             Framing::Length(octets) => octets >= self.0.min_length.max(1),
             Framing::Empty => false,

@@ -10,7 +10,7 @@ use crate::gate::field_rules::FieldRules;
 use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head::ResponseHead;
 use crate::gate::request::{BodyLength, Field, Known, RequestHead, Version, list_elements};
-use crate::gate::trace::{self, Trace};
+use crate::gate::trace::Trace;
 use ip_text::IpText;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -78,7 +78,7 @@ pub fn write_request(head: &RequestHead, onward: &Onward<'_>, out: &mut WriteBuf
     }
     put_forwarding(head, onward, out);
     if let Some(trace) = onward.trace {
-        put_field(out, b"traceparent", &trace.parent());
+        put_field(out, b"traceparent", &trace.text());
     }
     if let Some(rules) = onward.rules {
         rules.put(out);
@@ -147,7 +147,7 @@ fn is_passed_on(field: &Field, name: &[u8], onward: &Onward<'_>) -> bool {
 fn is_left_out(head: &RequestHead, onward: &Onward<'_>, name: &[u8]) -> bool {
     (head.wishes.names && is_named_in_connection(head, name))
         || onward.rules.is_some_and(|rules| rules.drops(name))
-        || (onward.trace.is_some() && trace::is_field(name))
+        || onward.trace.is_some_and(|trace| trace.replaces(name))
 }
 
 fn is_named_in_connection(head: &RequestHead, name: &[u8]) -> bool {

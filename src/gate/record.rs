@@ -9,9 +9,10 @@ use crate::gate::reject::Reject;
 use crate::gate::request::{Known, RequestHead};
 use crate::gate::trace::{self, Trace};
 use crate::gate::worker::Own;
-use crate::telemetry::{AccessLine, LogBuffer, LogField, TlsLine, TurnedAway, WorkerCounters};
+use crate::telemetry::{AccessLine, LogBuffer, LogField, Span, TlsLine, TurnedAway, WorkerCounters};
 use crate::verdict::{Decision, Verdict};
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How a request ended, by the name that logs and metrics give it.
@@ -248,6 +249,33 @@ impl Record {
         }
         let lost = self.log(client, head, duration_us, log);
         counters.several(|c| &c.log_dropped, lost);
+    }
+
+    /// What its trace shows of it, where that is recorded.
+    #[must_use]
+    pub fn span(&self, client: &Client, head: &RequestHead) -> Option<Span> {
+        let trace = self.trace.filter(Trace::is_sampled)?;
+        let duration = self.started.elapsed();
+        let caller = client.caller(head).unwrap_or(client.address.ip());
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        Some(Span {
+            trace: trace.id,
+            span: trace.span,
+            parent: trace.parent,
+            begun: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
+            duration,
+            method: text(head.method()),
+            path: text(head.path()),
+            is_tls: client.tls.is_some(),
+            host: self.host_text().into_owned(),
+            status: self.status,
+            http: head.version.as_str(),
+            client: caller.to_canonical().to_string(),
+            verdict: self.outcome.name(),
+            verdict_id: self.verdict_id,
+            ended: self.ended(),
+            upstream: self.upstream.as_deref().map(Arc::clone),
+        })
     }
 
     /// Writes the log's line; gives how many lines were lost.

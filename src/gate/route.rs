@@ -171,7 +171,8 @@ impl Routes {
 
     /// The names that sites name, those of a wildcard without it.
     pub fn names(&self) -> impl Iterator<Item = String> {
-        self.exact.keys().chain(self.below.keys()).map(ToString::to_string)
+        let names = self.exact.keys().chain(self.below.keys());
+        names.map(|name| String::from_utf8_lossy(name).into_owned())
     }
 
     /// Whether hosts that no site names go somewhere.

@@ -257,6 +257,7 @@ impl Resolver<'_> {
         for route in &target.routes {
             let site_pages = [&target.error_pages[..], self.error_pages].concat();
             let own = self.own_error_pages(&route.error_pages, &site_pages);
+            let treatment = Treatment::new(&route.treatment, footers.as_ref(), &self.compressions);
             let target = self.made(&route.upstreams, &route.way, |servers| Target {
                 servers,
                 redirect: route.redirect.as_ref().map(|redirect| Redirect::new(redirect, &route.prefix)),
@@ -264,7 +265,7 @@ impl Resolver<'_> {
                 origin_here: target.origin_here,
                 mode: target.mode,
                 timeouts: route.timeouts,
-                treatment: Treatment::new(&route.treatment, footers.as_ref(), &self.compressions),
+                treatment,
                 tells_certificate: target.clients.is_some(),
                 paths: Vec::new(),
                 turn: AtomicUsize::new(0),
@@ -275,6 +276,7 @@ impl Resolver<'_> {
             paths.push((route.prefix.as_bytes().into(), target));
         }
         paths.sort_by_key(|(prefix, _): &(Box<[u8]>, _)| std::cmp::Reverse(prefix.len()));
+        let treatment = Treatment::new(&target.treatment, footers.as_ref(), &self.compressions);
         self.made(&target.upstreams, &target.way, |servers| Target {
             servers,
             redirect: target.redirect.as_ref().map(|redirect| Redirect::new(redirect, "")),
@@ -282,7 +284,7 @@ impl Resolver<'_> {
             origin_here: target.origin_here,
             mode: target.mode,
             timeouts: target.timeouts,
-            treatment: Treatment::new(&target.treatment, footers.as_ref(), &self.compressions),
+            treatment,
             tells_certificate: target.clients.is_some(),
             paths,
             turn: AtomicUsize::new(0),

@@ -233,7 +233,7 @@ impl Channel {
         let has_said_all = match &self.stream {
             Stream::Tcp(_) => true,
             Stream::TlsServer(tls) => self.has_said_end && tls.get_ref().0.is_flushed(),
-            Stream::TlsClient(_) => false,
+            Stream::TlsClient(_) | Stream::Http2(_) => false,
         };
         has_said_all && self.is_flushed()
     }

@@ -23,11 +23,12 @@ use crate::gate::route::{Members, Target};
 use crate::gate::rules::Rules;
 use crate::gate::sessions::cut;
 use crate::gate::tls::CertificateStore;
+use crate::gate::trace::Trace;
 use crate::gate::trunk::Trunks;
 use crate::gate::watch::{Clock, TICK};
 use crate::telemetry::{
     AccessLogSink, AuditSink, Blocked, BlockedNotes, FooterReports, Life, LogBuffer, NameNotes, Reopen,
-    ServedNamesSink, WorkerCounters,
+    ServedNamesSink, SpanSink, WorkerCounters,
 };
 use crate::verdict;
 use arc_swap::ArcSwap;
@@ -97,6 +98,7 @@ pub struct Worker {
     /// What HTTP/2 responses say of their way; `None` for a name that no field can hold.
     vias: [Option<HeaderValue>; 3],
     log: RefCell<LogBuffer>,
+    spans: Option<SpanSink>,
     blocked: RefCell<BlockedNotes>,
     names: Option<RefCell<NameNotes>>,
     today: Cell<Date>,
@@ -106,7 +108,11 @@ pub struct Worker {
 impl Worker {
     /// A worker that will run on this thread.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, counters: Arc<WorkerCounters>, log: Option<AccessLogSink>) -> Rc<Self> {
+    pub fn new(
+        shared: Arc<Shared>,
+        counters: Arc<WorkerCounters>,
+        (log, spans): (Option<AccessLogSink>, Option<SpanSink>),
+    ) -> Rc<Self> {
         Rc::new(Self {
             mine: Mine::new(&shared),
             names: shared.served.clone().map(|sink| RefCell::new(NameNotes::new(sink))),
@@ -118,6 +124,7 @@ impl Worker {
             overload: Overload::default(),
             counters,
             log: RefCell::new(LogBuffer::new(log)),
+            spans,
             blocked: RefCell::default(),
             today: Cell::new(today()),
             random: Cell::new(RandomState::new().hash_one(0)),
@@ -239,9 +246,23 @@ impl Worker {
         (mixed ^ (mixed >> 27)).max(1)
     }
 
+    /// The trace that a request gets from the gate; `None`: it has what it came with, or needs none.
+    pub fn trace(&self, rules: &Rules, head: &RequestHead) -> Option<Trace> {
+        match &self.spans {
+            Some(spans) => Some(Trace::joined(head, || self.next_number(), |number| spans.samples(number))),
+            None if rules.trace => Trace::unless_given(head, || self.next_number()),
+            None => None,
+        }
+    }
+
     /// Tells log and counters of a finished request.
     pub fn tell(&self, record: &Record, client: &Client, head: &RequestHead) {
         record.tell(client, head, &self.counters, &mut self.log.borrow_mut());
+        if let Some(spans) = &self.spans
+            && let Some(span) = record.span(client, head)
+        {
+            spans.send(span);
+        }
         record.turned(client, |turned| self.blocked.borrow_mut().note(turned, self.shared.audit.as_ref()));
         if let Some(names) = &self.names
             && record.is_served()

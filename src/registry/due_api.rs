@@ -188,7 +188,8 @@ async fn item(registry: &Registry, today: Date, kind: usize, row: &Row) -> Resul
         Kind::Order => {
             let Ok(order) = serde_json::from_str::<Order>(&row.body) else { return Ok(None) };
             let (domain, subject) = (&order.domain, &order.subject.name);
-            let shown = json!({ "order": order.id, "intent": order.intent, "domain": domain, "subject": subject });
+            let shown =
+                json!({ "order": order.id, "intent": order.intent, "domain": domain, "subject": subject });
             (shown, order.due_on, order.due_by_calendar)
         }
         _ => {

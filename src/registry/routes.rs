@@ -201,8 +201,11 @@ async fn without_nul(request: Request, next: Next) -> Response {
         .into_response()
 }
 
+/// Whose each token is: its name and role.
+type Callers = Arc<[(Arc<str>, Role)]>;
+
 /// What is asked for, and whose each token is: the one without a name first.
-fn guard(options: Options) -> (Guard, Arc<[(Arc<str>, Role)]>) {
+fn guard(options: Options) -> (Guard, Callers) {
     let unnamed = options.token.iter().map(|token| (serve::hash(token), "token".into(), Role::Operator));
     let named = options.tokens.into_iter().map(|it| (it.hash, it.name.into(), it.role));
     let (hashes, callers) = unnamed.chain(named).map(|(hash, name, role)| (hash, (name, role))).unzip();

@@ -65,10 +65,10 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(name: HeaderName, values: &[&str], version: Option<&str>, expected: bool) {
+    fn check(name: &HeaderName, values: &[&str], version: Option<&str>, expected: bool) {
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append(&name, value.parse().unwrap());
+            headers.append(name, value.parse().unwrap());
         }
         assert_eq!(Conditions::of(&headers).hold(version).is_ok(), expected, "{name} {values:?} {version:?}");
     }
@@ -85,12 +85,12 @@ mod tests {
             (&["a"], false, false),
             (&[""], false, false),
         ] {
-            check(header::IF_MATCH, values, Some("\"a\""), of_a);
-            check(header::IF_MATCH, values, None, of_none);
-            check(header::IF_NONE_MATCH, values, Some("\"a\""), !of_a);
-            check(header::IF_NONE_MATCH, values, None, !of_none);
+            check(&header::IF_MATCH, values, Some("\"a\""), of_a);
+            check(&header::IF_MATCH, values, None, of_none);
+            check(&header::IF_NONE_MATCH, values, Some("\"a\""), !of_a);
+            check(&header::IF_NONE_MATCH, values, None, !of_none);
         }
-        check(header::IF_MATCH, &[], None, true);
+        check(&header::IF_MATCH, &[], None, true);
     }
 
     #[test]

@@ -161,7 +161,8 @@ mod tests {
         drop(tallies);
         let again: Vec<Tally> = (0..200).map(|_| all.tally()).collect();
         let mut after = places(&again);
-        (before.sort_unstable(), after.sort_unstable());
+        before.sort_unstable();
+        after.sort_unstable();
         assert_eq!(before, after, "places are used again");
         assert!(again.iter().all(|tally| tally.sum() == 0));
     }

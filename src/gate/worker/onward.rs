@@ -199,7 +199,7 @@ impl Worker {
         record: &mut Record,
     ) -> Result<(), Failure> {
         record.phase = Phase::Head;
-        if self.log.borrow().is_on() {
+        if self.log.borrow().is_on() || self.spans.is_some() {
             record.upstream = Some(self.label(exchange.endpoint()));
         }
         exchange.begin(head, &self.onward(client, target, &record.host_octets(), record.trace.as_ref()))

@@ -190,6 +190,9 @@ pub(in crate::registry) struct SiteNote {
     pub(in crate::registry) public_security_due_on: Option<Date>,
     /// Untrue data that is to be corrected.
     pub(in crate::registry) correction: Option<Correction>,
+    /// The last day of the domain's registration, as it was last said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::registry) registration_expires_on: Option<Date>,
 }
 
 /// Untrue data.
