@@ -300,9 +300,8 @@ impl Resolver<'_> {
         if let Some(made) = self.clients.iter().find(|made| made.asked == *asked) {
             return Ok(Some(Arc::clone(made)));
         }
-        let made = Clients::new(asked)?;
-        self.clients.push(Arc::clone(&made));
-        Ok(Some(made))
+        self.clients.push(Clients::new(asked)?);
+        Ok(self.clients.last().cloned())
     }
 
     fn own_error_pages(
