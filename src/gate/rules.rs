@@ -70,10 +70,10 @@ pub struct Rules {
     pub passthrough: HashMap<String, Arc<Target>>,
     /// Every upstream that any of these names, at each of its addresses, in the order of their labels.
     pub endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
-    /// Connections to some of them are opened ahead.
-    pub opens_ahead: bool,
     /// How names are looked up.
     pub dns: Dns,
+    /// Connections to some are opened ahead.
+    pub opens_ahead: bool,
     /// Targets with servers that have names.
     named: Vec<NamedTarget>,
     /// All others.
@@ -229,7 +229,6 @@ struct Resolver<'a> {
     error_pages: &'a [config::ErrorPage],
     /// Some site has pages of its own.
     has_error_pages: bool,
-    /// Those made so far: sites share them.
     clients: Vec<Arc<Clients>>,
     footer_rules: Arc<config::FooterRules>,
     compressions: Compressions,
@@ -352,7 +351,7 @@ impl Resolver<'_> {
     }
 
     fn of_listener(&mut self, upstreams: &[Upstream]) -> Result<Arc<Target>, RulesError> {
-        let server = |upstream: &Upstream| Server { upstream: upstream.clone(), weight: 1, is_backup: false };
+        let server = |it: &Upstream| Server { upstream: it.clone(), weight: 1, is_backup: false };
         let servers: Vec<_> = upstreams.iter().map(server).collect();
         self.made(&servers, &Way::default(), |servers| Target {
             servers,
