@@ -1,6 +1,7 @@
 //! Health, metrics, status and verdict look-up on the admin address. Reads; changes nothing but a held update and which upstreams
 //! are used.
 
+mod addresses;
 pub mod answer;
 mod console;
 mod metrics;
@@ -8,6 +9,8 @@ mod sessions;
 mod traffic;
 mod upstreams;
 mod warnings;
+
+pub use addresses::Addresses;
 
 use crate::cache::FilingCache;
 use crate::config::{self, Origin, Protocol, Role};
@@ -37,51 +40,6 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
 use traffic::Traffic;
-
-/// Where this process listens.
-#[derive(Debug, Clone)]
-pub struct Addresses {
-    /// Listeners, in the order of the config.
-    pub listeners: Vec<(Protocol, SocketAddr)>,
-    /// Unix sockets among them, as text.
-    pub locals: Vec<(Protocol, String)>,
-    /// The embedded registry.
-    pub registry: Option<SocketAddr>,
-    /// This API.
-    pub admin: Option<SocketAddr>,
-    /// Whether the registry, and whether this API, speak TLS.
-    pub secured: (bool, bool),
-    /// The demo upstream.
-    pub demo_upstream: Option<SocketAddr>,
-    /// The public look-up page.
-    pub lookup: Option<SocketAddr>,
-}
-
-impl Addresses {
-    /// What is where, as URLs.
-    pub fn urls(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let name = |protocol| match protocol {
-            Protocol::Http => "http",
-            Protocol::Https => "https",
-            Protocol::TlsPassthrough => "passthrough",
-        };
-        let listeners = self.listeners.iter().map(move |(protocol, address)| match protocol {
-            Protocol::TlsPassthrough => (name(*protocol), format!("tls://{address}")),
-            _ => (name(*protocol), format!("{}://{address}", name(*protocol))),
-        });
-        let scheme = |is_secured| if is_secured { "https" } else { "http" };
-        let others = [
-            ("registry", scheme(self.secured.0), self.registry),
-            ("admin", scheme(self.secured.1), self.admin),
-            ("demo", "http", self.demo_upstream),
-            ("lookup", "http", self.lookup),
-        ];
-        let url =
-            |(what, scheme, address): (_, &str, Option<_>)| Some((what, format!("{scheme}://{}", address?)));
-        let locals = self.locals.iter().map(move |(protocol, text)| (name(*protocol), text.clone()));
-        listeners.chain(locals).chain(others.into_iter().filter_map(url))
-    }
-}
 
 /// The admin API.
 #[derive(Clone)]

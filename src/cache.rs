@@ -35,7 +35,7 @@ pub use view::View;
 pub use waiting::{MAX_AHEAD, MAX_SINGLE_CANCELLATIONS, MAX_WAITING, WaitingStatus};
 
 use crate::config::WhenStale;
-use crate::feed::{Digest, Entry, EpochKey, Position, Summary};
+use crate::feed::{Entry, EpochKey, Position, Summary};
 use arc_swap::ArcSwapOption;
 use aside::drop_aside;
 use pending::Pending;
@@ -248,36 +248,6 @@ impl FilingCache {
     /// `Refusal`: what is held is something else.
     pub fn agree(&self, summary: &Summary) -> Result<(), Refusal> {
         self.lock().agree(summary, None)
-    }
-
-    /// What is held.
-    #[must_use]
-    pub fn status(&self) -> CacheStatus {
-        let held = self.lock();
-        let Some(table) = &held.table else {
-            return CacheStatus::default();
-        };
-        let age = self.age(Instant::now());
-        CacheStatus {
-            position: table.position(),
-            filings: table.count(),
-            digest: table.digest(),
-            synced_at: held.synced_at_ms.map(|ms| ms.div_euclid(1000)),
-            age,
-            is_stale: age > self.staleness.stale_after,
-            lag_ms: held.lag_ms,
-            memory_bytes: table.memory_bytes().try_into().unwrap_or(u64::MAX),
-        }
-    }
-
-    /// What is held, range by range: where in the log, count and digest over all, and each range's digest. None where
-    /// a whole new state waits, which is not repaired.
-    #[must_use]
-    pub fn ranges(&self) -> Option<(Summary, Vec<Digest>)> {
-        let held = self.lock();
-        let table = held.table.as_ref().filter(|_| held.replacement.is_none())?;
-        let (position, count, digest) = (table.position(), table.count(), table.digest());
-        Some((Summary { position, count, digest, at_ms: 0 }, table.range_digests().to_vec()))
     }
 
     /// The key that fingerprints derive from; none before the first sync.

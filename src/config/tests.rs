@@ -164,8 +164,9 @@ fn keys_that_nobody_knows() {
         "[[listener]]\nadress = \"127.0.0.1:80\"\n",
         &[
             "f.toml:1:1: listener: \"address\" is missing; write it like address = \"0.0.0.0:80\"",
-            "f.toml:2:1: listener.adress: unknown key; did you mean \"address\"? known here: address, allow, deny, \
-             health_path, protocol, proxy_protocol, redirect_to_https, region, scenario, trusted_peers, upstreams",
+            "f.toml:2:1: listener.adress: unknown key; did you mean \"address\"? known here: address, allow, alpn, \
+             backlog, deny, group, health_path, ipv6_only, mode, owner, protocol, proxy_protocol, redirect_to_https, \
+             region, scenario, tcp_keepalive, tcp_user_timeout, trusted_peers, upstreams",
         ],
     );
     check(

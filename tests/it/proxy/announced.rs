@@ -75,7 +75,9 @@ fn version_2_names_the_name() {
     assert_eq!(wire.response().unwrap().status, 200);
     wait("the check", || (seen.lock().unwrap().len() == 2).then_some(()));
     let seen = seen.lock().unwrap();
-    let named = [&[2, 0, u8::try_from(HOST.len()).unwrap()][..], HOST.as_bytes()].concat();
+    // What was agreed on by ALPN, then the name.
+    let agreed = [&[1, 0, 8][..], b"http/1.1"].concat();
+    let named = [&agreed[..], &[2, 0, u8::try_from(HOST.len()).unwrap()], HOST.as_bytes()].concat();
     let of_client = seen.iter().find(|octets| octets.starts_with(V2)).expect("the client's");
     assert_eq!(of_client[16..20], [127, 0, 0, 1]);
     assert_eq!(of_client[28..28 + named.len()], named);
@@ -97,7 +99,9 @@ fn passed_through() {
     let _ = world.tls.connect(passthrough, Some(HOST), &[]);
     wait("the hello", || (seen.lock().unwrap().len() == 1).then_some(()));
     let octets = &seen.lock().unwrap()[0];
-    let named = [&[2, 0, u8::try_from(HOST.len()).unwrap()][..], HOST.as_bytes()].concat();
+    // What was agreed on by ALPN, then the name.
+    let agreed = [&[1, 0, 8][..], b"http/1.1"].concat();
+    let named = [&agreed[..], &[2, 0, u8::try_from(HOST.len()).unwrap()], HOST.as_bytes()].concat();
     assert!(octets.starts_with(V2) && octets[28..28 + named.len()] == named, "{octets:?}");
     assert_eq!(octets[28 + named.len()], 22, "a handshake record");
 }
