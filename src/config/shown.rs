@@ -380,7 +380,11 @@ mod tests {
             page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
         assert!(examples.len() > 20);
         examples.push("");
+        // What an example names has to be there.
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(secret.path(), "0123456789abcdef").unwrap();
         for text in examples {
+            let text = &text.replace("config/webhook.secret", secret.path().to_str().unwrap());
             let provider = Config::parse(text, "f.toml").unwrap().provider;
             let root = filled(text, &provider);
             let again: String =
