@@ -343,19 +343,14 @@ impl FilingCache {
     }
 
     fn mark_synced(&self, held: &mut Held, summary: &Summary, now: Instant) {
-        let wall_ms = self.clock.wall_ms();
-        self.set_synced_at(held, wall_ms);
-        held.lag_ms = wall_ms.saturating_sub(summary.at_ms).max(0);
-        self.set_synced(now, Duration::ZERO);
+        self.mark_synced_at(held, summary, now, now);
     }
 
     /// As `mark_synced`, of a word that came at `said_at`.
     fn mark_synced_at(&self, held: &mut Held, summary: &Summary, now: Instant, said_at: Instant) {
-        let age = now.saturating_duration_since(said_at);
-        self.mark_synced(held, summary, now);
-        if let Some(ms) = held.synced_at_ms {
-            self.set_synced_at(held, ms.saturating_sub(millis(age)));
-        }
+        let (age, wall_ms) = (now.saturating_duration_since(said_at), self.clock.wall_ms());
+        self.set_synced_at(held, wall_ms.saturating_sub(millis(age)));
+        held.lag_ms = wall_ms.saturating_sub(summary.at_ms).max(0);
         self.set_synced(now, age);
     }
 
