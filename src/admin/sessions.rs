@@ -3,9 +3,9 @@
 //! The cookie is random, known to this process alone, and kept here as a digest.
 
 use crate::config::Role;
+use crate::hexadecimal::hexadecimal;
 use axum::http::{HeaderMap, header};
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,11 +29,7 @@ impl Sessions {
     pub(super) fn begin(&self, role: Role, now: Instant) -> Result<String, getrandom::Error> {
         let mut random = [0; 24];
         getrandom::fill(&mut random)?;
-        let mut secret = String::new();
-        for octet in random {
-            // Writing to a String can't fail.
-            let _ = write!(secret, "{octet:02x}");
-        }
+        let secret = hexadecimal(&random);
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, (since, _)| now.saturating_duration_since(*since) < LIFETIME);
         if sessions.len() >= MAX_SESSIONS

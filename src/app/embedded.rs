@@ -164,7 +164,7 @@ fn own_token(embedded: &EmbeddedRegistry) -> Result<Option<String>> {
     }
     let mut random = [0; 32];
     getrandom::fill(&mut random)?;
-    Ok(Some(random.iter().map(|octet| format!("{octet:02x}")).collect()))
+    Ok(Some(crate::hexadecimal::hexadecimal(&random)))
 }
 
 async fn open(embedded: &EmbeddedRegistry, address: SocketAddr) -> Result<registry::Registry> {

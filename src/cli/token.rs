@@ -1,6 +1,7 @@
 //! `token`: a new token, and the line of a `tokens_file` that knows it by its hash.
 
 use super::TokenArguments;
+use crate::hexadecimal::hexadecimal;
 use crate::serve;
 use anyhow::{Context as _, bail};
 use std::io::{Read as _, Write as _};
@@ -36,8 +37,4 @@ fn random() -> anyhow::Result<String> {
     let mut octets = [0; TOKEN_BYTES];
     getrandom::fill(&mut octets)?;
     Ok(hexadecimal(&octets))
-}
-
-fn hexadecimal(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }

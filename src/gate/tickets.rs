@@ -143,8 +143,7 @@ impl Tickets {
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         let ring = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let hex = |key: &Key| key.octets.iter().map(|octet| format!("{octet:02x}")).collect();
-        ring.keys.iter().map(hex).collect()
+        ring.keys.iter().map(|key| crate::hexadecimal::hexadecimal(&key.octets)).collect()
     }
 
     /// From now on the keys of a file: its text.

@@ -164,7 +164,7 @@ impl Base {
     fn whole(head: Head, file: File, path: PathBuf, index: Index, length: u64) -> Self {
         // The head has the key and a time: no two files that differ begin alike.
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &head.frame().to_bytes());
-        let tag = hash.as_ref()[..16].iter().fold(String::new(), |tag, octet| format!("{tag}{octet:02x}"));
+        let tag = crate::hexadecimal::hexadecimal(&hash.as_ref()[..16]);
         Self { head, file, path, index, length, etag: format!("\"{tag}\"") }
     }
 

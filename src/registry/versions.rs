@@ -3,10 +3,10 @@
 //! Pure: headers in, yes or no out.
 
 use super::rules::Refusal;
+use crate::hexadecimal::hexadecimal;
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::http::{HeaderMap, HeaderName, header};
 use serde::Serialize;
-use std::fmt::Write as _;
 
 /// Octets of a digest that a version shows: two documents of one record are never that alike.
 const VERSION_BYTES: usize = 12;
@@ -14,12 +14,7 @@ const VERSION_BYTES: usize = 12;
 /// The version of something: the same for as long as it says the same.
 pub(super) fn version(shown: &impl Serialize) -> String {
     let octets = serde_json::to_vec(shown).expect("records are text, numbers and lists of them");
-    let mut version = String::from("\"");
-    for octet in &digest(&SHA256, &octets).as_ref()[..VERSION_BYTES] {
-        let _ = write!(version, "{octet:02x}");
-    }
-    version.push('"');
-    version
+    format!("\"{}\"", hexadecimal(&digest(&SHA256, &octets).as_ref()[..VERSION_BYTES]))
 }
 
 /// `If-Match` and `If-None-Match`, as a write has them.

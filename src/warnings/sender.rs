@@ -320,7 +320,7 @@ fn id(provider: &str, key: Option<&str>) -> Option<String> {
         }
         None => getrandom::fill(&mut octets).ok()?,
     }
-    Some(octets.iter().fold("evt_".to_owned(), |id, octet| format!("{id}{octet:02x}")))
+    Some(format!("evt_{}", crate::hexadecimal::hexadecimal(&octets)))
 }
 
 struct Head<'h> {

@@ -2,6 +2,7 @@
 
 use crate::config::certificates::CertificateError;
 use crate::config::{ClientCertificates, Demand};
+use crate::hexadecimal::hexadecimal;
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use std::fmt::Write as _;
@@ -95,10 +96,6 @@ fn lines(certificate: &CertificateDer<'_>) -> Option<String> {
         let _ = write!(lines, "x-client-cert-{name}: {value}\r\n");
     }
     (lines.len() <= MAX_LINES_BYTES).then_some(lines)
-}
-
-fn hexadecimal(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// A distinguished name as RFC 4514 writes it: the last part first, and nothing but visible ASCII.
