@@ -50,6 +50,7 @@ pub fn findings(config: &Config, now: Timestamp, today: Date, resolved: &Resolve
     let mut findings = certificates(config, now);
     findings.extend(upstreams(config, resolved));
     findings.extend(registry(config));
+    findings.extend(calendar(config, today));
     findings.extend(directories(config));
     findings.extend(block_page(config));
     findings.extend(site_pages(config));
@@ -160,6 +161,21 @@ fn registry(config: &Config) -> Vec<Finding> {
         },
         None => Vec::new(),
     }
+}
+
+/// Clocks of orders go wrong by days in a year of which no holiday is known: said before that year begins.
+fn calendar(config: &Config, today: Date) -> Option<Finding> {
+    /// Days ahead in which a clock that begins today may end: 20 working days and a long holiday.
+    const AHEAD: i64 = 60;
+    let Some(Registry::Embedded(embedded)) = &config.registry else { return None };
+    let missing = embedded.rules.calendar.first_missing(today);
+    let ahead = today.checked_add(jiff::Span::new().days(AHEAD)).unwrap_or(today);
+    let level = if missing <= ahead.year() { Level::Warning } else { Level::Ok };
+    let message = format!(
+        "the working calendar has no {missing}: what is due then counts weekends alone; add [{missing}] to a copy of \
+         config/working-days.toml once the State Council has published it"
+    );
+    Some(finding(level, "registry.embedded.working_days", message))
 }
 
 /// The registry may be away when a gate starts, so this warns only.
@@ -378,5 +394,16 @@ mod tests {
         let findings = found("[registry]\nurl = \"http://192.0.2.1\"\nca_file = \"no/such.pem\"\n");
         has(&findings, Level::Warning, "registry.url", "is not encrypted");
         has(&findings, Level::Error, "registry.ca_file", "no/such.pem: ");
+    }
+
+    #[test]
+    fn the_first_year_without_holidays_is_named_before_it_begins() {
+        let text = "[registry.embedded]\naddress = \"127.0.0.1:0\"\ndatabase = \"sqlite:x.db\"\n";
+        let config = Config::parse(text, "test").unwrap();
+        for (month, level) in [(6, Level::Ok), (11, Level::Warning)] {
+            let finding = calendar(&config, jiff::civil::date(2026, month, 26)).unwrap();
+            assert_eq!(finding.level, level, "{month}");
+            assert!(finding.message.contains("[2027]"), "{}", finding.message);
+        }
     }
 }

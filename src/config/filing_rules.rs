@@ -6,8 +6,10 @@
 use crate::filing::Province;
 use jiff::civil::{Date, Weekday};
 use serde::Deserialize;
+use serde::de::value::StrDeserializer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use toml::Spanned;
 
 const SHIPPED_RULES: &str = include_str!("../../config/filing-rules.toml");
 const SHIPPED_DAYS: &str = include_str!("../../config/working-days.toml");
@@ -34,7 +36,7 @@ impl Default for FilingRules {
 #[serde(deny_unknown_fields)]
 pub struct FilingLimits {
     #[serde(default)]
-    province: Vec<ProvinceRow>,
+    province: Vec<Spanned<ProvinceRow>>,
     /// What sites may be called.
     pub site_name: SiteNames,
     /// Which domains may be filed.
@@ -55,16 +57,24 @@ struct ProvinceRow {
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(untagged)]
+#[serde(try_from = "String")]
 enum ProvinceName {
     One(Province),
-    Every(Star),
+    Every,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
-enum Star {
-    #[serde(rename = "*")]
-    Star,
+impl TryFrom<String> for ProvinceName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        if name == "*" {
+            return Ok(Self::Every);
+        }
+        let read: Result<_, serde::de::value::Error> = Province::deserialize(StrDeserializer::new(&name));
+        read.map(Self::One).map_err(|_| {
+            format!("{name:?} is no province; write one like \"inner_mongolia\" or \"shaanxi\", or \"*\" for every one")
+        })
+    }
 }
 
 /// What holds in one province on one day.
@@ -113,6 +123,21 @@ impl FilingLimits {
     /// Where it is wrong and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut limits: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        for row in &limits.province {
+            row.get_ref().check().map_err(|problem| at_line(text, row.span().start, &problem))?;
+        }
+        let SiteNames { min_chars, max_chars, .. } = limits.site_name;
+        if min_chars > max_chars || max_chars == 0 {
+            return Err(format!(
+                "site_name.min_chars ({min_chars}) is more than site_name.max_chars ({max_chars})"
+            ));
+        }
+        if limits.domain.suffixes.is_empty() {
+            return Err(
+                "domain.suffixes is empty: no domain could be filed; write those that the ministry approved"
+                    .to_owned(),
+            );
+        }
         for suffix in &mut limits.domain.suffixes {
             *suffix = idna::domain_to_ascii(suffix).map_err(|_| {
                 format!("{suffix:?} in domain.suffixes is no top-level domain; write one like \"cn\"")
@@ -131,7 +156,7 @@ impl FilingLimits {
             correction_days: 20,
             max_sites: None,
         };
-        for row in self.province.iter().filter(|it| it.is_for(province, day)) {
+        for row in self.province.iter().map(Spanned::get_ref).filter(|it| it.is_for(province, day)) {
             found.residence_permit = row.residence_permit.unwrap_or(found.residence_permit);
             found.representative_office = row.representative_office.unwrap_or(found.representative_office);
             found.holder_with_proof = row.holder_with_proof.unwrap_or(found.holder_with_proof);
@@ -143,10 +168,38 @@ impl FilingLimits {
 }
 
 impl ProvinceRow {
+    /// Whether it can ever mean something.
+    fn check(&self) -> Result<(), String> {
+        if let (Some(from), Some(until)) = (self.from, self.until)
+            && from > until
+        {
+            return Err(format!("from ({from}) is after until ({until}): the row is never in force"));
+        }
+        if self.correction_days == Some(0) {
+            return Err("correction_days is 0: give at least 1 working day".to_owned());
+        }
+        if self.max_sites == Some(0) {
+            return Err("max_sites is 0: no subject could file; leave it out for any number".to_owned());
+        }
+        let says_nothing = self.residence_permit.is_none()
+            && self.representative_office.is_none()
+            && self.holder_with_proof.is_none()
+            && self.correction_days.is_none()
+            && self.max_sites.is_none();
+        if says_nothing {
+            return Err(
+                "the row says nothing; give it residence_permit, representative_office, holder_with_proof, \
+                        correction_days or max_sites, or leave it out"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
     fn is_for(&self, province: Province, day: Date) -> bool {
         let is_named = match self.name {
             ProvinceName::One(name) => name == province,
-            ProvinceName::Every(Star::Star) => true,
+            ProvinceName::Every => true,
         };
         is_named && self.from.is_none_or(|from| from <= day) && self.until.is_none_or(|until| day <= until)
     }
@@ -160,9 +213,26 @@ pub struct WorkingDays {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct YearRows {
+    off: Vec<Spanned<Date>>,
+    worked: Vec<Spanned<Date>>,
+}
+
+/// The days of a year that are not as their weekday says.
+#[derive(Debug, Clone, Default)]
 struct Year {
     off: BTreeSet<Date>,
     worked: BTreeSet<Date>,
+}
+
+/// A problem with the line that it is in.
+fn at_line(text: &str, octet: usize, problem: &str) -> String {
+    let line = text.bytes().take(octet).filter(|it| *it == b'\n').count() + 1;
+    format!("line {line}: {problem}")
+}
+
+fn is_weekend(day: Date) -> bool {
+    matches!(day.weekday(), Weekday::Saturday | Weekday::Sunday)
 }
 
 /// A day by which something is due.
@@ -174,21 +244,53 @@ pub struct Due {
     pub is_by_calendar: bool,
 }
 
+impl Year {
+    fn read(text: &str, year: i16, rows: &YearRows) -> Result<Self, String> {
+        let mut read = Self::default();
+        for (of, days, is_worked) in [("off", &rows.off, false), ("worked", &rows.worked, true)] {
+            for spanned in days {
+                let day = *spanned.get_ref();
+                let wrong = |problem: String| Err(at_line(text, spanned.span().start, &problem));
+                if day.year() != year {
+                    return wrong(format!("{day} stands under [{year}]; put it under [{}]", day.year()));
+                }
+                if is_weekend(day) != is_worked {
+                    let is = if is_worked { "no weekend day, and worked" } else { "a weekend day, and off" };
+                    return wrong(format!("{day} in `{of}` is {is} without being named: leave it out"));
+                }
+                let named = if is_worked { &mut read.worked } else { &mut read.off };
+                if !named.insert(day) {
+                    return wrong(format!("{day} stands in `{of}` twice"));
+                }
+            }
+        }
+        if read.off.is_empty() {
+            return Err(format!(
+                "[{year}] has no day off: every year has public holidays, so the table is not whole"
+            ));
+        }
+        Ok(read)
+    }
+}
+
 impl WorkingDays {
+    /// The first year, from a day's on, that the calendar does not know.
+    #[must_use]
+    pub fn first_missing(&self, from: Date) -> i16 {
+        (from.year()..).find(|year| !self.years.contains_key(year)).unwrap_or(i16::MAX)
+    }
+
     /// Reads the file's text.
     ///
     /// # Errors
     /// Where it is wrong and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let named: BTreeMap<String, Year> = toml::from_str(text).map_err(|error| error.to_string())?;
+        let named: BTreeMap<String, YearRows> = toml::from_str(text).map_err(|error| error.to_string())?;
         let mut years = BTreeMap::new();
-        for (name, year) in named {
+        for (name, rows) in named {
             let number: i16 =
                 name.parse().map_err(|_| format!("{name:?} is no year; write a table like [2026]"))?;
-            if let Some(day) = year.off.iter().chain(&year.worked).find(|day| day.year() != number) {
-                return Err(format!("{day} stands under [{name}]; put it under [{}]", day.year()));
-            }
-            years.insert(number, year);
+            years.insert(number, Year::read(text, number, &rows)?);
         }
         Ok(Self { years })
     }
@@ -196,11 +298,10 @@ impl WorkingDays {
     /// Whether a day is worked.
     #[must_use]
     pub fn is_worked(&self, day: Date) -> bool {
-        let is_weekend = matches!(day.weekday(), Weekday::Saturday | Weekday::Sunday);
         match self.years.get(&day.year()) {
-            Some(year) if is_weekend => year.worked.contains(&day),
+            Some(year) if is_weekend(day) => year.worked.contains(&day),
             Some(year) => !year.off.contains(&day),
-            None => !is_weekend,
+            None => !is_weekend(day),
         }
     }
 
@@ -248,13 +349,41 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let wrong = |text: &str| FilingLimits::parse(text).unwrap_err();
-        assert!(wrong("[[province]]\nname = \"hubei\"\nmax_site = 1\n").contains("max_site"));
-        assert!(wrong("[[province]]\nname = \"atlantis\"\n").contains("name"));
-        assert!(
-            WorkingDays::parse("[2026]\noff = [\"2025-01-01\"]\nworked = []").unwrap_err().contains("[2025]")
-        );
-        assert!(WorkingDays::parse("[soon]\noff = []\nworked = []").unwrap_err().contains("year"));
+        let rest = "[site_name]\nmin_chars = 1\nmax_chars = 9\nforbidden = []\nforbidden_for_individuals = []\n\
+            [domain]\nsuffixes = [\"cn\"]\nregistrars = []\n";
+        #[track_caller]
+        fn check(read: Result<(), String>, expected: &[&str]) {
+            let problem = read.unwrap_err();
+            assert!(expected.iter().all(|it| problem.contains(it)), "{problem}");
+        }
+        for (row, expected) in [
+            ("name = \"hubei\"\nmax_site = 1", &["line 3", "max_site"][..]),
+            ("name = \"atlantis\"\nmax_sites = 1", &["line 2", "\"atlantis\" is no province", "shaanxi"]),
+            ("name = \"hubei\"\nmax_sites = 0", &["line 1", "max_sites is 0"]),
+            ("name = \"hubei\"\nmax_sites = -1", &["line 3", "max_sites"]),
+            ("name = \"hubei\"\ncorrection_days = 0", &["line 1", "correction_days is 0"]),
+            ("name = \"hubei\"", &["line 1", "says nothing"]),
+            (
+                "name = \"hubei\"\nmax_sites = 1\nfrom = \"2026-02-01\"\nuntil = \"2026-01-31\"",
+                &["line 1", "from (2026-02-01) is after until (2026-01-31)"],
+            ),
+            ("name = \"hubei\"\nmax_sites = 1\nfrom = \"2026-02-30\"", &["line 4", "from"]),
+        ] {
+            check(FilingLimits::parse(&format!("[[province]]\n{row}\n{rest}")).map(drop), expected);
+        }
+        check(FilingLimits::parse(&rest.replace("= 9", "= 0")).map(drop), &["min_chars", "max_chars"]);
+        check(FilingLimits::parse(&rest.replace("\"cn\"", "")).map(drop), &["domain.suffixes is empty"]);
+        for (text, expected) in [
+            ("[2026]\noff = [\n\"2025-01-01\"]\nworked = []", &["line 3", "[2025]"][..]),
+            ("[soon]\noff = []\nworked = []", &["\"soon\"", "year"]),
+            ("[2026]\noff = []\nworked = []", &["[2026]", "no day off"]),
+            ("[2026]\noff = [\"2026-01-03\"]\nworked = []", &["line 2", "2026-01-03", "weekend"]),
+            ("[2026]\noff = [\"2026-01-01\"]\nworked = [\"2026-01-05\"]", &["line 3", "2026-01-05"]),
+            ("[2026]\noff = [\"2026-01-01\", \"2026-01-01\"]\nworked = []", &["twice"]),
+            ("[2026]\noff = [\"2026-01-32\"]\nworked = []", &["line 2", "off"]),
+        ] {
+            check(WorkingDays::parse(text).map(drop), expected);
+        }
     }
 
     #[test]
@@ -264,6 +393,8 @@ mod tests {
         assert_eq!(shipped.limits.province(Province::Hunan, day).max_sites, Some(1));
         assert_eq!(shipped.limits.province(Province::Guangdong, day).max_sites, None);
         assert!(shipped.limits.domain.suffixes.iter().any(|it| it == "cn"));
+        assert_eq!(shipped.calendar.first_missing(date(2025, 6, 1)), 2027);
+        assert_eq!(shipped.calendar.first_missing(date(2030, 6, 1)), 2030);
     }
 
     #[test]
