@@ -183,11 +183,11 @@ impl Registry {
         options: Options,
         shutdown: watch::Receiver<bool>,
     ) -> std::io::Result<()> {
-        let (served, followed) = tokio::join!(
+        let (served, (), ()) = tokio::join!(
             routes::serve(self.clone(), listener, options, shutdown.clone()),
-            self.follow_log(shutdown)
+            self.follow_log(shutdown.clone()),
+            import::sweep(self, shutdown)
         );
-        let () = followed;
         served
     }
 

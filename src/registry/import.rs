@@ -25,14 +25,21 @@ pub use wanting::Wanting;
 use super::batch::{self, Done, Mode, Read};
 use super::model::Outcome;
 use super::model::Who;
+use super::routes::ended;
 use super::store::Mark;
 use super::{Registry, StoreError};
 use rows::Handed;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use tokio::sync::mpsc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+
+/// How long what an import set aside waits to be gone on with.
+const LEFT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How often that is looked at.
+const SWEPT_EVERY: Duration = Duration::from_secs(3600);
 
 /// Runs of rows that are read ahead of those that are being set aside.
 const RUNS_AHEAD: usize = 16;
@@ -193,6 +200,26 @@ pub(super) async fn import_as(
     rows.end().await?;
     let first = first.into_iter().flat_map(|(rows, _)| rows).collect();
     at_once((registry, &who), first, terms, &events).await
+}
+
+/// Removes what imports left that were cut off and that nobody goes on with; ends where the registry does.
+pub(super) async fn sweep(registry: &Registry, shutdown: watch::Receiver<bool>) {
+    loop {
+        // Not at once: whoever restarted a registry may be about to go on with an import.
+        tokio::select! {
+            () = tokio::time::sleep(SWEPT_EVERY) => {}
+            () = ended(shutdown.clone()) => return,
+        }
+        match registry.store.sweep(LEFT_FOR).await {
+            Ok(true) => {
+                tracing::info!("what an import left that was cut off is removed: nobody went on with it");
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "what an import left stays");
+            }
+        }
+    }
 }
 
 /// Imports rows as one transaction, in memory.

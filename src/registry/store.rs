@@ -46,6 +46,8 @@ pub(super) use read::{PageFilter, SubjectKey};
 pub(super) use scan::{Run, scan_runs};
 pub(super) use session::Session;
 use session::{Held, Tx};
+#[cfg(test)]
+pub(super) use session::{Value, recorded};
 use stage::Beside;
 pub(super) use stage::{MARK_ROWS, Mark, ROWS as STAGED_ROWS, RefusedRow, Stage};
 pub(super) use swap::{Differences, Swapped, Terms};
@@ -278,6 +280,18 @@ impl Store {
         match self.import.clone().try_lock_owned() {
             Ok(turn) => Stage::left(beside, turn).await,
             Err(_) => Ok(None),
+        }
+    }
+
+    /// Removes what an import that was cut off left, where nobody went on with it for `age`; says whether it did. Not
+    /// now, where an import is at it.
+    pub(super) async fn sweep(&self, age: Duration) -> Result<bool, StoreError> {
+        let beside = self.beside()?;
+        let Ok(turn) = self.import.clone().try_lock_owned() else { return Ok(false) };
+        let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        match Stage::sweep(beside, turn, age_ms).await {
+            Err(StoreError::Busy(_)) => Ok(false),
+            swept => swept,
         }
     }
 

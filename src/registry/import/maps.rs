@@ -4,12 +4,12 @@
 //! where the import says the number. A name may stand for what is below it too (`.example.com`, `*.example.com`): a
 //! filing covers that anyway.
 
-use super::rows::cut;
-use super::{ImportError, Wanting, files};
-use crate::registry::batch::{MAX_LINE_BYTES, Read as ReadLine};
+use super::rows::{Lines, cut};
+use super::{ImportError, Wanting};
+use crate::registry::batch::Read as ReadLine;
 use crate::registry::model::{Edit, Line};
 use crate::registry::rules::Refusal;
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 use std::path::Path;
 
 /// What an nginx map holds beside names.
@@ -17,25 +17,14 @@ const DIRECTIVES: [&str; 4] = ["default", "hostnames", "volatile", "map_hash_max
 
 /// Reads lines until `take` has enough.
 pub(super) fn read(
-    mut reader: impl BufRead,
+    reader: impl BufRead,
     path: &Path,
     wanting: &Wanting,
     take: &mut impl FnMut(ReadLine, &[u8]) -> bool,
 ) -> Result<(), ImportError> {
-    let (mut text, mut line) = (Vec::new(), 0);
-    loop {
-        text.clear();
-        let most = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX) + 1;
-        let length = reader.by_ref().take(most).read_until(b'\n', &mut text);
-        if length.map_err(files::io_error(path))? == 0 {
-            return Ok(());
-        }
-        line += 1;
-        let is_last = text.last() != Some(&b'\n');
-        if text.len() > MAX_LINE_BYTES {
-            return Err(ImportError::File(format!("line {line} is longer than {MAX_LINE_BYTES} octets")));
-        }
-        let Ok(text) = std::str::from_utf8(&text) else {
+    let mut lines = Lines::new(reader, path);
+    while let Some((line, text, is_last)) = lines.next_line()? {
+        let Ok(text) = std::str::from_utf8(text) else {
             return Err(ImportError::File(format!("line {line} is not UTF-8: save the file as UTF-8")));
         };
         for words in entries(text) {
@@ -48,6 +37,7 @@ pub(super) fn read(
             }
         }
     }
+    Ok(())
 }
 
 /// The entries of a line, each as its words.

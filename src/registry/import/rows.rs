@@ -219,34 +219,58 @@ impl Checked {
 }
 
 fn read_ndjson(
-    mut reader: impl BufRead,
+    reader: impl BufRead,
     path: &Path,
     wanting: &Wanting,
     take: &mut impl FnMut(ReadLine, &[u8]) -> bool,
 ) -> Result<(), ImportError> {
-    let (mut text, mut line) = (Vec::new(), 0);
-    loop {
-        text.clear();
-        let most = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX) + 1;
-        let length = reader.by_ref().take(most).read_until(b'\n', &mut text);
-        if length.map_err(files::io_error(path))? == 0 {
-            return Ok(());
-        }
-        line += 1;
-        let is_cut = text.last() != Some(&b'\n');
-        if text.len() > MAX_LINE_BYTES {
-            return Err(ImportError::File(format!("line {line} is longer than {MAX_LINE_BYTES} octets")));
-        }
+    let mut lines = Lines::new(reader, path);
+    while let Some((line, text, is_last)) = lines.next_line()? {
         if text.trim_ascii().is_empty() {
             continue;
         }
-        let row = read_row(line, &text, wanting);
-        if is_cut && row.edit.as_ref().is_err_and(|it| it.rule == "malformed_json") {
+        let row = read_row(line, text, wanting);
+        if is_last && row.edit.as_ref().is_err_and(|it| it.rule == "malformed_json") {
             return Err(cut(line));
         }
-        if !take(row, &text) {
+        if !take(row, text) {
             return Ok(());
         }
+    }
+    Ok(())
+}
+
+/// A file's lines, one at a time.
+pub(super) struct Lines<'p, R> {
+    reader: R,
+    path: &'p Path,
+    text: Vec<u8>,
+    line: u64,
+}
+
+impl<'p, R: BufRead> Lines<'p, R> {
+    pub(super) fn new(reader: R, path: &'p Path) -> Self {
+        Self { reader, path, text: Vec::new(), line: 0 }
+    }
+
+    /// The next line's number, from 1, its octets, and whether nothing ends it: whoever wrote it may have been cut off.
+    /// None after the last.
+    ///
+    /// # Errors
+    /// Where the file can't be read, or a line is too long.
+    pub(super) fn next_line(&mut self) -> Result<Option<(u64, &[u8], bool)>, ImportError> {
+        self.text.clear();
+        let most = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX) + 1;
+        let length = self.reader.by_ref().take(most).read_until(b'\n', &mut self.text);
+        if length.map_err(files::io_error(self.path))? == 0 {
+            return Ok(None);
+        }
+        self.line += 1;
+        if self.text.len() > MAX_LINE_BYTES {
+            let detail = format!("line {} is longer than {MAX_LINE_BYTES} octets", self.line);
+            return Err(ImportError::File(detail));
+        }
+        Ok(Some((self.line, &self.text, self.text.last() != Some(&b'\n'))))
     }
 }
 

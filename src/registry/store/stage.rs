@@ -8,8 +8,8 @@ mod check;
 mod copy;
 mod place;
 
-use super::StoreError;
 use super::session::{Dialect, Session, Value};
+use super::{StoreError, now_ms};
 use crate::registry::batch::Read;
 use crate::registry::model::{Action, Document, Edit};
 use crate::registry::rules::{self, Refusal};
@@ -28,6 +28,8 @@ pub(in crate::registry) const MARK_ROWS: u64 = 10_000;
 const TABLES: &str = concat!(
     "
 CREATE TABLE aside.origin (id TEXT NOT NULL);
+-- When a row was last set aside, in Unix milliseconds.
+CREATE TABLE aside.lately (at_ms INTEGER NOT NULL);
 CREATE TABLE aside.rows (
     n INTEGER PRIMARY KEY,
     domain TEXT NOT NULL,
@@ -55,6 +57,7 @@ const DROP: &str = "
 DROP TABLE IF EXISTS aside.marks;
 DROP TABLE IF EXISTS aside.broken;
 DROP TABLE IF EXISTS aside.rows;
+DROP TABLE IF EXISTS aside.lately;
 DROP TABLE IF EXISTS aside.origin;
 ";
 /// Columns of a row that is bound.
@@ -105,6 +108,8 @@ impl Stage {
         stage.script(&tables(dialect, TABLES)).await?;
         let id = origin(dialect).into();
         stage.session().run(placed(dialect, "INSERT INTO aside.origin VALUES ($1)"), &[id]).await?;
+        let lately = placed(dialect, "INSERT INTO aside.lately VALUES ($1)");
+        stage.session().run(lately, &[now_ms().into()]).await?;
         stage.begin().await?;
         Ok(stage)
     }
@@ -144,6 +149,40 @@ impl Stage {
             }
         };
         Ok(Some((stage, marks)))
+    }
+
+    /// Removes what an import left that was cut off, where nothing was added to it for `age_ms`; says whether it did.
+    pub(super) async fn sweep(
+        beside: Beside<'_>,
+        turn: OwnedMutexGuard<()>,
+        age_ms: i64,
+    ) -> Result<bool, StoreError> {
+        if let Beside::File(path) = &beside
+            && !Files::of(path).aside.exists()
+        {
+            return Ok(false);
+        }
+        let mut stage = Self::new(beside.own().await?, turn);
+        let dialect = stage.dialect();
+        let is_there = match dialect {
+            Dialect::Sqlite => "SELECT count(*) FROM aside.sqlite_schema WHERE name = 'origin'",
+            Dialect::Postgres => {
+                "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'import_origin'"
+            }
+        };
+        if stage.session().number(is_there, &[]).await? == 0 {
+            stage.leave().await?;
+            return Ok(false);
+        }
+        // Left by an earlier version where it does not say when.
+        let last = stage.number("SELECT coalesce(max(at_ms), 0) FROM aside.lately").await.unwrap_or(0);
+        let is_old = now_ms().saturating_sub(last) >= age_ms;
+        if is_old {
+            stage.close().await?
+        } else {
+            stage.leave().await?
+        }
+        Ok(is_old)
     }
 
     async fn marks(&mut self) -> Result<Vec<Mark>, StoreError> {
@@ -251,6 +290,8 @@ impl Stage {
         let (place, line) = (mark.rows.cast_signed(), mark.line.cast_signed());
         let values = [place.into(), line.into(), self.taken.into(), mark.digest.clone().into()];
         self.session().run(sql, &values).await?;
+        let lately = placed(self.dialect(), "UPDATE aside.lately SET at_ms = $1");
+        self.session().run(lately, &[now_ms().into()]).await?;
         if self.dialect() == Dialect::Sqlite { self.script("COMMIT; BEGIN").await } else { Ok(()) }
     }
 

@@ -182,3 +182,19 @@ async fn what_was_set_aside_before_a_file_broke_off_is_gone_on_with() {
     let (_, from) = resumed(&registry, source(&whole, Format::Ndjson)).await;
     assert_eq!(from, None, "what was aside is gone");
 }
+
+#[tokio::test]
+async fn what_nobody_goes_on_with_is_removed_once_it_is_old() {
+    use std::time::Duration;
+    let world = World::start().await;
+    let registry = world.registry.clone().with_most_fed(10);
+    let never = Duration::from_secs(3600);
+    assert!(!registry.store.sweep(Duration::ZERO).await.unwrap(), "there is nothing");
+    let broken = || Source::of(BrokenOff(std::io::Cursor::new(many(0..12_000).into_bytes())), Format::Ndjson);
+    assert!(resumed(&registry, broken()).await.0.is_err());
+    assert!(!registry.store.sweep(never).await.unwrap(), "it is new");
+    assert!(registry.store.sweep(Duration::ZERO).await.unwrap());
+    assert!(!registry.store.sweep(Duration::ZERO).await.unwrap(), "it is gone");
+    let (result, from) = resumed(&registry, source(&many(0..12_000), Format::Ndjson)).await;
+    assert_eq!((result.unwrap().created, from), (12_000, None), "from its beginning");
+}
