@@ -145,24 +145,37 @@ pub(super) async fn serve(
     options: Options,
     shutdown: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
+    let tls = options.tls.clone();
+    let api = api(registry, options, shutdown.clone())?;
+    serve::run((listener, tls), router(api), shutdown).await
+}
+
+fn api(registry: Registry, options: Options, shutdown: watch::Receiver<bool>) -> std::io::Result<Api> {
     let mut run = [0; 4];
     getrandom::fill(&mut run).map_err(std::io::Error::other)?;
     let requests = Requests { run: u64::from(u32::from_le_bytes(run)), count: AtomicU64::new(0) };
     let (provider, rules) = (options.provider.as_str().into(), options.rules.clone());
-    let tls = options.tls.clone();
-    let shows_certificates = tls.as_ref().is_some_and(|tls| tls.asks_for_certificates());
+    let shows_certificates = options.tls.as_ref().is_some_and(|tls| tls.asks_for_certificates());
     let (guard, callers) = guard(options);
-    let api = Api {
+    Ok(Api {
         registry,
-        shutdown: shutdown.clone(),
+        shutdown,
         guard: Arc::new(guard),
         callers,
         unnamed: if shows_certificates { "certificate" } else { "loopback" }.into(),
         requests: Arc::new(requests),
         provider,
         rules,
-    };
-    serve::run((listener, tls), router(api), shutdown).await
+    })
+}
+
+/// Answers one request within the caller's own task.
+#[cfg(test)]
+pub(super) async fn answer(registry: Registry, options: Options, request: Request) -> Response {
+    let (_shutdown, stopped) = watch::channel(false);
+    let mut router = router(api(registry, options, stopped).expect("there is randomness"));
+    let Ok(response) = tower_service::Service::call(&mut router, request).await;
+    response
 }
 
 /// Returns once `shutdown` says true, or nobody is left to say so.

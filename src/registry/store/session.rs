@@ -169,6 +169,8 @@ impl<'c> Session<'c> {
         values: &[Value],
     ) -> Result<u64, sqlx::Error> {
         let sql = sql.into();
+        #[cfg(test)]
+        recorded::heard(&sql, values);
         match self {
             Self::Sqlite(connection) => {
                 Ok(query!(sql, values).execute(&mut **connection).await?.rows_affected())
@@ -186,6 +188,8 @@ impl<'c> Session<'c> {
         values: &[Value],
     ) -> Result<Vec<Row>, sqlx::Error> {
         let sql = sql.into();
+        #[cfg(test)]
+        recorded::heard(&sql, values);
         Ok(match self {
             Self::Sqlite(connection) => {
                 let rows = query!(sql, values).fetch_all(&mut **connection).await?;
@@ -223,6 +227,8 @@ impl<'c> Session<'c> {
         values: &[Value],
     ) -> BoxStream<'c, Result<Row, sqlx::Error>> {
         let sql = sql.into();
+        #[cfg(test)]
+        recorded::heard(&sql, values);
         match self {
             Self::Sqlite(connection) => query!(sql, values).fetch(connection).map_ok(Row::Sqlite).boxed(),
             Self::Postgres(connection) => query!(sql, values).fetch(connection).map_ok(Row::Postgres).boxed(),
@@ -306,5 +312,31 @@ impl Held {
             Self::Sqlite(connection) => Session::Sqlite(connection),
             Self::Postgres(connection) => Session::Postgres(connection),
         }
+    }
+}
+
+/// Which statements a piece of work runs: for tests that ask how the database finds its rows.
+#[cfg(test)]
+pub(in crate::registry) mod recorded {
+    use super::Value;
+    use std::sync::{Arc, Mutex};
+
+    /// A statement and its values.
+    pub(in crate::registry) type Statement = (Arc<str>, Vec<Value>);
+
+    tokio::task_local! {
+        static STATEMENTS: Arc<Mutex<Vec<Statement>>>;
+    }
+
+    pub(super) fn heard(sql: &Arc<str>, values: &[Value]) {
+        let _ = STATEMENTS.try_with(|it| it.lock().unwrap().push((sql.clone(), values.to_vec())));
+    }
+
+    /// Does the work, within its task; says which statements it ran.
+    pub(in crate::registry) async fn of<T>(work: impl Future<Output = T>) -> (T, Vec<Statement>) {
+        let statements = Arc::<Mutex<Vec<Statement>>>::default();
+        let done = STATEMENTS.scope(statements.clone(), work).await;
+        let heard = std::mem::take(&mut *statements.lock().unwrap());
+        (done, heard)
     }
 }

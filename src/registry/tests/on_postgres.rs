@@ -18,5 +18,9 @@ mod feed;
 mod files;
 #[path = "orders.rs"]
 mod orders;
+#[path = "plans.rs"]
+mod plans;
 #[path = "repair.rs"]
 mod repair;
+#[path = "versions.rs"]
+mod versions;

@@ -18,8 +18,12 @@ mod feed;
 mod files;
 #[path = "orders.rs"]
 mod orders;
+#[path = "plans.rs"]
+mod plans;
 #[path = "repair.rs"]
 mod repair;
+#[path = "versions.rs"]
+mod versions;
 
 #[tokio::test]
 async fn one_registry_writes_and_others_read() {
