@@ -29,6 +29,7 @@ macro_rules! fuzz_target {
 mod admin;
 mod api_tls;
 mod audit;
+mod backup;
 mod block;
 mod client_certificates;
 mod commands;
@@ -50,6 +51,7 @@ mod killed;
 mod lookup;
 mod pages;
 mod proxy;
+mod races;
 mod reload;
 mod replay;
 mod routes;
