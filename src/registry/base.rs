@@ -11,7 +11,7 @@ pub(super) use sort::Sorter;
 pub(super) use write::BaseWriter;
 
 use crate::feed::{
-    Digest, Entry, EpochKey, Fingerprint, Frame, FrameReader, MAX_FRAME_BYTES, RANGES, Summary,
+    Digest, Entry, EpochKey, Fingerprint, Frame, FrameReader, MAX_FRAME_BYTES, Position, RANGES, Summary,
     fingerprints_in, range_of,
 };
 use std::fs::{DirBuilder, File};
@@ -329,11 +329,17 @@ impl Directory {
     /// Removes bases of other epochs.
     pub(super) fn keep_epoch(&self, epoch: u64) -> Result<(), BaseError> {
         for name in self.names(is_base)? {
-            if self.epoch_of(&name)? != Some(epoch) {
+            if self.position_of(&name)?.map(|it| it.epoch) != Some(epoch) {
                 self.remove(&name)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a base is of a later position than this one of its epoch.
+    pub(super) fn is_ahead_of(&self, seq: u64) -> Result<bool, BaseError> {
+        let positions = self.names(is_base)?.into_iter().map(|name| self.position_of(&name));
+        Ok(positions.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().any(|it| it.seq > seq))
     }
 
     fn io(&self, source: std::io::Error) -> BaseError {
@@ -363,12 +369,12 @@ impl Directory {
         Ok(names)
     }
 
-    /// The epoch in a base's head; `None` where the head can't be read.
-    fn epoch_of(&self, name: &str) -> Result<Option<u64>, BaseError> {
+    /// The position in a base's head; `None` where the head can't be read.
+    fn position_of(&self, name: &str) -> Result<Option<Position>, BaseError> {
         let path = self.0.join(name);
         let file = File::open(&path).map_err(|source| BaseError::Io { path: path.clone(), source })?;
         match (Frames { input: &file, path: &path, offset: 0 }).next() {
-            Ok(Some((Frame::Snapshot { summary, .. }, ..))) => Ok(Some(summary.position.epoch)),
+            Ok(Some((Frame::Snapshot { summary, .. }, ..))) => Ok(Some(summary.position)),
             _ => Ok(None),
         }
     }

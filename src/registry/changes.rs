@@ -22,6 +22,9 @@ pub(super) const MAX_STREAMS: usize = 4096;
 /// How long a look at a shared database is good for: without one no follower is told that it is current.
 const VOUCHED_FOR: Duration = Duration::from_secs(3);
 
+/// How long after a new epoch that a follower's position called for another one may.
+const RENEWED_FOR: Duration = Duration::from_secs(60);
+
 /// All views, and the bell that wakes streams.
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -35,6 +38,8 @@ pub(super) struct Feed {
     /// When the database was last asked how far it is, where others write to it too; else that is always known.
     vouched: Mutex<Option<Instant>>,
     gates: Mutex<Gates>,
+    /// When a follower's position last called for a new epoch.
+    renewed: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -59,6 +64,7 @@ impl Feed {
             building: Arc::default(),
             vouched: Mutex::default(),
             gates: Mutex::default(),
+            renewed: Mutex::default(),
         }
     }
 
@@ -71,6 +77,16 @@ impl Feed {
     pub(super) fn gates(&self) -> MutexGuard<'_, Gates> {
         // Whole after every call: nothing in there panics half-way.
         self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a follower's position may call for a new epoch now; not again for a while then.
+    pub(super) fn may_renew(&self) -> bool {
+        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = renewed.is_none_or(|at| at.elapsed() >= RENEWED_FOR);
+        if may {
+            *renewed = Some(Instant::now());
+        }
+        may
     }
 
     /// Views are as far as the database was a moment ago.

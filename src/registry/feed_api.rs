@@ -204,6 +204,7 @@ pub(super) async fn changes(
         opened = api.registry.feed.follow(&provider, position, now_ms()).ok_or_else(retry)?;
     }
     let Ok((follower, summary)) = opened else {
+        api.registry.renew_if_put_back(position).await?;
         return Err(Problem::new(
             StatusCode::GONE,
             "position_not_kept",

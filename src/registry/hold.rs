@@ -193,6 +193,28 @@ impl Registry {
         Ok(())
     }
 
+    /// Begins a new epoch where a follower is further than the database: that was put back to an earlier state, and
+    /// positions after it mean two things now. Once in a while at most, whatever followers say.
+    pub(super) async fn renew_if_put_back(&self, theirs: Position) -> Result<(), StoreError> {
+        let is_behind = |meta: &Meta| meta.epoch == theirs.epoch && meta.seq < theirs.seq;
+        let ours = store::read_meta(&mut self.store.reader().await?.session()).await?;
+        if !is_behind(&ours) || !self.feed.may_renew() {
+            return Ok(());
+        }
+        let mut writer = self.store.writer().await?;
+        let ours = store::read_meta(&mut writer.session()).await?;
+        if is_behind(&ours) {
+            tracing::warn!(
+                seq = ours.seq,
+                follower_seq = theirs.seq,
+                "a gate is ahead of the database, which was put back to an earlier state: a new epoch of the feed \
+                 begins, and gates take snapshots"
+            );
+            self.begin_epoch(&mut writer, theirs.epoch).await?;
+        }
+        Ok(())
+    }
+
     /// Ends epoch `from`, where it has not ended yet: every view, and what it was made of, goes.
     pub(super) async fn begin_epoch(&self, writer: &mut Writer<'_>, from: u64) -> Result<(), StoreError> {
         self.feed.reset();

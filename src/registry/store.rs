@@ -180,10 +180,12 @@ impl Store {
             .map_err(|error| sqlite::sql_open_error(path, &error))?;
         schema::migrate(&mut writer).await.map_err(|error| sqlite::schema_open_error(path, &error))?;
         history::ensure_meta(&mut Session::Sqlite(&mut writer)).await?;
-        let epoch = read_meta(&mut Session::Sqlite(&mut writer)).await?.epoch;
+        let mut session = Session::Sqlite(&mut writer);
+        let meta = read_meta(&mut session).await?;
         let mut files = path.as_os_str().to_owned();
         files.push(".feed");
-        let directory = Directory::open(Path::new(&files), epoch)?;
+        let directory = Directory::open(Path::new(&files), meta.epoch)?;
+        renew_if_put_back(&mut session, &directory, &meta).await?;
         let readers = sqlite::readers(options.create_if_missing(false));
         let writer = Some(Mutex::new(writer));
         let backend = Backend::Sqlite { readers, writer, path: path.to_owned() };
@@ -199,8 +201,11 @@ impl Store {
         let mut session = Session::Postgres(&mut connection);
         history::ensure_meta(&mut session).await?;
         let epoch = read_meta(&mut session).await?.epoch;
-        drop(connection);
         let (directory, lock) = free_directory(directory, epoch)?;
+        // Only now, for whoever had the directory may have written a file and a change meanwhile.
+        let meta = read_meta(&mut session).await?;
+        renew_if_put_back(&mut session, &directory, &meta).await?;
+        drop(connection);
         let backend = Backend::Postgres { pool, turn: Some(Mutex::default()) };
         Ok((Self { backend, import: Arc::default(), _lock: Some(lock) }, directory))
     }
@@ -320,6 +325,24 @@ impl Store {
             }
         })
     }
+}
+
+/// Begins a new epoch where files that followers were served from are further than the database: that was put back to
+/// an earlier state, and positions after it would mean two things.
+async fn renew_if_put_back(
+    session: &mut Session<'_>,
+    directory: &Directory,
+    meta: &Meta,
+) -> Result<(), StoreError> {
+    if directory.is_ahead_of(meta.seq)? {
+        tracing::warn!(
+            seq = meta.seq,
+            "the database was put back to an earlier state: a new epoch of the feed begins, and gates take snapshots"
+        );
+        new_epoch(session, Some(meta.epoch)).await?;
+        directory.prune(&[], 0)?;
+    }
+    Ok(())
 }
 
 fn make_parent(path: &Path) -> Result<(), StoreError> {

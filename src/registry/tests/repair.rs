@@ -292,3 +292,34 @@ fn a_scan_that_breaks_off_leaves_no_snapshot() {
     write_sorted(&directory, head(), runs).unwrap();
     assert!(Base::open(&directory, HERE).unwrap().is_some());
 }
+
+#[tokio::test]
+async fn a_database_that_was_put_back_begins_a_new_epoch() {
+    let world = World::start().await;
+    for site in 1..=3 {
+        world.put_ok(&format!("d{site}.com"), &connected(site)).await;
+    }
+    let put_back = async |world: &World| {
+        let mut writer = world.registry.store.writer().await.unwrap();
+        let mut session = writer.session();
+        for sql in ["DELETE FROM changes WHERE seq = (SELECT seq FROM meta)", "UPDATE meta SET seq = seq - 1"]
+        {
+            session.run(sql, &[]).await.unwrap();
+        }
+    };
+    // The files that followers are served from say so.
+    let follower = NaiveFollower::start(&world, HERE).await;
+    put_back(&world).await;
+    let world = world.restart().await;
+    let other = NaiveFollower::start(&world, HERE).await;
+    assert!(other.position.epoch > follower.position.epoch, "{:?}", other.position);
+    assert_eq!(other.position.seq, 2);
+    // A follower says so; but not as often as it likes.
+    let ahead = Position { seq: other.position.seq + 1, ..other.position };
+    assert_eq!(Stream::open(&world, HERE, ahead).await.unwrap_err(), StatusCode::GONE);
+    let third = NaiveFollower::start(&world, HERE).await;
+    assert!(third.position.epoch > other.position.epoch, "{:?}", third.position);
+    let ahead = Position { seq: 100, ..third.position };
+    assert_eq!(Stream::open(&world, HERE, ahead).await.unwrap_err(), StatusCode::GONE);
+    assert_eq!(NaiveFollower::start(&world, HERE).await.position.epoch, third.position.epoch);
+}
