@@ -144,7 +144,7 @@ impl Registry {
         }
         let source = Source::of(std::io::Cursor::new(csv.to_owned()), Format::Csv);
         let (events, mut heard) = mpsc::channel(1);
-        let terms = Terms { is_whole: false, is_strict: true };
+        let terms = Terms { is_strict: true, ..Terms::default() };
         let import = import::import_as(self, Who::named("sample"), source, terms, events);
         let hear = async {
             while let Some(event) = heard.recv().await {
@@ -183,8 +183,10 @@ impl Registry {
         options: Options,
         shutdown: watch::Receiver<bool>,
     ) -> std::io::Result<()> {
-        let (served, (), ()) = tokio::join!(
+        let calendar = options.rules.calendar.clone();
+        let (served, (), (), ()) = tokio::join!(
             routes::serve(self.clone(), listener, options, shutdown.clone()),
+            due_api::warn_of_calendar(&calendar, shutdown.clone()),
             self.follow_log(shutdown.clone()),
             import::sweep(self, shutdown)
         );

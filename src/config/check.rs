@@ -165,12 +165,10 @@ fn registry(config: &Config) -> Vec<Finding> {
 
 /// Clocks of orders go wrong by days in a year of which no holiday is known: said before that year begins.
 fn calendar(config: &Config, today: Date) -> Option<Finding> {
-    /// Days ahead in which a clock that begins today may end: 20 working days and a long holiday.
-    const AHEAD: i64 = 60;
     let Some(Registry::Embedded(embedded)) = &config.registry else { return None };
     let missing = embedded.rules.calendar.first_missing(today);
-    let ahead = today.checked_add(jiff::Span::new().days(AHEAD)).unwrap_or(today);
-    let level = if missing <= ahead.year() { Level::Warning } else { Level::Ok };
+    let is_soon = embedded.rules.calendar.missing_soon(today).is_some();
+    let level = if is_soon { Level::Warning } else { Level::Ok };
     let message = format!(
         "the working calendar has no {missing}: what is due then counts weekends alone; add [{missing}] to a copy of \
          config/working-days.toml once the State Council has published it"

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use toml::Spanned;
 
 const SHIPPED_RULES: &str = include_str!("../../config/filing-rules.toml");
+/// Days ahead in which a clock that begins today may end: 20 working days and a long holiday.
+const AHEAD_DAYS: i64 = 60;
 const SHIPPED_DAYS: &str = include_str!("../../config/working-days.toml");
 
 /// Both, as the registry needs them.
@@ -280,6 +282,13 @@ impl WorkingDays {
         (from.year()..).find(|year| !self.years.contains_key(year)).unwrap_or(i16::MAX)
     }
 
+    /// The same, where a clock that begins today may run into that year.
+    #[must_use]
+    pub fn missing_soon(&self, today: Date) -> Option<i16> {
+        let ahead = today.checked_add(jiff::Span::new().days(AHEAD_DAYS)).unwrap_or(today);
+        Some(self.first_missing(today)).filter(|it| *it <= ahead.year())
+    }
+
     /// Reads the file's text.
     ///
     /// # Errors
@@ -395,6 +404,11 @@ mod tests {
         assert!(shipped.limits.domain.suffixes.iter().any(|it| it == "cn"));
         assert_eq!(shipped.calendar.first_missing(date(2025, 6, 1)), 2027);
         assert_eq!(shipped.calendar.first_missing(date(2030, 6, 1)), 2030);
+        for (today, missing) in
+            [(date(2026, 11, 1), None), (date(2026, 11, 5), Some(2027)), (date(2027, 1, 1), Some(2027))]
+        {
+            assert_eq!(shipped.calendar.missing_soon(today), missing, "{today}");
+        }
     }
 
     #[test]

@@ -9,18 +9,23 @@ use super::life::book::{Order, SiteNote};
 use super::orders::Stage;
 use super::problem::Problem;
 use super::records::{Kind, Row};
-use super::routes::Api;
+use super::routes::{Api, ended};
 use super::store::{DueFilter, StoreError};
+use crate::config::WorkingDays;
 use axum::Json;
 use axum::extract::State;
 use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::sync::watch;
 
 const DEFAULT_ITEMS: u32 = 1000;
 const MAX_ITEMS: u32 = 10_000;
 /// Registrations that end later are not worth a word, unless asked for.
 const REGISTRATION_DAYS: i64 = 90;
+/// How often the log says that the calendar lacks a year.
+const WARNED_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Later than anything is due.
 const EVER: Date = jiff::civil::date(9999, 12, 31);
 /// After every id.
@@ -168,7 +173,27 @@ pub(super) async fn get(
             (Place::Dated(..), None) => {}
         }
     }
-    Ok(Json(json!({ "today": today, "due": due, "next_cursor": next_cursor })))
+    let calendar_missing = api.rules.calendar.missing_soon(today);
+    Ok(Json(json!({
+        "today": today, "calendar_missing": calendar_missing, "due": due, "next_cursor": next_cursor,
+    })))
+}
+
+/// Says once a day in the log that clocks run, or soon run, by weekends alone; ends where the registry does.
+pub(super) async fn warn_of_calendar(calendar: &WorkingDays, shutdown: watch::Receiver<bool>) {
+    loop {
+        if let Some(year) = calendar.missing_soon(crate::verdict::day(jiff::Timestamp::now())) {
+            tracing::warn!(
+                year,
+                "the working calendar lacks a year: what falls due in it counts weekends alone; add it to \
+                 `working_days` of [registry.embedded]"
+            );
+        }
+        tokio::select! {
+            () = tokio::time::sleep(WARNED_EVERY) => {}
+            () = ended(shutdown.clone()) => return,
+        }
+    }
 }
 
 /// Until when a registration ends that is worth a word.

@@ -178,7 +178,8 @@ async fn the_change_log_says_which_request_it_was() {
     write("r-batch", Method::POST, "/v1/filings:batch", line("b.cn", 2) + &line("c.cn", 3)).await;
     let csv = format!("domain,number\nd.cn,{}\n", number(4, 1));
     write("r-import", Method::POST, "/v1/filings:import?format=csv", csv).await;
-    let order = json!({ "intent": "cancel_access", "domain": "a.cn", "confirm_empty_shell": true });
+    let order =
+        json!({ "intent": "cancel_access", "account": "a1", "domain": "a.cn", "confirm_empty_shell": true });
     write("r-open", Method::POST, "/v1/orders", order.to_string()).await;
     write("r-submit", Method::POST, "/v1/orders/order-00000001/submit", String::new()).await;
     take(&world.registry, &format!("domain,number\ne.cn,{}\n", number(5, 1)), Format::Csv, false).await;
@@ -208,4 +209,17 @@ async fn the_change_log_says_which_request_it_was() {
     assert_eq!([named(&first), named(&rest)].concat(), expected);
     let (_, history) = world.get("/v1/filings/a.cn/history").await;
     assert_eq!(named(&history).last().unwrap(), &("a.cn".to_owned(), json!("r-put")));
+}
+
+#[tokio::test]
+async fn what_the_calendar_does_not_know_is_said() {
+    let rules = crate::config::FilingRules { calendar: Default::default(), ..Default::default() };
+    let world = World::start_with(World::home(), Options { rules, ..Options::default() }).await;
+    world.put_ok("one.cn", &connected(1)).await;
+    let body = json!({ "correction": { "reason": "电话号码有误" } });
+    world.send(Method::PUT, &format!("/v1/sites/{}", encoded(&number(1, 1))), body.to_string()).await;
+    let (_, due) = world.get("/v1/due").await;
+    let year = crate::verdict::day(jiff::Timestamp::now()).year();
+    assert_eq!(due["calendar_missing"], year, "{due}");
+    assert_eq!(due["due"][0]["by_calendar"], false, "{due}");
 }
