@@ -238,6 +238,12 @@ struct ImportArguments {
     /// Import nothing where a row is refused
     #[arg(long)]
     strict: bool,
+    /// Write nothing, and say what would become of the rows
+    #[arg(long)]
+    dry_run: bool,
+    /// For the change log
+    #[arg(long)]
+    reason: Option<String>,
     /// Write refused rows to this file too, one JSON object a line
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,

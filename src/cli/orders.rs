@@ -117,7 +117,9 @@ fn list(arguments: &ListArguments) -> anyhow::Result<ExitCode> {
     let mut call = get(&arguments.shared, "/v1/orders".to_owned(), |_| Vec::new());
     let given = [("account", &arguments.account), ("domain", &arguments.domain), ("stage", &arguments.stage)];
     call.pairs = given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
-    listed(&call, "orders", |it| {
+    let heads =
+        ["ORDER 订单", "TYPE 类型", "STAGE 阶段", "DOMAIN 域名", "SUBJECT 主体", "NUMBER 备案号", "DUE 期限"];
+    listed(&call, "orders", heads, |it| {
         let of = |key: &str| text(&it[key]);
         [
             of("id"),
@@ -160,54 +162,72 @@ pub(super) fn filing(command: &FilingCommand) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn history(arguments: &HistoryArguments) -> anyhow::Result<ExitCode> {
-    let path = format!("/v1/filings/{}/history", arguments.domain);
-    listed(&get(&arguments.shared, path, |_| Vec::new()), "changes", |it| {
-        let access = |of: &Value| {
-            let states = of["access"].as_object().into_iter().flatten();
-            states
-                .map(|(provider, state)| format!("{provider}={}", text(state)))
-                .collect::<Vec<_>>()
-                .join(";")
-        };
-        let after = &it["after"];
+    let HistoryArguments { of, kind, request, shared } = arguments;
+    let mut call = get(shared, "/v1/changes".to_owned(), |_| Vec::new());
+    let key = if kind == "filing" { "domain" } else { "record" };
+    let given = [("kind", Some(kind)), (key, of.as_ref()), ("request", request.as_ref())];
+    call.pairs = given.into_iter().filter_map(|(key, value)| Some((key, value?.clone()))).collect();
+    let heads = ["SEQ 序号", "AT 时间", "WHO 经办", "OF 对象", "NOW 变更后", "WHY 原因", "REQUEST 请求"];
+    listed(&call, "changes", heads, |it| {
         let of = |key: &str| text(&it[key]);
-        [
-            of("seq"),
-            of("at"),
-            of("who"),
-            text(&after["state"]),
-            text(&after["number"]),
-            access(after),
-            of("why"),
-            of("request"),
-        ]
+        let what = of(if it["record"].is_null() { "domain" } else { "record" });
+        [of("seq"), of("at"), of("who"), what, became(&it["after"]), of("why"), of("request")]
     })
+}
+
+/// What a filing or a record is now, in a few words.
+fn became(after: &Value) -> String {
+    let access = after["access"].as_object().into_iter().flatten();
+    let accesses: Vec<_> = access.map(|(provider, state)| format!("{provider}={}", text(state))).collect();
+    let name = &after["subject"]["name"];
+    let words = ["state", "stage", "type", "product", "quota", "server", "used_by", "number", "account"];
+    let mut said: Vec<_> = words.iter().map(|key| text(&after[key])).collect();
+    said.extend([text(name), accesses.join(";")]);
+    said.retain(|it| !it.is_empty());
+    said.join(" ")
 }
 
 pub(super) fn due(arguments: &DueArguments) -> anyhow::Result<ExitCode> {
     let mut call = get(&arguments.shared, "/v1/due".to_owned(), |_| Vec::new());
     let given = [("kind", &arguments.kind), ("before", &arguments.before)];
     call.pairs = given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
-    listed(&call, "due", |it| {
+    let heads = [
+        "KIND 事项",
+        "DUE 期限",
+        "OVERDUE 逾期",
+        "CALENDAR 日历",
+        "OF 对象",
+        "DOMAIN 域名",
+        "SINCE 自",
+        "REASON 原因",
+    ];
+    listed(&call, "due", heads, |it| {
         let of = |key: &str| text(&it[key]);
         let overdue = if it["overdue"] == true { "overdue 逾期" } else { "" };
         let what = if it["order"].is_null() { of("number") } else { of("order") };
-        [of("kind"), of("due_on"), overdue.to_owned(), what, of("domain"), of("since"), of("reason")]
+        let by = if it["by_calendar"] == false { "weekends only 仅按周末计算" } else { "" };
+        let by = by.to_owned();
+        [of("kind"), of("due_on"), overdue.to_owned(), by, what, of("domain"), of("since"), of("reason")]
     })
 }
 
 pub(super) fn server(arguments: &ServerArguments) -> anyhow::Result<ExitCode> {
-    let ServerArguments { id, product, quota, account, shared } = arguments;
+    let ServerArguments { id, product, quota, account, reason, shared } = arguments;
     let body = json!({ "product": product, "quota": quota, "account": account });
     let path = format!("/v1/servers/{id}");
-    run(&Call { shared, method: Method::PUT, path, pairs: Vec::new(), body: Some(body), show: all_rows })
+    run(&Call { shared, method: Method::PUT, path, pairs: why(reason), body: Some(body), show: all_rows })
 }
 
 pub(super) fn code(arguments: &CodeArguments) -> anyhow::Result<ExitCode> {
-    let CodeArguments { server, account, shared } = arguments;
+    let CodeArguments { server, account, reason, shared } = arguments;
     let body = json!({ "server": server, "account": account });
     let path = "/v1/service-codes".to_owned();
-    run(&Call { shared, method: Method::POST, path, pairs: Vec::new(), body: Some(body), show: all_rows })
+    run(&Call { shared, method: Method::POST, path, pairs: why(reason), body: Some(body), show: all_rows })
+}
+
+/// What the change log is to say of why.
+fn why(reason: &Option<String>) -> Vec<(&'static str, String)> {
+    reason.iter().map(|it| ("reason", it.clone())).collect()
 }
 
 fn answered(call: &Call<'_>) -> anyhow::Result<Answer> {
@@ -237,6 +257,7 @@ fn run(call: &Call<'_>) -> anyhow::Result<ExitCode> {
 fn listed<const N: usize>(
     call: &Call<'_>,
     what: &str,
+    heads: [&str; N],
     row: fn(&Value) -> [String; N],
 ) -> anyhow::Result<ExitCode> {
     let Answer { status, body } = answered(call)?;
@@ -245,8 +266,18 @@ fn listed<const N: usize>(
         writeln!(out, "{body:#}")?;
     } else if status.is_success() {
         let rows: Vec<[String; N]> = body[what].as_array().into_iter().flatten().map(row).collect();
-        let shown: Vec<[&str; N]> = rows.iter().map(|it| it.each_ref().map(String::as_str)).collect();
-        table::write(&mut out, &shown)?;
+        let shown = rows.iter().map(|it| it.each_ref().map(String::as_str));
+        if rows.is_empty() {
+            writeln!(std::io::stderr(), "无记录 / nothing is listed")?;
+        } else {
+            table::write(&mut out, &std::iter::once(heads).chain(shown).collect::<Vec<_>>())?;
+        }
+        if let Some(year) = body["calendar_missing"].as_i64() {
+            writeln!(
+                std::io::stderr(),
+                "工作日历缺少 {year} 年，仅按周末计算 / the working calendar lacks {year}: weekends alone count in it"
+            )?;
+        }
         if !body["next_cursor"].is_null() {
             writeln!(std::io::stderr(), "… 还有更多 / there are more: see next_cursor with --json")?;
         }

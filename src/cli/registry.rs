@@ -25,7 +25,9 @@ pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
     let source = Source::open(&arguments.file, arguments.format.map(Into::into)).with_context(failed)?;
     let source = source.with(wanting);
     let (octets_read, octets) = (source.octets_read(), source.octets());
-    let terms = Terms { is_whole: arguments.replace, is_strict: arguments.strict };
+    let source = source.because(arguments.reason.clone()).with_context(failed)?;
+    let ImportArguments { replace: is_whole, strict: is_strict, dry_run: is_dry_run, .. } = *arguments;
+    let terms = Terms { is_whole, is_strict, is_dry_run };
     let refused = match &arguments.report {
         Some(path) => {
             Refused::with_report(path).with_context(|| format!("can't write {}", path.display()))?
@@ -43,9 +45,11 @@ pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
         Ok(imported) => {
             let Imported { created, updated, unchanged, deleted, refused } = imported;
             let mut out = std::io::stdout().lock();
+            let done =
+                if terms.is_dry_run { "would import 试运行, 未作更改" } else { "imported 已导入" };
             write!(
                 out,
-                "imported 已导入: {created} created 新增, {updated} updated 更新, {unchanged} unchanged 未变, {deleted} deleted 删除"
+                "{done}: {created} created 新增, {updated} updated 更新, {unchanged} unchanged 未变, {deleted} deleted 删除"
             )?;
             if refused > 0 {
                 write!(out, ", {refused} refused and left out 被拒绝未导入")?;

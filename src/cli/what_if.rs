@@ -87,7 +87,7 @@ async fn file_alone(
         }
         io::Result::Ok(())
     };
-    let terms = Terms { is_whole: true, is_strict: false };
+    let terms = Terms { is_whole: true, ..Terms::default() };
     let (imported, shown) = tokio::join!(registry::import(&registry, source, terms, sender), show);
     shown?;
     match imported {

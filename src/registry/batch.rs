@@ -3,6 +3,7 @@
 use super::extract::Params;
 use super::import::Terms;
 use super::ledger::Ledger;
+use super::life::said;
 use super::model::{Edit, Line, Outcome, Who};
 use super::problem::Problem;
 use super::routes::Api;
@@ -16,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Buf, BytesMut};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// The longest line, in octets.
 pub(super) const MAX_LINE_BYTES: usize = 64 << 10;
@@ -61,7 +63,7 @@ impl Mode {
     }
 }
 
-/// `?atomic=&replace=&dry_run=`
+/// `?atomic=&replace=&dry_run=&reason=`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BatchQuery {
@@ -71,6 +73,7 @@ pub(super) struct BatchQuery {
     replace: bool,
     #[serde(default)]
     dry_run: bool,
+    reason: Option<String>,
 }
 
 /// What a batch did not do.
@@ -109,6 +112,9 @@ pub(super) struct ResultLine {
     pub(super) detail: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) detail_zh: Option<String>,
+    /// In a dry run: every rule that the line breaks by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) refusals: Vec<serde_json::Value>,
 }
 
 /// Reads a JSON object that must be just this: what is no JSON is 400, what is other JSON is 422.
@@ -139,6 +145,12 @@ pub(super) fn read_object<T: serde::de::DeserializeOwned>(octets: &[u8]) -> Resu
     }
 }
 
+/// Every rule that a line breaks by itself.
+fn broken(octets: &[u8]) -> Vec<serde_json::Value> {
+    let broken = read_object::<Line>(octets).map_or_else(|refusal| vec![refusal], rules::broken_line);
+    broken.iter().map(said).collect()
+}
+
 /// Reads one line.
 fn read_line(line: u64, octets: &[u8]) -> Read {
     match read_object::<Line>(octets) {
@@ -154,7 +166,8 @@ pub(super) async fn post(
     Params(params): Params<BatchQuery>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let BatchQuery { atomic, replace, dry_run } = params;
+    let BatchQuery { atomic, replace, dry_run, reason } = params;
+    let who = who.because(reason)?;
     let mode = match (atomic, replace) {
         (true, true) => Mode::Replace,
         (true, false) => Mode::Atomic,
@@ -168,6 +181,7 @@ pub(super) async fn post(
         }
     };
     let mut lines = Lines::new(body.into_data_stream());
+    lines.broken = dry_run.then(HashMap::new);
     let mut results = Vec::new();
     let mut is_refused = false;
     // What is only tried is tried at once: later lines may lean on those before.
@@ -178,7 +192,8 @@ pub(super) async fn post(
         let done = run((&api.registry, &who), read, mode, dry_run).await?;
         for it in done {
             is_refused |= it.outcome.is_err();
-            write_result(&mut results, it);
+            let refusals = lines.broken.as_mut().and_then(|of| of.remove(&it.line)).unwrap_or_default();
+            write_result(&mut results, it, refusals);
         }
         if is_last {
             break;
@@ -189,12 +204,12 @@ pub(super) async fn post(
     Ok((status, [(header::CONTENT_TYPE, "application/x-ndjson")], results).into_response())
 }
 
-fn write_result(out: &mut Vec<u8>, done: Done) {
+fn write_result(out: &mut Vec<u8>, done: Done, refusals: Vec<serde_json::Value>) {
     let Done { line, domain, outcome } = done;
     let result = match outcome {
         Ok(outcome) => {
             let status = outcome.as_str().to_owned();
-            ResultLine { line, domain, status, rule: None, detail: None, detail_zh: None }
+            ResultLine { line, domain, status, rule: None, detail: None, detail_zh: None, refusals }
         }
         Err(refusal) => ResultLine {
             line,
@@ -203,6 +218,7 @@ fn write_result(out: &mut Vec<u8>, done: Done) {
             rule: Some(refusal.rule.to_owned()),
             detail: Some(refusal.detail),
             detail_zh: Some(refusal.detail_zh),
+            refusals,
         },
     };
     write_line(out, &result);
@@ -296,11 +312,21 @@ struct Lines {
     count: u64,
     octets: u64,
     is_ended: bool,
+    /// Where it is asked for: every rule that a refused line breaks, by line.
+    broken: Option<HashMap<u64, Vec<serde_json::Value>>>,
 }
 
 impl Lines {
     fn new(body: BodyDataStream) -> Self {
-        Self { body, buffer: BytesMut::new(), looked_at: 0, count: 0, octets: 0, is_ended: false }
+        Self {
+            body,
+            buffer: BytesMut::new(),
+            looked_at: 0,
+            count: 0,
+            octets: 0,
+            is_ended: false,
+            broken: None,
+        }
     }
 
     /// The next lines, at most `most`; fewer at the end only.
@@ -310,7 +336,11 @@ impl Lines {
             let Some(line) = self.next().await? else { break };
             self.count += 1;
             if !line.trim_ascii().is_empty() {
-                lines.push(read_line(self.count, &line));
+                let read = read_line(self.count, &line);
+                if let Some(of) = self.broken.as_mut().filter(|_| read.edit.is_err()) {
+                    of.insert(self.count, broken(&line));
+                }
+                lines.push(read);
             }
         }
         Ok(lines)

@@ -3,7 +3,7 @@
 use super::extract::{Named, Params, Write};
 use super::ledger::Ledger;
 use super::life::book::{Account, Server, ServiceCode, Subject};
-use super::life::{Deed, Here, Stop, live_documents};
+use super::life::{Deed, Here, Stop, live_documents, unbroken};
 use super::order_api::{ListQuery, answered, malformed, object, one, page};
 use super::orders::SubjectForm;
 use super::problem::Problem;
@@ -106,24 +106,30 @@ impl Api {
     }
 }
 
-fn subject_form(words: serde_json::Map<String, Value>) -> Result<SubjectForm, Problem> {
+/// What a subject says, and every rule that it breaks by itself.
+fn subject_form(words: serde_json::Map<String, Value>) -> Result<(SubjectForm, Vec<Refusal>), Problem> {
     let mut form: SubjectForm = serde_json::from_value(Value::Object(words))
         .map_err(|error| malformed("malformed_subject", &error))?;
-    let name = rules::text("name", Some(std::mem::take(&mut form.name)))?;
-    let Some(name) = name else {
-        return Err(Refusal::new("subject_name_needed", "say the subject's `name`", "请填写主体名称").into());
-    };
-    form.name = name.into();
-    if let Some(number) = &form.number {
-        let parsed = FilingNumber::parse(number)
-            .map_err(|error| Refusal::new("invalid_number", error.to_string(), "主体备案号无效"))?;
-        form.number = Some(parsed.subject().to_string());
+    let mut broken = Vec::new();
+    match rules::text("name", Some(std::mem::take(&mut form.name))) {
+        Ok(Some(name)) => form.name = name.into(),
+        Ok(None) => {
+            broken.push(Refusal::new("subject_name_needed", "say the subject's `name`", "请填写主体名称"));
+        }
+        Err(refusal) => broken.push(refusal),
     }
-    Ok(form)
+    match form.number.as_deref().map(FilingNumber::parse) {
+        Some(Ok(number)) => form.number = Some(number.subject().to_string()),
+        Some(Err(error)) => {
+            broken.push(Refusal::new("invalid_number", error.to_string(), "主体备案号无效"));
+        }
+        None => {}
+    }
+    Ok((form, broken))
 }
 
-/// Whether another record has the number or the certificate.
-fn no_twin(ledger: &Ledger, id: &str, form: &SubjectForm) -> Result<(), Stop> {
+/// The refusal where another record has the number or the certificate.
+fn twin(ledger: &Ledger, id: &str, form: &SubjectForm) -> Result<Option<Refusal>, Stop> {
     let mut others = Vec::new();
     if let Some(number) = &form.number {
         others.extend(ledger.cabinet.found::<Subject>("number", number)?);
@@ -131,22 +137,21 @@ fn no_twin(ledger: &Ledger, id: &str, form: &SubjectForm) -> Result<(), Stop> {
     if let Some(certificate) = &form.certificate {
         others.extend(ledger.cabinet.found::<Subject>("certificate", certificate.number.trim())?);
     }
-    match others.iter().find(|it| it.id != id) {
-        Some(other) => Err(Refusal::new(
+    Ok(others.iter().find(|it| it.id != id).map(|other| {
+        Refusal::new(
             "subject_known",
             format!("the number or certificate is that of `{}` already", other.id),
             "该备案号或证件已属于其他主体记录",
         )
-        .into()),
-        None => Ok(()),
-    }
+    }))
 }
 
 /// `POST /v1/subjects`
 pub(super) async fn open_subject(write: Write, body: Body) -> Result<Response, Problem> {
-    let form = subject_form(object(body).await?)?;
+    let (form, broken) = subject_form(object(body).await?)?;
     let act = move |ledger: &Ledger, here: &Here| {
-        no_twin(ledger, "", &form)?;
+        let twin = twin(ledger, "", &form)?;
+        unbroken(broken.iter().cloned().chain(twin).collect())?;
         let mut deed = Deed { is_new: true, ..Deed::default() };
         let id = format!("subject-{:08}", deed.count(&ledger.cabinet, "subject")?);
         let subject = Subject { id, subject: form.clone(), created_at: here.at };
@@ -160,20 +165,17 @@ pub(super) async fn open_subject(write: Write, body: Body) -> Result<Response, P
 
 /// `PUT /v1/subjects/{id}`: its record's id. The number stays what approvals made it.
 pub(super) async fn put_subject(write: Write, Named(id): Named, body: Body) -> Result<Response, Problem> {
-    let form = subject_form(object(body).await?)?;
+    let (form, broken) = subject_form(object(body).await?)?;
     let act = move |ledger: &Ledger, here: &Here| {
         let was = ledger.cabinet.record::<Subject>(&id)?.ok_or_else(|| no_such_subject(&id))?;
         here.holds(Some(&version(&shown_of(ledger, &id, Some(&was), None)?)))?;
-        no_twin(ledger, &id, &form)?;
+        let twin = twin(ledger, &id, &form)?;
         let number = form.number.clone().or_else(|| was.subject.number.clone());
-        if was.subject.number.is_some() && was.subject.number != number {
-            return Err(Refusal::new(
-                "number_stays",
-                "a subject's number can't be changed",
-                "主体备案号不能更改",
-            )
-            .into());
-        }
+        let is_other = was.subject.number.is_some() && was.subject.number != number;
+        let moved = is_other.then(|| {
+            Refusal::new("number_stays", "a subject's number can't be changed", "主体备案号不能更改")
+        });
+        unbroken(broken.iter().cloned().chain(twin).chain(moved).collect())?;
         let subject = Subject { subject: SubjectForm { number, ..form.clone() }, ..was };
         let mut deed = Deed::default();
         deed.keep(&subject);
@@ -228,26 +230,22 @@ fn a_server() -> Product {
 
 /// `PUT /v1/servers/{id}`
 pub(super) async fn put_server(write: Write, Named(id): Named, body: Body) -> Result<Response, Problem> {
-    rules::record_id(&id)?;
     let body: ServerBody = serde_json::from_value(Value::Object(object(body).await?))
         .map_err(|error| malformed("malformed_server", &error))?;
-    if let Some(account) = &body.account {
-        rules::record_id(account)?;
-    }
+    let ids = body.account.iter().chain([&id]);
+    let broken: Vec<_> = ids.filter_map(|it| rules::record_id(it).err()).collect();
     let act = move |ledger: &Ledger, here: &Here| {
         let was = ledger.cabinet.record::<Server>(&id)?;
         here.holds(was.as_ref().map(version).as_deref())?;
         let quota = body.product.fixed_quota().or(body.quota).unwrap_or(1);
-        if quota > MAX_QUOTA || was.as_ref().is_some_and(|it| quota > it.quota) {
-            return Err(Refusal::new(
-                "quota_not_raised",
-                format!(
-                    "a server's quota is set once, to {MAX_QUOTA} at most; renewing it does not raise it"
-                ),
-                "服务器的备案服务码额度不因续费增加",
-            )
-            .into());
-        }
+        let is_raised = quota > MAX_QUOTA || was.as_ref().is_some_and(|it| quota > it.quota);
+        let raised = is_raised.then(|| {
+            let detail = format!(
+                "a server's quota is set once, to {MAX_QUOTA} at most; renewing it does not raise it"
+            );
+            Refusal::new("quota_not_raised", detail, "服务器的备案服务码额度不因续费增加")
+        });
+        unbroken(broken.iter().cloned().chain(raised).collect())?;
         let server = Server { id: id.clone(), product: body.product, account: body.account.clone(), quota };
         let mut deed = Deed { is_new: was.is_none(), ..Deed::default() };
         deed.keep(&server);
@@ -284,26 +282,27 @@ struct CodeBody {
 pub(super) async fn issue_code(write: Write, body: Body) -> Result<Response, Problem> {
     let body: CodeBody = serde_json::from_value(Value::Object(object(body).await?))
         .map_err(|error| malformed("malformed_service_code", &error))?;
-    if let Some(account) = &body.account {
-        rules::record_id(account)?;
-    }
+    let misnamed = body.account.as_deref().and_then(|it| rules::record_id(it).err());
     let mut random = [0; CODE_BYTES];
     getrandom::fill(&mut random).map_err(super::StoreError::Randomness)?;
     let code = format!("sc-{:016x}", u64::from_le_bytes(random));
     let act = move |ledger: &Ledger, _: &Here| {
+        let mut broken: Vec<_> = misnamed.iter().cloned().collect();
         let Some(server) = ledger.cabinet.record::<Server>(&body.server)? else {
             let detail = format!("there is no server `{}`: PUT /v1/servers/{{id}} first", body.server);
-            return Err(Refusal::new("server_unknown", detail, "没有该服务器").into());
+            broken.push(Refusal::new("server_unknown", detail, "没有该服务器"));
+            return Err(Stop::refused(broken));
         };
         let issued = ledger.cabinet.found::<ServiceCode>("server", &server.id)?.len();
         if server.product == Product::LoadBalancer {
             let detail = "a load balancer has no service code: take one of a server behind it";
-            return Err(Refusal::new("load_balancer", detail, "负载均衡须通过其后端服务器验证").into());
+            broken.push(Refusal::new("load_balancer", detail, "负载均衡须通过其后端服务器验证"));
         }
         if issued >= server.quota as usize {
             let detail = format!("the server has {} service codes, and {issued} are issued", server.quota);
-            return Err(Refusal::new("server_quota", detail, "该服务器的备案服务码额度已用完").into());
+            broken.push(Refusal::new("server_quota", detail, "该服务器的备案服务码额度已用完"));
         }
+        unbroken(broken)?;
         let account = body.account.clone().or_else(|| server.account.clone());
         let code = ServiceCode { code: code.clone(), server: server.id, account, used_by: None };
         let mut deed = Deed { is_new: true, ..Deed::default() };

@@ -5,6 +5,7 @@ use super::life::Here;
 use super::model::Who;
 use super::problem::Problem;
 use super::routes::Api;
+use super::rules;
 use super::versions::Conditions;
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::StatusCode;
@@ -51,12 +52,25 @@ impl FromRequestParts<Api> for Who {
     }
 }
 
-/// `?dry_run=`
+impl Who {
+    /// The same, who says why.
+    ///
+    /// # Errors
+    /// `invalid_text`.
+    pub(super) fn because(self, reason: Option<String>) -> Result<Self, Problem> {
+        let wrong = |refusal| Problem::Status(StatusCode::BAD_REQUEST, refusal);
+        Ok(Self { why: rules::text("reason", reason).map_err(wrong)?.map(Into::into), ..self })
+    }
+}
+
+/// `?dry_run=&reason=`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DryRun {
     #[serde(default)]
     pub(super) dry_run: bool,
+    /// For the change log.
+    pub(super) reason: Option<String>,
 }
 
 /// A write of the life cycle: `Api::enact` does what the handler finds.
@@ -71,7 +85,7 @@ impl FromRequestParts<Api> for Write {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let Params(DryRun { dry_run }) = Params::from_request_parts(parts, api).await?;
+        let Params(DryRun { dry_run, reason }) = Params::from_request_parts(parts, api).await?;
         if api.provider.is_empty() {
             return Err(Problem::new(
                 StatusCode::CONFLICT,
@@ -85,7 +99,7 @@ impl FromRequestParts<Api> for Write {
             provider: api.provider.to_string(),
             at,
             today: crate::verdict::day(at),
-            who: Who::from_request_parts(parts, api).await?,
+            who: Who::from_request_parts(parts, api).await?.because(reason)?,
             conditions: Conditions::of(&parts.headers),
             rules: api.rules.clone(),
         };

@@ -33,7 +33,7 @@ pub(super) struct AsSeenFrom {
     pub(super) provider: Option<String>,
 }
 
-/// `?purge=&dry_run=`
+/// `?purge=&dry_run=&reason=`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeleteQuery {
@@ -41,6 +41,7 @@ pub(super) struct DeleteQuery {
     purge: bool,
     #[serde(default)]
     dry_run: bool,
+    reason: Option<String>,
 }
 
 /// The listing's parameters.
@@ -83,10 +84,11 @@ pub(super) async fn put(
     State(api): State<Api>,
     who: Who,
     Named(domain): Named,
-    Params(DryRun { dry_run }): Params<DryRun>,
+    Params(DryRun { dry_run, reason }): Params<DryRun>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let who = who.because(reason)?;
     let name = rules::filed_name(&domain);
     let body = axum::body::to_bytes(body, MAX_PUT_BYTES).await.map_err(|_| too_large())?;
     let conditions = Conditions::of(&headers);
@@ -109,9 +111,10 @@ pub(super) async fn delete(
     State(api): State<Api>,
     who: Who,
     Named(domain): Named,
-    Params(DeleteQuery { purge, dry_run }): Params<DeleteQuery>,
+    Params(DeleteQuery { purge, dry_run, reason }): Params<DeleteQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let who = who.because(reason)?;
     let action = if purge { Action::Purge } else { Action::Deregister };
     let name = rules::name(&domain)?;
     let edit = Edit { domain: name.as_str().into(), action };

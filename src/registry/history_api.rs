@@ -1,8 +1,11 @@
 //! The change log: who, when, why, in which request, what before and after; of exactly one name
-//! (`/v1/filings/{domain}/history`), or of all (`/v1/changes`).
+//! (`/v1/filings/{domain}/history`), of all, or of the records beside filings (`/v1/changes`).
+//!
+//! Filings are numbered by the feed's positions, records by themselves, each in the order of commits.
 
 use super::extract::{Named, Params};
 use super::problem::Problem;
+use super::records::Kind;
 use super::routes::Api;
 use super::rules;
 use super::store::{ChangeFilter, Logged};
@@ -13,6 +16,8 @@ use serde_json::{Value, json};
 
 const DEFAULT_PAGE: u32 = 100;
 const MAX_PAGE: u32 = 1000;
+/// What is filed, among the kinds of what changes.
+const FILING: &str = "filing";
 /// After every change.
 const END: u64 = u64::MAX >> 1;
 
@@ -27,7 +32,11 @@ pub(super) struct HistoryQuery {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangesQuery {
+    /// `filing`, or a kind of records.
+    kind: Option<String>,
     domain: Option<String>,
+    /// The id of a record of that kind.
+    record: Option<String>,
     request: Option<String>,
     /// Changes before this one.
     cursor: Option<u64>,
@@ -41,7 +50,8 @@ pub(super) async fn get(
     Params(HistoryQuery { cursor, limit }): Params<HistoryQuery>,
 ) -> Result<Json<Value>, Problem> {
     let name = rules::name(&domain)?;
-    let mut page = page(&api, ChangesQuery { domain: Some(domain), request: None, cursor, limit }).await?;
+    let query = ChangesQuery { domain: Some(domain), cursor, limit, ..ChangesQuery::default() };
+    let mut page = page(&api, query).await?;
     page["domain"] = name.as_str().into();
     Ok(Json(page))
 }
@@ -54,12 +64,39 @@ pub(super) async fn list(
     Ok(Json(page(&api, params).await?))
 }
 
+/// What the log calls the kind that is asked for; `None` where that is filings.
+fn kind(params: &ChangesQuery) -> Result<Option<&'static str>, Problem> {
+    let refused = |detail: String| Problem::bad_request("invalid_query", detail, "查询参数无效");
+    let kinds = || Kind::ALL.into_iter().filter_map(Kind::logged_as);
+    let kind = match params.kind.as_deref() {
+        None | Some(FILING) => None,
+        Some(asked) => {
+            let wrong = || {
+                let kinds = kinds().collect::<Vec<_>>().join(", ");
+                refused(format!("`kind` is {FILING}, or one of {kinds}"))
+            };
+            Some(kinds().find(|it| *it == asked).ok_or_else(wrong)?)
+        }
+    };
+    match kind {
+        None if params.record.is_some() => {
+            Err(refused("`record` is the id of a record: say its `kind` too".to_owned()))
+        }
+        Some(kind) if params.domain.is_some() => {
+            Err(refused(format!("`domain` is of a filing; a {kind} is found by `record`")))
+        }
+        kind => Ok(kind),
+    }
+}
+
 async fn page(api: &Api, params: ChangesQuery) -> Result<Value, Problem> {
+    let kind = kind(&params)?;
     let name = params.domain.as_deref().map(rules::name).transpose()?;
     let limit = params.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
     let filter = ChangeFilter {
         before: params.cursor.unwrap_or(END).min(END),
-        domain: name.as_ref().map(|it| it.as_str()),
+        kind,
+        of: name.as_ref().map(|it| it.as_str()).or(params.record.as_deref()),
         request: params.request.as_deref(),
         limit: limit.saturating_add(1),
     };
@@ -67,20 +104,22 @@ async fn page(api: &Api, params: ChangesQuery) -> Result<Value, Problem> {
     let has_more = changes.len() > limit as usize;
     changes.truncate(limit as usize);
     let next_cursor = changes.last().filter(|_| has_more).map(|it| it.seq);
-    let shown: Vec<Value> = changes.iter().map(shown).collect();
+    let shown: Vec<Value> = changes.iter().map(|it| shown(kind, it)).collect();
     Ok(json!({ "changes": shown, "next_cursor": next_cursor }))
 }
 
-fn shown(change: &Logged) -> Value {
+fn shown(kind: Option<&str>, change: &Logged) -> Value {
     let document = |it: &Option<String>| it.as_deref().and_then(|it| serde_json::from_str::<Value>(it).ok());
-    json!({
+    let mut shown = json!({
+        "kind": kind.unwrap_or(FILING),
         "seq": change.seq,
         "at": jiff::Timestamp::from_millisecond(change.at_ms).unwrap_or_default(),
         "who": change.who,
         "request": change.request,
-        "domain": change.domain,
         "why": change.why,
         "before": document(&change.before),
         "after": document(&change.after),
-    })
+    });
+    shown[if kind.is_some() { "record" } else { "domain" }] = change.of.as_str().into();
+    shown
 }

@@ -79,6 +79,8 @@ pub struct Terms {
     pub is_whole: bool,
     /// One refused row refuses the file.
     pub is_strict: bool,
+    /// Nothing is written: what would become of the rows is said.
+    pub is_dry_run: bool,
 }
 
 /// Why nothing was imported, or not everything exported.
@@ -155,7 +157,8 @@ pub async fn import(
     terms: Terms,
     events: mpsc::Sender<Event>,
 ) -> Result<Imported, ImportError> {
-    import_as(registry, Who::named("import"), source, terms, events).await
+    let who = Who { why: source.why.clone(), ..Who::named("import") };
+    import_as(registry, who, source, terms, events).await
 }
 
 /// `import`, with another author in the change log.
@@ -234,7 +237,7 @@ async fn at_once(
         return events.refuse(rows.into_iter().filter_map(RefusedRow::of_read).collect()).await;
     }
     events.phase(Phase::Swapping).await;
-    let done = batch::run((registry, who), rows, Mode::of(terms), false).await?;
+    let done = batch::run((registry, who), rows, Mode::of(terms), terms.is_dry_run).await?;
     let is_undone = !done.is_empty() && done.iter().all(|it| it.outcome.is_err());
     let (mut imported, mut refused, mut forgets) = (Imported::default(), Vec::new(), false);
     for Done { line, domain, outcome } in done {

@@ -15,7 +15,7 @@ use super::ledger::Ledger;
 use super::model::{Edit, Who};
 use super::records::{Cabinet, Counter, Kind, Recorded, Row, Wanted};
 use super::rules::Refusal;
-use super::rules::limits::Finding;
+use super::rules::limits::{Finding, Weight};
 use super::versions::Conditions;
 use crate::config::FilingRules;
 use jiff::Timestamp;
@@ -60,6 +60,22 @@ impl From<Wanted> for Stop {
 impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+/// Goes on where no rule is broken.
+///
+/// # Errors
+/// Every rule that is.
+pub(super) fn unbroken(broken: Vec<Refusal>) -> Result<(), Stop> {
+    if broken.is_empty() { Ok(()) } else { Err(Stop::refused(broken)) }
+}
+
+impl Stop {
+    /// For every rule that is broken.
+    pub(super) fn refused(broken: Vec<Refusal>) -> Self {
+        let finding = |refusal| Finding { weight: Weight::Refused, refusal };
+        Self::Found(broken.into_iter().map(finding).collect())
     }
 }
 

@@ -169,19 +169,21 @@ impl Outcome {
     }
 }
 
-/// Who asks for a write, and in which request: for the change log.
+/// Who asks for a write, in which request, and why: for the change log.
 #[derive(Debug, Clone)]
 pub(super) struct Who {
     pub(super) name: Arc<str>,
     /// The request's id; none of what no request asked for.
     pub(super) request: Option<Arc<str>>,
+    /// What the caller says of why.
+    pub(super) why: Option<Arc<str>>,
 }
 
 impl Who {
     /// Someone, in no request.
     #[must_use]
     pub(super) fn named(name: &str) -> Self {
-        Self { name: name.into(), request: None }
+        Self { name: name.into(), request: None, why: None }
     }
 }
 

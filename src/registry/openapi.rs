@@ -93,7 +93,13 @@ mod tests {
             for code in ["400", "401", "403", "429", "503"] {
                 assert!(codes.contains(code), "{method} {path} gives {code} too");
             }
-            let is_keyed = is_write && !path.contains(':') && !path.starts_with("/v1/feed/");
+            let is_feed = path.starts_with("/v1/feed/");
+            for named in ["dry_run", "reason"] {
+                let parameters = operation["parameters"].as_array().into_iter().flatten();
+                let mut names = parameters.map(|it| &resolved(&document, it)["name"]);
+                assert_eq!(names.any(|it| it == named), is_write && !is_feed, "{method} {path}: {named}");
+            }
+            let is_keyed = is_write && !path.contains(':') && !is_feed;
             assert_eq!(headers.contains("idempotency-key"), is_keyed, "{method} {path}");
             assert!(
                 !is_keyed || ["409", "413", "422"].iter().all(|it| codes.contains(it)),

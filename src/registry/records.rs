@@ -22,6 +22,16 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    pub(super) const ALL: [Self; 7] = [
+        Self::Account,
+        Self::Subject,
+        Self::Order,
+        Self::ServiceCode,
+        Self::Server,
+        Self::SiteNote,
+        Self::Counter,
+    ];
+
     pub(super) fn table(self) -> &'static str {
         match self {
             Self::Account => "accounts",
@@ -31,6 +41,19 @@ impl Kind {
             Self::Server => "servers",
             Self::SiteNote => "site_notes",
             Self::Counter => "counters",
+        }
+    }
+
+    /// What the change log calls it; none where it is no record of anybody's.
+    pub(super) fn logged_as(self) -> Option<&'static str> {
+        match self {
+            Self::Account => Some("account"),
+            Self::Subject => Some("subject"),
+            Self::Order => Some("order"),
+            Self::ServiceCode => Some("service_code"),
+            Self::Server => Some("server"),
+            Self::SiteNote => Some("site"),
+            Self::Counter => None,
         }
     }
 
@@ -62,6 +85,15 @@ pub(super) struct Row {
     pub(super) id: String,
     pub(super) keys: Vec<Option<String>>,
     pub(super) body: String,
+}
+
+/// A record that is new, or another than it was.
+#[derive(Debug)]
+pub(super) struct RecordDifference {
+    pub(super) kind: Kind,
+    /// As it was loaded; none of what is new.
+    pub(super) before: Option<Row>,
+    pub(super) now: Row,
 }
 
 /// Something that is not loaded yet.
@@ -214,10 +246,10 @@ impl Cabinet {
     }
 
     /// Every record that differs from what was loaded, or is new.
-    pub(super) fn differences(self) -> Vec<(Kind, Row)> {
-        let differs = |((kind, _), slot): ((Kind, String), Slot)| {
-            let now = slot.now?;
-            (slot.before.as_ref() != Some(&now)).then_some((kind, now))
+    pub(super) fn differences(self) -> Vec<RecordDifference> {
+        let differs = |((kind, _), Slot { before, now }): ((Kind, String), Slot)| {
+            let now = now?;
+            (before.as_ref() != Some(&now)).then_some(RecordDifference { kind, before, now })
         };
         self.rows.into_iter().filter_map(differs).collect()
     }
@@ -267,6 +299,7 @@ mod tests {
         cabinet.put(Kind::Counter, Row::of(&Counter { id: "order".into(), last: 2 }));
         let written = cabinet.differences();
         assert_eq!(written.len(), 1, "what was only read stays");
-        assert_eq!(written[0].1.body, r#"{"id":"order","last":2}"#);
+        assert_eq!(written[0].now.body, r#"{"id":"order","last":2}"#);
+        assert_eq!(written[0].before, None, "it is new");
     }
 }

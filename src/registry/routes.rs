@@ -197,7 +197,7 @@ async fn authorise(State(api): State<Api>, mut request: Request, next: Next) -> 
         api.unnamed.clone()
     };
     let request_id = request.extensions().get::<RequestId>().map(|it| it.0.clone());
-    request.extensions_mut().insert(Who { name, request: request_id });
+    request.extensions_mut().insert(Who { name, request: request_id, why: None });
     next.run(request).await
 }
 

@@ -172,17 +172,33 @@ pub(super) fn digest(text: &str) -> Result<u128, Refusal> {
 pub(super) fn edit(line: Line) -> Result<Edit, Refusal> {
     let domain = filed_name(&line.domain)?;
     if line.delete || line.purge {
-        if !line.delete || line.has_document() {
-            return Err(Refusal::new(
-                "delete_with_document",
-                "a deletion is `domain`, `\"delete\": true` and at most `\"purge\": true`",
-                "删除行只能包含 `domain`、`\"delete\": true` 和可选的 `\"purge\": true`",
-            ));
-        }
+        deletion(&line)?;
         let action = if line.purge { Action::Purge } else { Action::Deregister };
         return Ok(Edit { domain: domain.as_str().into(), action });
     }
     put(&domain, line.into_body())
+}
+
+fn deletion(line: &Line) -> Result<(), Refusal> {
+    if line.delete && !line.has_document() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "delete_with_document",
+        "a deletion is `domain`, `\"delete\": true` and at most `\"purge\": true`",
+        "删除行只能包含 `domain`、`\"delete\": true` 和可选的 `\"purge\": true`",
+    ))
+}
+
+/// Every rule that a line breaks, in the order in which `edit` names the first.
+pub(super) fn broken_line(line: Line) -> Vec<Refusal> {
+    let mut broken: Vec<_> = filed_name(&line.domain).err().into_iter().collect();
+    if line.delete || line.purge {
+        broken.extend(deletion(&line).err());
+    } else {
+        broken.extend(self::broken(&line.into_body()));
+    }
+    broken
 }
 
 /// The edit that makes `domain` what `body` says.

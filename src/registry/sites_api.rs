@@ -3,7 +3,7 @@
 use super::extract::{Named, Params, Write};
 use super::ledger::Ledger;
 use super::life::book::{Correction, SiteNote};
-use super::life::{Deed, Here, Stop, live_documents};
+use super::life::{Deed, Here, Stop, live_documents, unbroken};
 use super::model::{Action, Document, Edit};
 use super::order_api::{ListQuery, answered, malformed, object};
 use super::problem::Problem;
@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 /// Days from a site's opening in which its public-security filing is due.
 const PUBLIC_SECURITY_DAYS: i64 = 30;
+/// Working days in which untrue data is corrected, where the number is of no province.
+const CORRECTION_DAYS: u16 = 20;
 
 /// `GET /v1/sites`
 pub(super) async fn list(
@@ -133,41 +135,61 @@ fn written(ledger: &Ledger, here: &Here, site: &str, body: &SiteBody) -> Result<
     let mut note = ledger.cabinet.record::<SiteNote>(site)?.unwrap_or_default();
     here.holds(Some(&version(&shown_of(&number(site)?, &live, &note))))?;
     site.clone_into(&mut note.number);
-    let mut deed =
-        Deed { why: rules::text("reason", body.reason.clone())?.map(Into::into), ..Deed::default() };
+    let mut broken = Vec::new();
+    let mut deed = Deed::default();
+    match rules::text("reason", body.reason.clone()) {
+        Ok(why) => deed.why = why.map(Into::into),
+        Err(refusal) => broken.push(refusal),
+    }
     if let Some(opened_on) = body.opened_on {
         note.opened_on = Some(opened_on);
         let due = opened_on.checked_add(jiff::Span::new().days(PUBLIC_SECURITY_DAYS));
         note.public_security_due_on = Some(due.unwrap_or(opened_on));
     }
-    if let Some(number) = &body.public_security_number {
-        let number = rules::public_security_number(number)?;
-        for (name, document) in &mut live {
-            if document.about.public_security_number.as_ref() != Some(&number) {
-                document.about.public_security_number = Some(number.clone());
-                deed.edits.push(Edit { domain: name.clone(), action: Action::Put(document.clone()) });
+    match body.public_security_number.as_deref().map(rules::public_security_number) {
+        Some(Ok(number)) => {
+            for (name, document) in &mut live {
+                if document.about.public_security_number.as_ref() != Some(&number) {
+                    document.about.public_security_number = Some(number.clone());
+                    deed.edits.push(Edit { domain: name.clone(), action: Action::Put(document.clone()) });
+                }
             }
+            note.public_security_due_on = None;
         }
-        note.public_security_due_on = None;
+        Some(Err(refusal)) => broken.push(refusal),
+        None => {}
     }
     note.registration_expires_on = body.registration_expires_on.or(note.registration_expires_on);
     if body.corrected {
         note.correction = None;
     }
     if let Some(correction) = &body.correction {
-        let Some(reason) = rules::text("correction.reason", Some(correction.reason.clone()))? else {
-            let detail = "say what is untrue, in `correction.reason`";
-            return Err(Refusal::new("reason_needed", detail, "请说明不真实的内容").into());
-        };
-        let days = number(site)?
-            .province()
-            .map_or(20, |it| here.rules.limits.province(it, here.today).correction_days);
-        let due = here.rules.calendar.after(here.today, days);
-        note.correction =
-            Some(Correction { reason: reason.into(), due_on: due.on, due_by_calendar: due.is_by_calendar });
+        match untrue(correction) {
+            Ok(reason) => note.correction = Some(corrected_by(here, &number(site)?, reason)),
+            Err(refusal) => broken.push(refusal),
+        }
     }
+    unbroken(broken)?;
     deed.keep(&note);
     deed.version = Some(version(&shown_of(&number(site)?, &live, &note)));
     deed.answer = json!({ "number": site, "note": note });
     Ok(deed)
+}
+
+/// What is untrue.
+fn untrue(correction: &CorrectionBody) -> Result<Box<str>, Refusal> {
+    let said = rules::text("correction.reason", Some(correction.reason.clone()))?;
+    said.ok_or_else(|| {
+        let detail = "say what is untrue, in `correction.reason`";
+        Refusal::new("reason_needed", detail, "请说明不真实的内容")
+    })
+}
+
+/// Untrue data, and by when it is to be corrected.
+fn corrected_by(here: &Here, site: &FilingNumber, reason: Box<str>) -> Correction {
+    let days = site
+        .province()
+        .map_or(CORRECTION_DAYS, |province| here.rules.limits.province(province, here.today).correction_days);
+    let due = here.rules.calendar.after(here.today, days);
+    Correction { reason: reason.into(), due_on: due.on, due_by_calendar: due.is_by_calendar }
 }

@@ -207,11 +207,11 @@ fn source(text: &str, format: Format) -> Source {
     Source::of(std::io::Cursor::new(text.to_owned()), format)
 }
 
-const JOINING: Terms = Terms { is_whole: false, is_strict: false };
-const STRICT: Terms = Terms { is_whole: false, is_strict: true };
+const JOINING: Terms = Terms { is_whole: false, is_strict: false, is_dry_run: false };
+const STRICT: Terms = Terms { is_strict: true, ..JOINING };
 
 async fn take(registry: &Registry, text: &str, format: Format, is_whole: bool) -> Imported {
-    let terms = Terms { is_whole, is_strict: true };
+    let terms = Terms { is_whole, ..STRICT };
     let (imported, refused) = heard(|events| import(registry, source(text, format), terms, events)).await;
     imported.unwrap_or_else(|error| panic!("{error}: {refused:?}"))
 }

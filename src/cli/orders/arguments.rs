@@ -140,8 +140,14 @@ pub(in crate::cli) enum FilingCommand {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct HistoryArguments {
-    /// Exactly this name
-    pub(super) domain: String,
+    /// Exactly this name; with --kind the id of a record; all of the kind without
+    pub(super) of: Option<String>,
+    /// filing, order, subject, account, server, service_code or site
+    #[arg(long, default_value = "filing")]
+    pub(super) kind: String,
+    /// What one request did, by its id
+    #[arg(long)]
+    pub(super) request: Option<String>,
     #[command(flatten)]
     pub(super) shared: Shared,
 }
@@ -170,6 +176,9 @@ pub(in crate::cli) struct ServerArguments {
     pub(super) quota: Option<u32>,
     #[arg(long)]
     pub(super) account: Option<String>,
+    /// For the change log
+    #[arg(long)]
+    pub(super) reason: Option<String>,
     #[command(flatten)]
     pub(super) shared: Shared,
 }
@@ -180,6 +189,9 @@ pub(in crate::cli) struct CodeArguments {
     pub(super) server: String,
     #[arg(long)]
     pub(super) account: Option<String>,
+    /// For the change log
+    #[arg(long)]
+    pub(super) reason: Option<String>,
     #[command(flatten)]
     pub(super) shared: Shared,
 }

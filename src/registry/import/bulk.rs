@@ -39,6 +39,12 @@ pub(super) async fn import(
     if let Some(error) = refusal(&stage, &found, terms) {
         return refuse(error, stage, &events).await;
     }
+    if terms.is_dry_run {
+        let imported = stage.would_be(&found).await?.into();
+        events.left_out(imported, Vec::new()).await;
+        name_refused(stage, &events).await?;
+        return Ok(imported);
+    }
     // Runs to its end even if the caller goes away, for a commit that the feed does not learn of would leave
     // followers wrong.
     let events = Arc::new(events);
@@ -46,13 +52,19 @@ pub(super) async fn import(
     let swapped = tokio::spawn(swap).await;
     match swapped.map_err(|error| StoreError::Corrupt(format!("a swap did not finish: {error}")))?? {
         Outcome::Swapped(swapped, stage) => {
-            let Swapped { created, updated, unchanged, deleted, refused, .. } = swapped;
-            let imported = Imported { created, updated, unchanged, deleted, refused };
+            let imported = swapped.into();
             events.left_out(imported, Vec::new()).await;
             name_refused(stage, &events).await?;
             Ok(imported)
         }
         Outcome::Refused(error, stage) => refuse(error, stage, &events).await,
+    }
+}
+
+impl From<Swapped> for Imported {
+    fn from(swapped: Swapped) -> Self {
+        let Swapped { created, updated, unchanged, deleted, refused, .. } = swapped;
+        Self { created, updated, unchanged, deleted, refused }
     }
 }
 

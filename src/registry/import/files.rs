@@ -1,6 +1,7 @@
 //! Which file, which format, compressed or not.
 
 use super::{Format, ImportError, Wanting};
+use crate::registry::rules::{self, Refusal};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,8 @@ pub struct Source {
     /// For messages.
     pub(super) path: PathBuf,
     pub(super) wanting: Wanting,
+    /// For the change log.
+    pub(super) why: Option<Arc<str>>,
     octets_read: Arc<AtomicU64>,
     octets: Option<u64>,
 }
@@ -85,7 +88,8 @@ impl Source {
             };
             (reader, format, found.is_file().then_some(found.len()))
         };
-        Ok(Self { reader, format, path: path.to_owned(), wanting: Wanting::default(), octets_read, octets })
+        let (path, wanting) = (path.to_owned(), Wanting::default());
+        Ok(Self { reader, format, path, wanting, why: None, octets_read, octets })
     }
 
     /// Rows from somewhere else.
@@ -94,13 +98,21 @@ impl Source {
         let reader = Counted { reader, count: octets_read.clone() };
         let reader = Box::new(BufReader::with_capacity(BUFFER_BYTES, reader));
         let path = "the import".into();
-        Self { reader, format, path, wanting: Wanting::default(), octets_read, octets: None }
+        Self { reader, format, path, wanting: Wanting::default(), why: None, octets_read, octets: None }
     }
 
     /// With what its rows leave out.
     #[must_use]
     pub fn with(self, wanting: Wanting) -> Self {
         Self { wanting, ..self }
+    }
+
+    /// With what the change log says of why.
+    ///
+    /// # Errors
+    /// `invalid_text`.
+    pub fn because(self, reason: Option<String>) -> Result<Self, Refusal> {
+        Ok(Self { why: rules::text("reason", reason)?.map(Into::into), ..self })
     }
 
     /// How many octets of the file were read so far.

@@ -24,7 +24,7 @@ pub(super) const REPLACE_FORGETS: &str = "replace_forgets";
 /// Pieces of a body that wait to be read, and events that wait to be sent.
 const WAITING: usize = 16;
 
-/// `?replace=&strict=&format=&number=&access=`
+/// `?replace=&strict=&dry_run=&format=&number=&access=&reason=`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::registry) struct ImportQuery {
@@ -32,9 +32,12 @@ pub(in crate::registry) struct ImportQuery {
     replace: bool,
     #[serde(default)]
     strict: bool,
+    #[serde(default)]
+    dry_run: bool,
     format: Format,
     number: Option<String>,
     access: Option<String>,
+    reason: Option<String>,
 }
 
 /// `POST /v1/filings:import`
@@ -44,9 +47,10 @@ pub(in crate::registry) async fn post(
     Params(params): Params<ImportQuery>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let ImportQuery { replace, strict, format, number, access } = params;
+    let ImportQuery { replace, strict, dry_run, format, number, access, reason } = params;
+    let who = who.because(reason)?;
     let wanting = Wanting::new(number, access.as_deref())?;
-    let terms = Terms { is_whole: replace, is_strict: strict };
+    let terms = Terms { is_whole: replace, is_strict: strict, is_dry_run: dry_run };
     let (pieces, waiting) = mpsc::channel(WAITING);
     tokio::spawn(receive(body.into_data_stream(), pieces));
     let source = Source::of(Received { waiting, piece: Bytes::new() }, format).with(wanting);
@@ -153,6 +157,7 @@ fn forgets(rows: u64) -> Bytes {
         status: "refused".to_owned(),
         rule: Some(REPLACE_FORGETS.to_owned()),
         detail: Some(ImportError::Forgets(rows).to_string()),
+        refusals: Vec::new(),
         detail_zh: Some(format!("{rows} 个被拒绝的行中有涉及现有备案的，整体替换会丢失这些备案，因此未导入")),
     };
     write_line(&mut octets, &result);
@@ -169,6 +174,7 @@ fn line(row: RefusedRow) -> Bytes {
         rule: Some(rule),
         detail: Some(detail),
         detail_zh: Some(detail_zh),
+        refusals: Vec::new(),
     };
     write_line(&mut octets, &result);
     octets.into()

@@ -55,14 +55,16 @@ pub async fn import_via(
     let client = secured(reqwest::Client::builder().no_proxy(), &trust.unwrap_or_default())
         .map_err(|error| remote(error.to_string()))?;
     let client = client.build().map_err(|error| remote(error.to_string()))?;
-    let Terms { is_whole, is_strict } = terms;
+    let Terms { is_whole, is_strict, is_dry_run } = terms;
+    let flags = [("replace", is_whole), ("strict", is_strict), ("dry_run", is_dry_run)];
     let base = format!("{scheme}://{address}/v1/filings:import");
     let mut url = reqwest::Url::parse(&base).map_err(|error| remote(error.to_string()))?;
     url.query_pairs_mut()
-        .extend_pairs([("replace", is_whole), ("strict", is_strict)].map(|(key, it)| (key, it.to_string())))
+        .extend_pairs(flags.map(|(key, it)| (key, it.to_string())))
         .append_pair("format", format)
         .extend_pairs(source.wanting.number.iter().map(|it| ("number", it)))
-        .extend_pairs(source.wanting.access_text().iter().map(|it| ("access", it)));
+        .extend_pairs(source.wanting.access_text().iter().map(|it| ("access", it)))
+        .extend_pairs(source.why.iter().map(|it| ("reason", it)));
     let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
     let sending = tokio::task::spawn_blocking(move || send(source, &sender));
     let body = stream::unfold(pieces, async |mut pieces: mpsc::Receiver<std::io::Result<Bytes>>| {

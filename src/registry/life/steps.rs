@@ -209,7 +209,7 @@ impl Order {
     }
 
     fn stepped(&mut self, here: &Here, step: &str, reason: Option<String>) {
-        let Who { name, request } = &here.who;
+        let Who { name, request, .. } = &here.who;
         self.events.push(Event {
             at: here.at,
             who: name.to_string(),

@@ -44,8 +44,10 @@ pub(in crate::registry) struct Shell {
 pub(in crate::registry) struct ChangeFilter<'a> {
     /// Changes before this one.
     pub(in crate::registry) before: u64,
-    /// Of exactly this name.
-    pub(in crate::registry) domain: Option<&'a str>,
+    /// Of records of this kind, as the log calls it; of filings without.
+    pub(in crate::registry) kind: Option<&'static str>,
+    /// Of exactly this name, or the record of this id.
+    pub(in crate::registry) of: Option<&'a str>,
     /// Asked for by this request.
     pub(in crate::registry) request: Option<&'a str>,
     pub(in crate::registry) limit: u32,
@@ -58,7 +60,8 @@ pub(in crate::registry) struct Logged {
     pub(in crate::registry) at_ms: i64,
     pub(in crate::registry) who: String,
     pub(in crate::registry) request: Option<String>,
-    pub(in crate::registry) domain: String,
+    /// The name, or the record's id.
+    pub(in crate::registry) of: String,
     pub(in crate::registry) why: Option<String>,
     pub(in crate::registry) before: Option<String>,
     pub(in crate::registry) after: Option<String>,
@@ -72,7 +75,7 @@ impl Logged {
             at_ms: row.integer(1)?,
             who: row.some_text(2)?.to_owned(),
             request: text(3)?,
-            domain: row.some_text(4)?.to_owned(),
+            of: row.some_text(4)?.to_owned(),
             why: text(5)?,
             before: text(6)?,
             after: text(7)?,
@@ -86,11 +89,12 @@ impl Store {
         &self,
         filter: &ChangeFilter<'_>,
     ) -> Result<Vec<Logged>, StoreError> {
+        let (table, of) =
+            if filter.kind.is_some() { ("record_changes", "record") } else { ("changes", "domain") };
         let mut sql =
-            "SELECT seq, at_ms, who, request, domain, why, before, after FROM changes WHERE seq < $1"
-                .to_owned();
+            format!("SELECT seq, at_ms, who, request, {of}, why, before, after FROM {table} WHERE seq < $1");
         let mut values = vec![filter.before.cast_signed().into(), i64::from(filter.limit).into()];
-        for (column, value) in [("domain", filter.domain), ("request", filter.request)] {
+        for (column, value) in [("kind", filter.kind), (of, filter.of), ("request", filter.request)] {
             if let Some(value) = value {
                 values.push(value.into());
                 sql.push_str(&format!(" AND {column} = ${}", values.len()));

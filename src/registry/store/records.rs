@@ -4,10 +4,11 @@
 
 use super::rows::{Decoder, columns, is_of_number};
 use super::session::{self, Session, Value};
+use super::write::Author;
 use super::{Store, StoreError};
 use crate::registry::ledger::Ledger;
 use crate::registry::model::Stored;
-use crate::registry::records::{Brought, Cabinet, Kind, Row, Wanted};
+use crate::registry::records::{Brought, Cabinet, Kind, RecordDifference, Row, Wanted};
 use std::sync::Arc;
 
 /// Rounds in which a plan may ask for more.
@@ -135,10 +136,10 @@ async fn found(
 /// Writes what differs.
 pub(super) async fn put(
     session: &mut Session<'_>,
-    differences: Vec<(Kind, Row)>,
+    differences: &[RecordDifference],
     at_ms: i64,
 ) -> Result<(), StoreError> {
-    for (kind, row) in differences {
+    for RecordDifference { kind, now: row, .. } in differences {
         let keys = kind.keys();
         let columns: String = keys.iter().map(|it| format!(", {it}")).collect();
         let places: String = (0..keys.len()).map(|at| format!(", ${}", at + 4)).collect();
@@ -148,8 +149,33 @@ pub(super) async fn put(
              ON CONFLICT (id) DO UPDATE SET updated_at_ms = excluded.updated_at_ms, body = excluded.body{updates}",
             kind.table()
         );
-        let mut values = vec![row.id.into(), at_ms.into(), row.body.into()];
-        values.extend(row.keys.into_iter().map(Value::from));
+        let mut values = vec![row.id.as_str().into(), at_ms.into(), row.body.as_str().into()];
+        values.extend(row.keys.iter().map(|it| Value::from(it.as_deref())));
+        session.run(sql, &values).await?;
+    }
+    Ok(())
+}
+
+/// Says in the change log what became of records, numbered in the order of commits: whoever writes is the only one.
+pub(super) async fn log(
+    session: &mut Session<'_>,
+    differences: &[RecordDifference],
+    (author, why): (Author<'_>, Option<&str>),
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO record_changes (seq, at_ms, who, request, kind, record, why, before, after) \
+               VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM record_changes), $1, $2, $3, $4, $5, $6, $7, $8)";
+    for RecordDifference { kind, before, now } in differences {
+        let Some(kind) = kind.logged_as() else { continue };
+        let values = [
+            author.at_ms.into(),
+            author.who.name.clone().into(),
+            author.who.request.clone().into(),
+            kind.into(),
+            now.id.as_str().into(),
+            why.into(),
+            before.as_ref().map(|it| it.body.as_str()).into(),
+            now.body.as_str().into(),
+        ];
         session.run(sql, &values).await?;
     }
     Ok(())
@@ -179,6 +205,6 @@ impl Store {
 }
 
 /// Takes the cabinet out of a ledger, to be written.
-pub(super) fn taken(ledger: &mut Ledger) -> Vec<(Kind, Row)> {
+pub(super) fn taken(ledger: &mut Ledger) -> Vec<RecordDifference> {
     std::mem::take::<Cabinet>(&mut ledger.cabinet).differences()
 }

@@ -142,6 +142,23 @@ CREATE INDEX site_notes_corrections ON site_notes (correction_due_on, id) WHERE 
 CREATE INDEX site_notes_registrations ON site_notes (registration_expires_on, id)
     WHERE registration_expires_on IS NOT NULL;
 ",
+    "
+-- The change log of what is beside filings: orders, subjects, accounts, servers, service codes, notes on sites.
+CREATE TABLE record_changes (
+    seq INTEGER PRIMARY KEY,
+    at_ms INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    request TEXT,
+    kind TEXT NOT NULL,
+    record TEXT NOT NULL,
+    why TEXT,
+    before TEXT,
+    after TEXT NOT NULL
+) STRICT;
+CREATE INDEX record_changes_by_kind ON record_changes (kind, seq);
+CREATE INDEX record_changes_by_record ON record_changes (kind, record, seq);
+CREATE INDEX record_changes_by_request ON record_changes (request, seq) WHERE request IS NOT NULL;
+",
 ];
 
 /// Why the schema is not what this version works with.

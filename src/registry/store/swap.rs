@@ -139,6 +139,12 @@ impl Stage {
         Ok(Some(swapped))
     }
 
+    /// What a swap would do to the content as it was when the differences were found.
+    pub(in crate::registry) async fn would_be(&mut self, found: &Differences) -> Result<Swapped, StoreError> {
+        let meta = read_meta(&mut self.session()).await?;
+        self.counted(found, meta).await
+    }
+
     async fn counted(&mut self, found: &Differences, meta: Meta) -> Result<Swapped, StoreError> {
         let sql = placed(
             self.dialect(),
@@ -165,7 +171,8 @@ impl Stage {
         let Author { who, at_ms } = terms.author;
         let (dialect, place) = (self.dialect(), (seq.cast_signed(), at_ms));
         let log = placed(dialect, &sql::log(dialect, found.is_fresh, place));
-        let changes = self.session().run(log, &[who.name.clone().into(), who.request.clone().into()]).await?;
+        let values = [who.name.clone().into(), who.request.clone().into(), who.why.clone().into()];
+        let changes = self.session().run(log, &values).await?;
         if changes == 0 {
             return Ok(0);
         }

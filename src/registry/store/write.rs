@@ -83,10 +83,11 @@ pub(in crate::registry) async fn write<T, E>(
         }
     };
     let records = records::taken(&mut ledger);
-    let why = ledger.why.take();
+    let why = ledger.why.take().map(Into::into).or_else(|| author.who.why.clone());
     let (sites, names) = ledger.finish();
     let at_ms = author.at_ms;
-    records::put(&mut session, records, at_ms).await?;
+    records::put(&mut session, &records, at_ms).await?;
+    records::log(&mut session, &records, (author, why.as_deref())).await?;
     if sites.is_empty() && names.is_empty() {
         tx.commit().await?;
         return Ok(Ok(Committed { value, changes: Vec::new(), meta, at_ms, is_new_epoch: false }));
@@ -100,7 +101,7 @@ pub(in crate::registry) async fn write<T, E>(
         session.script(index).await?;
     }
     drop_gone(&mut session, &sites, &changes).await?;
-    put_changes(&mut session, &changes, author, why.as_deref()).await?;
+    put_changes(&mut session, &changes, author, why).await?;
     let is_new_epoch = changes.len() > most_fed;
     if is_new_epoch {
         turn_epoch(&mut session, &mut meta).await?;
@@ -370,11 +371,10 @@ async fn put_changes(
     session: &mut Session<'_>,
     changes: &[Change],
     author: Author<'_>,
-    why: Option<&str>,
+    why: Option<Arc<str>>,
 ) -> Result<(), StoreError> {
     let json = |document: &Option<Document>| document.as_ref().and_then(|it| serde_json::to_string(it).ok());
-    let Who { name, request } = author.who;
-    let why: Option<Arc<str>> = why.map(Into::into);
+    let Who { name, request, .. } = author.who;
     for some in changes.chunks(ROWS * 8) {
         let row = |change: &Change| {
             [

@@ -63,7 +63,7 @@ fn file() -> impl Strategy<Value = File> {
             let name = if odd == 1 { NAMES[0] } else { *name };
             format!("{}\n", line(name, what, site, access, subject))
         });
-        File { text: lines.collect(), terms: Terms { is_whole: whole == 0, is_strict } }
+        File { text: lines.collect(), terms: Terms { is_whole: whole == 0, is_strict, ..JOINING } }
     })
 }
 

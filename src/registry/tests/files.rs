@@ -47,7 +47,7 @@ async fn files_go_by_their_extension_and_through_a_running_registry() {
         assert_eq!(export_to(&world.registry, &path, |_| ()).await.unwrap(), 4);
         let source = Source::open(&path, None).unwrap();
         let taken = heard(|events| {
-            import_via(world.address, None, source, Terms { is_whole: true, is_strict: false }, events)
+            import_via(world.address, None, source, Terms { is_whole: true, ..JOINING }, events)
         })
         .await
         .0;
@@ -186,7 +186,7 @@ async fn refused_rows_are_left_out_and_the_others_are_imported() {
     let kept = row("z.com", 9, "p");
     let said = "created: 2, updated: 0, unchanged: 0, deleted: 0, refused: 4";
     by_each_way(&rows, JOINING, &kept, (said, &refused), "a.com d.com z.com").await;
-    let whole = Terms { is_whole: true, is_strict: false };
+    let whole = Terms { is_whole: true, ..JOINING };
     by_each_way(&rows, whole, &kept, (said, &refused), "a.com d.com").await;
 }
 
@@ -194,7 +194,7 @@ async fn refused_rows_are_left_out_and_the_others_are_imported() {
 #[tokio::test]
 async fn a_whole_file_does_not_forget_what_its_refused_rows_are_about() {
     let rows = row("a.com", 1, "p") + &row("z.com", 1, "q");
-    let whole = Terms { is_whole: true, is_strict: false };
+    let whole = Terms { is_whole: true, ..JOINING };
     let refused = [(2, "site_access_conflict")];
     let kept = row("y.com", 8, "p") + &row("z.com", 9, "p");
     by_each_way(&rows, whole, &kept, ("Forgets(1)", &refused), "y.com z.com").await;

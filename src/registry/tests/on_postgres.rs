@@ -10,8 +10,12 @@ mod api;
 mod batch;
 #[path = "bulk.rs"]
 mod bulk;
+#[path = "changes.rs"]
+mod changes;
 #[path = "doors.rs"]
 mod doors;
+#[path = "dry_runs.rs"]
+mod dry_runs;
 #[path = "feed.rs"]
 mod feed;
 #[path = "files.rs"]

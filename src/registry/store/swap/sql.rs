@@ -285,7 +285,8 @@ fn document(dialect: Dialect, number: &str, access: &str, of: &str) -> String {
     )
 }
 
-/// The change log's rows, after the last one's place before: `$1` is who, `$2` in which request. First, for it reads what was.
+/// The change log's rows, after the last one's place before: `$1` is who, `$2` in which request,
+/// `$3` why. First, for it reads what was.
 pub(super) fn log(dialect: Dialect, is_fresh: bool, (seq, at_ms): (i64, i64)) -> String {
     let (before, from) = if is_fresh {
         ("NULL".to_owned(), "")
@@ -302,8 +303,8 @@ pub(super) fn log(dialect: Dialect, is_fresh: bool, (seq, at_ms): (i64, i64)) ->
     };
     let after = document(dialect, "coalesce(c.site, c.former_number)", "c.access", "c");
     format!(
-        "INSERT INTO main.changes (seq, at_ms, who, request, domain, before, after) \
-         SELECT {seq} + c.place, {at_ms}, $1, CAST($2 AS TEXT), c.domain, {before}, CASE WHEN c.is_gone = 0 THEN {after} END \
+        "INSERT INTO main.changes (seq, at_ms, who, request, why, domain, before, after) \
+         SELECT {seq} + c.place, {at_ms}, $1, CAST($2 AS TEXT), CAST($3 AS TEXT), c.domain, {before}, CASE WHEN c.is_gone = 0 THEN {after} END \
          FROM (SELECT *, row_number() OVER (ORDER BY domain) AS place FROM work.changed) c {from}"
     )
 }
