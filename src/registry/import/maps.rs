@@ -4,7 +4,7 @@
 //! where the import says the number. A name may stand for what is below it too (`.example.com`, `*.example.com`): a
 //! filing covers that anyway.
 
-use super::rows::{Lines, cut};
+use super::rows::{FileLine, Lines, cut};
 use super::{ImportError, Wanting};
 use crate::registry::batch::Read as ReadLine;
 use crate::registry::model::{Edit, Line};
@@ -23,7 +23,7 @@ pub(super) fn read(
     take: &mut impl FnMut(ReadLine, &[u8]) -> bool,
 ) -> Result<(), ImportError> {
     let mut lines = Lines::new(reader, path);
-    while let Some((line, text, is_last)) = lines.next_line()? {
+    while let Some(FileLine { number: line, octets: text, is_last }) = lines.next_line()? {
         let Ok(text) = std::str::from_utf8(text) else {
             return Err(ImportError::File(format!("line {line} is not UTF-8: save the file as UTF-8")));
         };

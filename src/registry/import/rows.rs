@@ -225,7 +225,7 @@ fn read_ndjson(
     take: &mut impl FnMut(ReadLine, &[u8]) -> bool,
 ) -> Result<(), ImportError> {
     let mut lines = Lines::new(reader, path);
-    while let Some((line, text, is_last)) = lines.next_line()? {
+    while let Some(FileLine { number: line, octets: text, is_last }) = lines.next_line()? {
         if text.trim_ascii().is_empty() {
             continue;
         }
@@ -238,6 +238,15 @@ fn read_ndjson(
         }
     }
     Ok(())
+}
+
+/// A line of a file.
+pub(super) struct FileLine<'l> {
+    /// From 1.
+    pub(super) number: u64,
+    pub(super) octets: &'l [u8],
+    /// Nothing ends it: whoever wrote it may have been cut off.
+    pub(super) is_last: bool,
 }
 
 /// A file's lines, one at a time.
@@ -253,12 +262,11 @@ impl<'p, R: BufRead> Lines<'p, R> {
         Self { reader, path, text: Vec::new(), line: 0 }
     }
 
-    /// The next line's number, from 1, its octets, and whether nothing ends it: whoever wrote it may have been cut off.
-    /// None after the last.
+    /// The next line; none after the last.
     ///
     /// # Errors
     /// Where the file can't be read, or a line is too long.
-    pub(super) fn next_line(&mut self) -> Result<Option<(u64, &[u8], bool)>, ImportError> {
+    pub(super) fn next_line(&mut self) -> Result<Option<FileLine<'_>>, ImportError> {
         self.text.clear();
         let most = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX) + 1;
         let length = self.reader.by_ref().take(most).read_until(b'\n', &mut self.text);
@@ -270,7 +278,8 @@ impl<'p, R: BufRead> Lines<'p, R> {
             let detail = format!("line {} is longer than {MAX_LINE_BYTES} octets", self.line);
             return Err(ImportError::File(detail));
         }
-        Ok(Some((self.line, &self.text, self.text.last() != Some(&b'\n'))))
+        let is_last = self.text.last() != Some(&b'\n');
+        Ok(Some(FileLine { number: self.line, octets: &self.text, is_last }))
     }
 }
 
