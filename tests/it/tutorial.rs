@@ -113,7 +113,7 @@ fn from_nothing_to_a_protected_nginx() {
 /// What the pages in Chinese show is what the others show.
 #[test]
 fn translations_are_in_step() {
-    for name in ["tutorial", "warnings", "walkthrough", "operations"] {
+    for name in ["tutorial", "warnings", "walkthrough", "operations", "configuration", "audit"] {
         let read = |suffix: &str| {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/{name}{suffix}.md"));
             std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
