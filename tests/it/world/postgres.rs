@@ -55,7 +55,14 @@ impl Postgres {
         self.directory.join("home/data")
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Where its programs are.
+    #[allow(dead_code, reason = "not every test binary calls one")]
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
+    /// The directory of its socket.
+    pub fn socket(&self) -> PathBuf {
         self.directory.join("home")
     }
 
