@@ -92,7 +92,8 @@ fn converse(mut wire: Wire, request: &str, stop: &AtomicBool, served: &AtomicUsi
     Ok(())
 }
 
-fn pid(world: &World) -> u32 {
+/// The process that answers.
+pub fn pid(world: &World) -> u32 {
     let status = wait("/v1/status", || {
         let response = wire::try_ask(world.admin, "GET", "/v1/status", "")?;
         (response.status == 200).then(|| response.json())
@@ -102,7 +103,7 @@ fn pid(world: &World) -> u32 {
 
 /// Waits until another process than `old` answers.
 #[track_caller]
-fn heir(world: &World, old: u32) -> Heir {
+pub fn heir(world: &World, old: u32) -> Heir {
     Heir(wait("another process", || Some(pid(world)).filter(|pid| *pid != old)))
 }
 

@@ -1,5 +1,6 @@
 //! Warnings before outages: what a receiver that fails, is away or forgets is told, and told again.
 
+use crate::hand_over::{heir, pid};
 use crate::sync::{NUMBER, Registry, follower};
 use crate::world::setup::Setup;
 use crate::world::upstream::{Then, Upstream};
@@ -7,6 +8,7 @@ use crate::world::{F, G, U, World, access, connected, put, wait, wire};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -257,6 +259,46 @@ fn what_changed_while_the_gate_was_away_is_told() {
     let _world = start(dir);
     let changed = [("host", json!(F)), ("was", json!("allow")), ("verdict", json!("access_cancelled"))];
     receiver.event("verdict_changed", &changed);
+}
+
+/// A hand-over loses no event and makes two of none: what waits goes to the next process, and what changes meanwhile is
+/// told by one of the two.
+#[test]
+fn a_hand_over_loses_no_event() {
+    let receiver = Receiver::start(500);
+    let directory = tempfile::tempdir().unwrap();
+    let registry = Registry::start(directory.path(), 0);
+    let numbers = [(F, NUMBER), (G, "京ICP备20000002号-1")];
+    for (host, number) in numbers {
+        put(registry.address, host, &connected(number));
+    }
+    let tables = receiver.config("");
+    let world = follower(tempfile::tempdir().unwrap(), &registry.url(), |setup| warned(setup, &tables));
+    for (host, _) in numbers {
+        world.in_force(host, "allow");
+    }
+    let cancelled =
+        |host: &str| [("host", json!(host)), ("was", json!("allow")), ("verdict", json!("access_cancelled"))];
+    put(registry.address, F, &access(NUMBER, "cancelled"));
+    let (waiting, _) = receiver.event("verdict_changed", &cancelled(F));
+    let old = pid(&world);
+    world.process.signal("USR2");
+    put(registry.address, G, &access("京ICP备20000002号-1", "cancelled"));
+    let _heir = heir(&world, old);
+    world.in_force(G, "access_cancelled");
+    receiver.answers(204);
+    receiver.event("verdict_changed", &cancelled(G));
+    wait("an empty queue", || {
+        let hook = hook(&world);
+        (hook["queued"] == 0 && hook["delivered"].as_u64()? > 0).then_some(())
+    });
+    assert_eq!(hook(&world)["dead"], 0);
+    let ids = |host: &str| -> BTreeSet<String> {
+        let is_it = |it: &Value| it["data"]["host"] == host && it["data"]["verdict"] == "access_cancelled";
+        receiver.events().into_iter().filter(|(_, it)| is_it(it)).map(|(id, _)| id).collect()
+    };
+    assert_eq!(ids(F), BTreeSet::from([waiting]), "the heir sends what waited, under its own id");
+    assert_eq!(ids(G).len(), 1, "{:?}", receiver.events());
 }
 
 /// A registry alone tells of all that is due, whoever serves it.
