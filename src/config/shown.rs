@@ -17,8 +17,20 @@ const SECRET_FIELD: &str = "cookie";
 /// Sections whose URLs are secrets themselves: whoever knows one may write there.
 const SECRET_URLS: [&str; 2] = ["webhook", "alert"];
 /// What a reload leaves as it was when the process began.
-const UNTIL_RESTART: [&str; 10] =
-    ["workers", "registry", "cache", "log", "syslog", "otlp", "audit", "admin", "lookup", "development"];
+const UNTIL_RESTART: [&str; 12] = [
+    "workers",
+    "registry",
+    "cache",
+    "log",
+    "syslog",
+    "otlp",
+    "audit",
+    "admin",
+    "lookup",
+    "development",
+    "webhook",
+    "webhooks",
+];
 
 /// Where a config came from, and what it said.
 #[derive(Debug, Clone)]
