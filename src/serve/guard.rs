@@ -71,7 +71,9 @@ impl Guard {
         if self.hashes.is_empty() {
             return Ok(0);
         }
-        let shown = bearer(request).and_then(|token| self.which(token));
+        // Who shows none doesn't guess: a page that asks before the log-in, or after its session, locks nobody out.
+        let Some(token) = bearer(request) else { return Err(Shown::Wrong) };
+        let shown = self.which(token);
         let caller = request.extensions().get::<Caller>().map(|caller| network(caller.0));
         match (self.judge(caller, shown.is_some(), Instant::now()), shown) {
             (Shown::Right, Some(which)) => Ok(which),
@@ -151,6 +153,27 @@ mod tests {
         assert_eq!(guard.judge(other, true, now), Shown::Right);
         assert_eq!(guard.judge(one, true, now + FAILURE_STRETCH), Shown::Right);
         assert_eq!(guard.judge(one, false, now + FAILURE_STRETCH), Shown::Wrong);
+    }
+
+    #[test]
+    fn who_shows_none_is_not_taken_to_guess() {
+        let guard = Guard::new(Some("secret".to_owned()));
+        let ask = |token: Option<&str>| {
+            let caller = Caller(IpAddr::from([192, 0, 2, 1]));
+            let mut request = Request::builder().extension(caller);
+            if let Some(token) = token {
+                request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            }
+            guard.whose(&request.body(axum::body::Body::empty()).unwrap())
+        };
+        for _ in 0..=2 * MAX_FAILURES {
+            assert_eq!(ask(None), Err(Shown::Wrong));
+        }
+        assert_eq!(ask(Some("secret")), Ok(0));
+        for _ in 0..MAX_FAILURES {
+            assert_eq!(ask(Some("guess")), Err(Shown::Wrong));
+        }
+        assert_eq!(ask(Some("secret")), Err(Shown::TooOften));
     }
 
     #[test]
