@@ -188,7 +188,8 @@ impl Record {
         }
     }
 
-    /// Tells `note` who was turned away, or would have been but for monitor mode; by the registrable domain.
+    /// Tells `note` who was turned away, or would have been but for monitor mode; by the registrable domain,
+    /// or by the host that the operator's list names.
     pub fn turned(&self, client: &Client, note: impl FnOnce(TurnedAway<'_>)) {
         let verdict = match (self.outcome, self.would_block) {
             (_, Some(verdict)) => verdict.as_str(),
@@ -198,7 +199,9 @@ impl Record {
         let listener = client.listener.address;
         match &self.host {
             Some(HostForm::Name(name)) => {
-                let domain = name.registrable().unwrap_or(name.as_str());
+                // The operator's list names hosts: the domain above one may be in order.
+                let is_listed = verdict == Verdict::OperatorBlock.as_str();
+                let domain = name.registrable().filter(|_| !is_listed).unwrap_or(name.as_str());
                 note(TurnedAway { domain, verdict, listener });
             }
             Some(ip @ HostForm::Ip(_)) => note(TurnedAway { domain: &ip.to_string(), verdict, listener }),
