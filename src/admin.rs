@@ -185,18 +185,21 @@ impl Admin {
     }
 }
 
-async fn authorize(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+async fn authorize(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
     let role = match admin.0.sessions.role(request.headers(), Instant::now()) {
         Some(role) => Ok(role),
         None => admin.role(&request),
     };
     let mut response = match role {
-        Ok(role) if may(role, &request) => return next.run(request).await,
+        Ok(role) if may(role, &request) => {
+            request.extensions_mut().insert(role);
+            return next.run(request).await;
+        }
         Ok(_) => return problem(StatusCode::FORBIDDEN, "a token of role `reader` changes nothing"),
         Err(Shown::TooOften) => {
             problem(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens came from there; wait a minute")
         }
-        Err(_) if console::is_for_people(&request) => console::login(request.headers()),
+        Err(_) if console::is_for_people(&request) => console::login(request, &admin),
         Err(_) => problem(StatusCode::UNAUTHORIZED, "bring the admin token: `Authorization: Bearer TOKEN`"),
     };
     response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));

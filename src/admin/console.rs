@@ -1,29 +1,37 @@
 //! The console: what operators see in a browser. Server-rendered, in Chinese and English; every value is escaped by the
 //! templates, whatever name a stranger asked for.
 //!
-//! Knows nothing that the JSON API does not say as well; changes nothing but a held update.
+//! Knows nothing that the JSON API does not say as well; changes nothing but a held update, and sends events
+//! to webhooks. Offers nothing that whoever looks may not do.
 
 mod facts;
 mod pages;
+mod viewer;
+mod words;
 
 use super::{Admin, problem, say};
 use crate::follow::Word;
 use crate::serve::Shown;
+use crate::warnings::WarningSink;
 use axum::Router;
 use axum::extract::{Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use facts::{Host, Since};
 use minijinja::{Environment, context};
 use std::sync::LazyLock;
 use std::time::Instant;
+use viewer::Viewer;
 
 /// The pages load their own style and script, and nothing else.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 /// Octets of a log-in form.
 const MAX_FORM: usize = 4096;
+/// What is said to whoever shows no right token, and the log-in page has in both languages.
+const WRONG: &str = "that is not the admin token";
+const TOO_OFTEN: &str = "too many wrong tokens came from there; wait a minute";
 
 static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut templates = Environment::new();
@@ -41,6 +49,7 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         templates.add_template(name, source).expect("the console's templates are tested");
     }
     crate::bilingual::teach(&mut templates);
+    words::teach(&mut templates);
     templates.add_filter("in_query", |text: String| {
         let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~".contains(&octet);
         text.bytes().fold(String::new(), |mut query, octet| {
@@ -64,8 +73,16 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/console/fleet", get(pages::fleet))
         .route("/console/due", get(pages::due))
         .route("/console/log", get(pages::log))
-        .route("/console/held/apply", post(async |State(admin)| held(&admin, Word::Apply)))
-        .route("/console/held/refuse", post(async |State(admin)| held(&admin, Word::Refuse)))
+        .route("/console/held/apply", post(async |viewer, State(admin)| held(&viewer, &admin, Word::Apply)))
+        .route("/console/held/refuse", post(async |viewer, State(admin)| held(&viewer, &admin, Word::Refuse)))
+        .route(
+            "/console/warnings/test",
+            post(async |viewer, State(admin)| tell(&viewer, &admin, WarningSink::test)),
+        )
+        .route(
+            "/console/warnings/resend",
+            post(async |viewer, State(admin)| tell(&viewer, &admin, WarningSink::resend)),
+        )
         .route("/v1/blocked", get(async |State(admin): State<Admin>| axum::Json(facts::blocked(&admin, 0))))
         .route("/v1/traffic", get(async |State(admin): State<Admin>| axum::Json(admin.0.traffic.shown())))
         .route("/v1/lists", get(async |State(admin): State<Admin>| axum::Json(facts::lists(&admin))))
@@ -100,24 +117,37 @@ async fn log_lines(State(admin): State<Admin>, Query(since): Query<Since>) -> Re
     axum::Json(facts::log_lines(&admin, &since)).into_response()
 }
 
-fn held(admin: &Admin, word: Word) -> Response {
-    let said = say(admin, word, "");
+fn held(viewer: &Viewer, admin: &Admin, word: Word) -> Response {
+    then(say(admin, word, ""), &viewer.home())
+}
+
+fn tell(viewer: &Viewer, admin: &Admin, word: fn(&WarningSink)) -> Response {
+    then(super::warnings::say(admin, word, ""), &format!("/console/due?lang={}", viewer.lang))
+}
+
+/// On to a page, where what was asked for is under way.
+fn then(said: Response, page: &str) -> Response {
     if said.status() == StatusCode::ACCEPTED {
-        return (StatusCode::SEE_OTHER, [(header::LOCATION, "/")]).into_response();
+        return (StatusCode::SEE_OTHER, [(header::LOCATION, page)]).into_response();
     }
     said
 }
 
 /// Whether whoever asks reads pages.
 pub(super) fn is_for_people(request: &Request) -> bool {
-    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    request.method() == axum::http::Method::GET && accepts.is_some_and(|accept| accept.contains("text/html"))
+    request.method() == Method::GET && reads_pages(request.headers())
+}
+
+fn reads_pages(fields: &HeaderMap) -> bool {
+    let accepts = fields.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accepts.is_some_and(|accept| accept.contains("text/html"))
 }
 
 /// The page that asks for the token.
-pub(super) fn login(fields: &HeaderMap) -> Response {
-    let lang = language(fields, None);
-    let page = page("login.html", lang, "", context! {});
+pub(super) fn login(request: Request, admin: &Admin) -> Response {
+    // Who is not let in is told nothing, not even what was asked.
+    let viewer = Viewer { query: Vec::new(), ..Viewer::of(&request.into_parts().0, admin) };
+    let page = page("login.html", &viewer, "", context! {});
     (StatusCode::UNAUTHORIZED, page).into_response()
 }
 
@@ -126,31 +156,34 @@ async fn enter(State(admin): State<Admin>, request: Request) -> Response {
     let Ok(form) = axum::body::to_bytes(body, MAX_FORM).await else {
         return problem(StatusCode::PAYLOAD_TOO_LARGE, "a log-in form is smaller");
     };
+    let viewer = Viewer::of(&parts, &admin);
+    let is_for_people = reads_pages(&parts.headers);
+    let refused = |status: StatusCode, why: &'static str| match is_for_people {
+        true => (status, page("login.html", &viewer, "", context! { why })).into_response(),
+        false => problem(status, why),
+    };
     let token = form_value(&form, "token").unwrap_or_default();
     // The token is judged where every other is, and wrong ones count.
-    let Ok(value) = format!("Bearer {token}").parse() else {
-        return problem(StatusCode::UNAUTHORIZED, "that is no token");
+    let Ok(value) = format!("Bearer {}", token.trim()).parse() else {
+        return refused(StatusCode::UNAUTHORIZED, WRONG);
     };
     parts.headers.insert(header::AUTHORIZATION, value);
     match admin.role(&Request::from_parts(parts, axum::body::Body::empty())) {
         Ok(role) => match admin.0.sessions.begin(role, Instant::now()) {
             Ok(cookie) => {
-                let fields = [(header::LOCATION, "/".to_owned()), (header::SET_COOKIE, cookie)];
+                let fields = [(header::LOCATION, viewer.home()), (header::SET_COOKIE, cookie)];
                 (StatusCode::SEE_OTHER, fields).into_response()
             }
             Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the system has no randomness to give"),
         },
-        Err(Shown::TooOften) => {
-            problem(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens came from there; wait a minute")
-        }
-        Err(_) => problem(StatusCode::UNAUTHORIZED, "that is not the admin token"),
+        Err(Shown::TooOften) => refused(StatusCode::TOO_MANY_REQUESTS, TOO_OFTEN),
+        Err(_) => refused(StatusCode::UNAUTHORIZED, WRONG),
     }
 }
 
-async fn logout(State(admin): State<Admin>, fields: HeaderMap) -> Response {
+async fn logout(viewer: Viewer, State(admin): State<Admin>, fields: HeaderMap) -> Response {
     let cookie = admin.0.sessions.end(&fields);
-    (StatusCode::SEE_OTHER, [(header::LOCATION, "/".to_owned()), (header::SET_COOKIE, cookie)])
-        .into_response()
+    (StatusCode::SEE_OTHER, [(header::LOCATION, viewer.home()), (header::SET_COOKIE, cookie)]).into_response()
 }
 
 /// A value of an `application/x-www-form-urlencoded` body.
@@ -159,27 +192,15 @@ fn form_value(form: &[u8], name: &str) -> Option<String> {
     url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-/// `zh` or `en`: as asked for, else as the browser prefers, else Chinese.
-fn language(fields: &HeaderMap, asked: Option<&str>) -> &'static str {
-    match asked {
-        Some("en") => "en",
-        Some("zh") => "zh",
-        _ => {
-            let accepted = fields.get(header::ACCEPT_LANGUAGE).map(header::HeaderValue::as_bytes);
-            match crate::block_page::negotiate(None, accepted).1 {
-                crate::block_page::Language::Chinese => "zh",
-                crate::block_page::Language::English => "en",
-            }
-        }
-    }
-}
-
 /// A whole page: a template's words within the frame that all share. `here` is its path, for the menu.
-fn page(template: &str, lang: &str, here: &str, content: minijinja::Value) -> Response {
+fn page(template: &str, viewer: &Viewer, here: &str, content: minijinja::Value) -> Response {
     let render = |name: &str, values: minijinja::Value| TEMPLATES.get_template(name)?.render(values);
-    let whole = render(template, context! { lang, ..content }).and_then(|body| {
+    let (lang, may_change) = (viewer.lang, viewer.may_change);
+    let whole = render(template, context! { lang, may_change, ..content }).and_then(|body| {
         let body = minijinja::Value::from_safe_string(body);
-        render("layout.html", context! { lang, here, body, version => env!("CARGO_PKG_VERSION") })
+        let (query, is_logged_in) = (&viewer.query, viewer.is_logged_in);
+        let version = env!("CARGO_PKG_VERSION");
+        render("layout.html", context! { lang, here, body, query, is_logged_in, version })
     });
     match whole {
         Ok(html) => {
@@ -194,5 +215,36 @@ fn page(template: &str, lang: &str, here: &str, content: minijinja::Value) -> Re
             tracing::error!("console: {template}: {error:#}");
             problem(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made; the log says why")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn held_page(lang: &str, may_change: bool) -> String {
+        let held = serde_json::json!({
+            "state": "waiting", "newly_blocked": 12_345, "of": 10_000_000, "since": "2026-11-26T01:55:11Z",
+        });
+        let status = serde_json::json!({
+            "ready": false, "reason": "never synced: no filing data yet", "held": held, "filings": 10_000_000,
+            "epoch": 1, "seq": 2, "synced_at": null, "age_ms": 0, "lag_ms": 0, "connections": 0, "digest": "0",
+            "registry_connected": true, "registry_error": null,
+        });
+        let chart = serde_json::json!({ "width": 1, "height": 1, "areas": ["", "", ""], "peak": 0 });
+        let values = context! { lang, may_change, status => minijinja::value::Serde(status), chart => minijinja::value::Serde(chart) };
+        TEMPLATES.get_template("overview.html").unwrap().render(values).unwrap()
+    }
+
+    #[test]
+    fn a_word_on_what_is_held_is_asked_of_operators() {
+        for lang in ["zh", "en"] {
+            let (operator, reader) = (held_page(lang, true), held_page(lang, false));
+            assert!(operator.contains("/console/held/apply") && operator.contains("/console/held/refuse"));
+            assert!(!reader.contains("<form") && reader.contains("operator"), "{reader}");
+            assert!(reader.contains("12,345") && reader.contains("10,000,000"), "{reader}");
+        }
+        assert!(held_page("zh", false).contains("等待决定") && held_page("zh", false).contains("尚未同步过"));
     }
 }

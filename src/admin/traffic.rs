@@ -2,6 +2,7 @@
 
 use super::Admin;
 use crate::gate::record::Outcome;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -11,6 +12,7 @@ use std::time::Duration;
 const STEP: Duration = Duration::from_secs(10);
 /// Looks that are kept: an hour.
 const MAX_LOOKS: usize = 361;
+const LOOKS_A_MINUTE: usize = 6;
 
 /// What the counters said, oldest first.
 #[derive(Debug, Default)]
@@ -48,6 +50,15 @@ pub(super) struct Step {
     pub(super) other: u64,
 }
 
+/// Requests of the last hour that one thing became of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct OfVerdict {
+    pub(super) verdict: &'static str,
+    pub(super) requests: u64,
+    /// By the minute, oldest first.
+    pub(super) minutes: Vec<u64>,
+}
+
 impl Traffic {
     /// The steps of the last hour, oldest first.
     pub(super) fn steps(&self) -> Vec<Step> {
@@ -72,14 +83,23 @@ impl Traffic {
     }
 
     /// Requests of the last hour by verdict, the most frequent first; those that there were none of are left out.
-    pub(super) fn by_verdict(&self) -> Vec<(&'static str, u64)> {
+    pub(super) fn by_verdict(&self) -> Vec<OfVerdict> {
         let looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (Some(first), Some(last)) = (looks.front(), looks.back()) else { return Vec::new() };
-        let counts =
-            first.counts.iter().zip(&last.counts).map(|(before, after)| after.saturating_sub(*before));
-        let mut named: Vec<_> =
-            Outcome::names().into_iter().zip(counts).filter(|(_, count)| *count > 0).collect();
-        named.sort_by_key(|(name, count)| (std::cmp::Reverse(*count), *name));
+        // Minutes are counted back from the last look; what is left over before them is one that is not whole.
+        let mut ends: Vec<&Look> = looks.iter().rev().step_by(LOOKS_A_MINUTE).collect();
+        if looks.len().checked_sub(1).is_some_and(|steps| !steps.is_multiple_of(LOOKS_A_MINUTE)) {
+            ends.extend(looks.front());
+        }
+        ends.reverse();
+        let of = |(nth, verdict): (usize, &'static str)| {
+            let count = |look: &Look| look.counts.get(nth).copied().unwrap_or(0);
+            let minutes: Vec<_> =
+                ends.windows(2).map(|pair| count(pair[1]).saturating_sub(count(pair[0]))).collect();
+            OfVerdict { verdict, requests: minutes.iter().sum(), minutes }
+        };
+        let mut named: Vec<_> = Outcome::names().into_iter().enumerate().map(of).collect();
+        named.retain(|it| it.requests > 0);
+        named.sort_by_key(|it| (std::cmp::Reverse(it.requests), it.verdict));
         named
     }
 
@@ -90,12 +110,7 @@ impl Traffic {
             .iter()
             .map(|it| json!({ "at": it.at, "forwarded": it.forwarded, "blocked": it.blocked, "other": it.other }))
             .collect();
-        let verdicts: Vec<_> = self
-            .by_verdict()
-            .into_iter()
-            .map(|(verdict, requests)| json!({ "verdict": verdict, "requests": requests }))
-            .collect();
-        json!({ "step_s": STEP.as_secs(), "steps": steps, "verdicts": verdicts })
+        json!({ "step_s": STEP.as_secs(), "steps": steps, "verdicts": self.by_verdict() })
     }
 }
 
@@ -125,14 +140,21 @@ mod tests {
         let traffic = Traffic::default();
         let mut counts = vec![0; Outcome::names().len()];
         let blocked = Outcome::names().iter().position(|name| *name == "unfiled").unwrap();
-        for at in 0..3 {
+        for at in 0..9 {
             traffic.0.lock().unwrap().push_back(Look { at, counts: counts.clone() });
             counts[0] += 5;
             counts[blocked] += 2;
             *counts.last_mut().unwrap() += 1;
         }
         let expected = |at| Step { at, forwarded: 5, blocked: 2, other: 1 };
-        assert_eq!(traffic.steps(), [expected(1), expected(2)]);
-        assert_eq!(traffic.by_verdict()[..2], [(Outcome::names()[0], 10), ("unfiled", 4)]);
+        assert_eq!(traffic.steps()[..2], [expected(1), expected(2)]);
+        let found = traffic.by_verdict();
+        let of = |verdict, minutes: [u64; 2]| OfVerdict {
+            verdict,
+            requests: minutes.iter().sum(),
+            minutes: minutes.to_vec(),
+        };
+        assert_eq!(found[..2], [of(Outcome::names()[0], [10, 30]), of("unfiled", [4, 12])]);
+        assert_eq!(Traffic::default().by_verdict(), []);
     }
 }

@@ -28,7 +28,7 @@ async fn resend(State(admin): State<Admin>) -> Response {
     say(&admin, WarningSink::resend, "events that were given up are sent again\n")
 }
 
-fn say(admin: &Admin, word: fn(&WarningSink), answer: &'static str) -> Response {
+pub(super) fn say(admin: &Admin, word: fn(&WarningSink), answer: &'static str) -> Response {
     let Some(sink) = &admin.0.told.sink else {
         return problem(StatusCode::CONFLICT, "there is no [[webhook]] in the config");
     };

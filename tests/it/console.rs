@@ -1,7 +1,8 @@
 //! The console: what an operator sees and does in a real Chromium, and who is kept out.
 
 use crate::world::browser::Browser;
-use crate::world::{F, U, World, connected, wait, wire};
+use crate::world::setup::ADMIN_TOKEN;
+use crate::world::{F, U, World, connected, run, wait, wire};
 use serde_json::json;
 
 fn console(world: &World) -> String {
@@ -58,7 +59,7 @@ fn an_operator_clicks_through() {
     let rows = "document.querySelectorAll('[aria-labelledby=table] tbody tr').length";
     assert_eq!(browser.eval(rows), 8, "a row for each scenario");
     let history = browser.eval("document.querySelector('table.history').innerText");
-    assert!(history.as_str().unwrap().contains("example-cloud: active"), "{history}");
+    assert!(history.as_str().unwrap().contains("example-cloud: 有效"), "{history}");
     browser.shoot("console.look-up");
 
     each_page(&mut browser);
@@ -120,7 +121,7 @@ fn without_the_token_nothing_is_shown() {
         assert_eq!(ask("GET", path, "", "").status, 401, "{path}");
     }
     assert_eq!(ask("POST", "/login", "", "token=wrong").status, 401);
-    let entered = ask("POST", "/login", "", &format!("token={}", crate::world::setup::ADMIN_TOKEN));
+    let entered = ask("POST", "/login", "", &format!("token={}", ADMIN_TOKEN));
     assert_eq!((entered.status, entered.header("location")), (303, Some("/")));
     let set = entered.header("set-cookie").unwrap().to_owned();
     assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict"), "{set}");
@@ -135,6 +136,48 @@ fn without_the_token_nothing_is_shown() {
     assert_eq!(ask("GET", "/", &cookie, "").status, 401);
     let policy = ask("GET", "/", "accept: text/html\r\n", "");
     assert!(policy.header("content-security-policy").unwrap().contains("frame-ancestors 'none'"));
+}
+
+/// Pages offer what the caller's role allows, and keep the language and the question.
+#[test]
+fn a_reader_is_offered_no_change() {
+    let mut reader = String::new();
+    let world = World::with(|setup| {
+        let (code, line, token) = run(setup.directory(), &["token", "desk", "reader"]);
+        assert_eq!(code, 0, "{token}");
+        reader = token.trim().to_owned();
+        std::fs::write(setup.directory().join("admin.tokens"), line).unwrap();
+        std::fs::write(setup.directory().join("hook.secret"), "0123456789abcdef").unwrap();
+        setup.admin("token_file = \"admin.token\"\ntokens_file = \"admin.tokens\"\n").toml(
+            "[[webhook]]\nname = \"ops\"\nurl = \"http://127.0.0.1:1/\"\nsecret_file = \"hook.secret\"\n",
+        )
+    });
+    let ask = |line: &str, fields: &str, body: &str| {
+        let length = body.len();
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: {}\r\n{fields}\r\ncontent-length: {length}\r\n\r\n{body}",
+            world.admin
+        );
+        wire::Wire::clear(world.admin).send(request).response().unwrap()
+    };
+    for (token, offered, status) in [(reader.as_str(), false, 403), (ADMIN_TOKEN, true, 303)] {
+        let bearer = format!("authorization: Bearer {token}");
+        let due = ask("GET /console/due?lang=en", &bearer, "").text();
+        assert!(due.contains("Who is told"), "{due}");
+        assert_eq!(due.contains("Send a test event"), offered, "{due}");
+        assert!(!due.contains("Log out"), "there is no session to end: {due}");
+        assert_eq!(ask("POST /console/warnings/test", &bearer, "").status, status);
+        let page = ask("GET /console/look-up?host=a.filed.cn&lang=en", &bearer, "").text();
+        assert!(page.contains("href=\"?host=a.filed.cn&amp;lang=zh\""), "{page}");
+    }
+    let refused = ask("POST /login?lang=en", "accept: text/html", "token=wrong");
+    assert_eq!(refused.status, 401);
+    assert!(refused.text().contains("That is not an admin token"), "{}", refused.text());
+    let entered = ask("POST /login?lang=en", "accept: text/html", &format!("token={reader}"));
+    assert_eq!((entered.status, entered.header("location")), (303, Some("/?lang=en")));
+    let cookie = format!("cookie: {}", entered.header("set-cookie").unwrap().split(';').next().unwrap());
+    let overview = ask("GET /", &cookie, "").text();
+    assert!(overview.contains("/logout"), "{overview}");
 }
 
 /// A ranking of more domains than one page holds has a next page.

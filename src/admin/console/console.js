@@ -11,6 +11,8 @@
   }
   async function json(url) {
     const answer = await fetch(url, { cache: "no-store", headers: { accept: "application/json" } });
+    // The session is over: the page that asks for the token comes.
+    if (answer.status === 401) location.reload();
     if (!answer.ok) throw new Error(String(answer.status));
     return answer.json();
   }
@@ -24,7 +26,7 @@
     for (const cell of cards.querySelectorAll("[data-key]")) {
       let value = status[cell.dataset.key];
       if (cell.localName === "time" && value) value = beijing(value);
-      cell.textContent = typeof value === "boolean" ? cell.dataset[String(value)] : value === null ? "—" : String(value);
+      cell.textContent = typeof value === "boolean" ? cell.dataset[String(value)] : value === null ? "—" : "grouped" in cell.dataset ? value.toLocaleString("en-US") : String(value);
     }
   });
   const log = document.getElementById("log");

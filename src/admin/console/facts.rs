@@ -14,12 +14,11 @@ pub(super) const BLOCKED_PAGE: usize = 200;
 /// Lines of log in one answer.
 const MAX_LINES: usize = 200;
 
-/// Which host is asked about, and in which language.
+/// Which host is asked about.
 #[derive(Debug, Deserialize)]
 pub(super) struct Host {
     #[serde(default)]
     pub(super) host: String,
-    pub(super) lang: Option<String>,
 }
 
 /// After which line of the log, and of which kind.

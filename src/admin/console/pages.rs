@@ -1,11 +1,11 @@
 //! One function for each page.
 
 use super::facts::{self, Host};
-use super::{language, page};
+use super::page;
+use super::viewer::Viewer;
 use crate::admin::traffic::Step;
 use crate::admin::{Admin, Asked, answer_for, status};
 use axum::extract::{Query, State};
-use axum::http::HeaderMap;
 use axum::response::Response;
 use minijinja::context;
 use minijinja::value::Serde;
@@ -22,25 +22,14 @@ const TOP_UPCOMING: usize = 10;
 /// Days ahead that the registry is asked for.
 const DUE_DAYS: i64 = 90;
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Language {
-    lang: Option<String>,
-}
-
 /// A page of a ranking.
 #[derive(Debug, Deserialize)]
 pub(super) struct Rank {
-    lang: Option<String>,
     #[serde(default)]
     from: usize,
 }
 
-pub(super) async fn overview(
-    State(admin): State<Admin>,
-    Query(asked): Query<Language>,
-    fields: HeaderMap,
-) -> Response {
-    let lang = language(&fields, asked.lang.as_deref());
+pub(super) async fn overview(State(admin): State<Admin>, viewer: Viewer) -> Response {
     let blocked = facts::blocked(&admin, 0);
     let top: Vec<_> = blocked["domains"].as_array().into_iter().flatten().take(TOP_BLOCKED).collect();
     let steps = admin.0.traffic.steps();
@@ -49,20 +38,19 @@ pub(super) async fn overview(
     let status = status(State(admin)).await.0;
     let content = context! {
         status => Serde(&status), top => Serde(&top), chart => Serde(&chart(&steps)),
-        verdicts, upcoming => Serde(&upcoming[..upcoming.len().min(TOP_UPCOMING)]), more => upcoming.len(),
+        verdicts => Serde(&verdicts), upcoming => Serde(&upcoming[..upcoming.len().min(TOP_UPCOMING)]), more => upcoming.len(),
     };
-    page("overview.html", lang, "/", content)
+    page("overview.html", &viewer, "/", content)
 }
 
 pub(super) async fn look_up(
     State(admin): State<Admin>,
+    viewer: Viewer,
     Query(asked): Query<Host>,
-    fields: HeaderMap,
 ) -> Response {
-    let lang = language(&fields, asked.lang.as_deref());
     let host = asked.host.trim();
     if host.is_empty() {
-        return page("look_up.html", lang, "/console/look-up", context! { host });
+        return page("look_up.html", &viewer, "/console/look-up", context! { host });
     }
     let question = Asked { host: host.to_owned(), scenario: None, region: None };
     let answer = answer_for(&admin, &question);
@@ -79,50 +67,34 @@ pub(super) async fn look_up(
         host, answer => Serde(&answer), table => Serde(&table), filing => pretty,
         covering => Serde(&filing), history => Serde(&changes),
     };
-    page("look_up.html", lang, "/console/look-up", content)
+    page("look_up.html", &viewer, "/console/look-up", content)
 }
 
 pub(super) async fn blocked(
     State(admin): State<Admin>,
+    viewer: Viewer,
     Query(asked): Query<Rank>,
-    fields: HeaderMap,
 ) -> Response {
-    let lang = language(&fields, asked.lang.as_deref());
     let blocked = facts::blocked(&admin, asked.from);
-    page("blocked.html", lang, "/console/blocked", context! { blocked => Serde(&blocked) })
+    page("blocked.html", &viewer, "/console/blocked", context! { blocked => Serde(&blocked) })
 }
 
-pub(super) async fn lists(
-    State(admin): State<Admin>,
-    Query(asked): Query<Language>,
-    fields: HeaderMap,
-) -> Response {
-    let lang = language(&fields, asked.lang.as_deref());
+pub(super) async fn lists(State(admin): State<Admin>, viewer: Viewer) -> Response {
     let (lists, certificates) = (facts::lists(&admin), facts::certificates(&admin));
     let content = context! { lists => Serde(&lists), certificates => Serde(&certificates) };
-    page("lists.html", lang, "/console/lists", content)
+    page("lists.html", &viewer, "/console/lists", content)
 }
 
-pub(super) async fn fleet(
-    State(admin): State<Admin>,
-    Query(asked): Query<Language>,
-    fields: HeaderMap,
-) -> Response {
-    let lang = language(&fields, asked.lang.as_deref());
+pub(super) async fn fleet(State(admin): State<Admin>, viewer: Viewer) -> Response {
     let gates = match &admin.0.registries {
         Some(registries) => registries.gates().await,
         None => Value::Null,
     };
-    page("fleet.html", lang, "/console/fleet", context! { fleet => Serde(&gates) })
+    page("fleet.html", &viewer, "/console/fleet", context! { fleet => Serde(&gates) })
 }
 
 /// What comes up, who was told, and what the registry's books say is due.
-pub(super) async fn due(
-    State(admin): State<Admin>,
-    Query(asked): Query<Language>,
-    fields: HeaderMap,
-) -> Response {
-    let lang = language(&fields, asked.lang.as_deref());
+pub(super) async fn due(State(admin): State<Admin>, viewer: Viewer) -> Response {
     let today = crate::verdict::day(jiff::Timestamp::now());
     let until = today.checked_add(jiff::Span::new().days(DUE_DAYS)).unwrap_or(today);
     let due = match &admin.0.registries {
@@ -135,17 +107,12 @@ pub(super) async fn due(
         footers => Serde(&footers), warnings => Serde(&admin.0.told.warnings.shown_whole()),
         due => Serde(&due.as_ref().ok()), error => due.as_ref().err(),
     };
-    page("due.html", lang, "/console/due", content)
+    page("due.html", &viewer, "/console/due", content)
 }
 
-pub(super) async fn log(
-    State(_): State<Admin>,
-    Query(asked): Query<Language>,
-    fields: HeaderMap,
-) -> Response {
-    let lang = language(&fields, asked.lang.as_deref());
+pub(super) async fn log(State(_): State<Admin>, viewer: Viewer) -> Response {
     let verdicts = crate::gate::record::Outcome::names();
-    page("log.html", lang, "/console/log", context! { verdicts })
+    page("log.html", &viewer, "/console/log", context! { verdicts })
 }
 
 /// Areas of the last hour's requests, one above the other, as SVG paths; and the highest sum in a second.
@@ -156,6 +123,9 @@ struct Chart {
     /// Bottom to top: forwarded, blocked, other.
     areas: [String; 3],
     peak: f64,
+    /// The first and the last step's time.
+    from: Option<String>,
+    to: Option<String>,
 }
 
 fn chart(steps: &[Step]) -> Chart {
@@ -175,7 +145,9 @@ fn chart(steps: &[Step]) -> Chart {
         layer(|it| it.forwarded, |it| it.forwarded + it.blocked),
         layer(|it| it.forwarded + it.blocked, |it| it.forwarded + it.blocked + it.other),
     ];
-    Chart { width, height, areas, peak: peak / 10.0 }
+    let time = |step: &Step| jiff::Timestamp::from_second(step.at).ok().map(|at| at.to_string());
+    let (from, to) = (steps.first().and_then(time), steps.last().and_then(time));
+    Chart { width, height, areas, peak: peak / 10.0, from, to }
 }
 
 #[cfg(test)]
