@@ -11,9 +11,11 @@ use beian_gate::gate::listen::Admission;
 use beian_gate::gate::rules::Rules;
 use beian_gate::gate::stream::{Channel, Stream};
 use beian_gate::gate::worker::{Shared, Worker};
+use beian_gate::telemetry::{AuditEvent, AuditThread, Rotation, served_names};
 use std::future::poll_fn;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,12 +32,24 @@ struct Way {
     request: fn(u32) -> Vec<u8>,
     /// Reads one answer whole.
     answer: fn(&mut TcpStream),
+    /// With `[audit]`: hosts that are served and domains that are turned away are noted.
+    is_audited: bool,
 }
 
-const WAYS: [Way; 3] = [
-    Way { part: "http1", greeting: b"", request: |_| REQUEST.to_vec(), answer: http1_answer },
-    Way { part: "http1_blocked", greeting: b"", request: |_| blocked(), answer: http1_answer },
-    Way { part: "http2", greeting: HTTP2_GREETING, request: http2_request, answer: http2_answer },
+const HTTP1: Way = Way {
+    part: "http1",
+    greeting: b"",
+    request: |_| REQUEST.to_vec(),
+    answer: http1_answer,
+    is_audited: false,
+};
+
+const WAYS: [Way; 5] = [
+    HTTP1,
+    Way { part: "http1_blocked", request: |_| blocked(), ..HTTP1 },
+    Way { part: "http2", greeting: HTTP2_GREETING, request: http2_request, answer: http2_answer, ..HTTP1 },
+    Way { part: "http1_audited", is_audited: true, ..HTTP1 },
+    Way { part: "http1_blocked_audited", request: |_| blocked(), is_audited: true, ..HTTP1 },
 ];
 
 fn blocked() -> Vec<u8> {
@@ -55,7 +69,15 @@ pub(crate) fn all(counts: &mut Vec<(&'static str, u64)>) {
 /// Gives the allocations of the requests that count.
 fn run(way: &Way) -> u64 {
     let upstream = upstream();
-    let shared = shared(upstream);
+    let directory = tempfile::tempdir().expect("a directory");
+    let audit = way.is_audited.then(|| audit(directory.path()));
+    // What is noted waits for a watcher who never comes.
+    let (served, _watched) = served_names();
+    let shared = Shared {
+        audit: audit.as_ref().map(AuditThread::sink),
+        served: way.is_audited.then_some(served),
+        ..shared(upstream)
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
     let runtime = runtime.expect("a runtime");
     let front = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -86,6 +108,11 @@ fn run(way: &Way) -> u64 {
             allocations
         })
     })
+}
+
+fn audit(directory: &Path) -> AuditThread {
+    let rotation = Rotation { bytes: 1 << 30, age: PATIENCE, keep: 0 };
+    AuditThread::start(&directory.join("audit.log"), rotation, |_| AuditEvent::End).expect("an audit log")
 }
 
 fn ask(way: &Way, address: SocketAddr, stage: &AtomicUsize) {
