@@ -1,8 +1,49 @@
 //! What tests want to know of a database.
 
-use super::{Session, Store};
+use super::{Session, Store, history, make_parent, postgres, schema, sqlite};
+use crate::config::Database;
+use sqlx::ConnectOptions as _;
 
 impl Store {
+    /// Makes a database as an earlier version left it, of so many migrations, and fills it.
+    pub(in crate::registry) async fn make_earlier(database: &Database, version: usize, rows: &str) {
+        match database {
+            Database::Sqlite(path) => {
+                make_parent(path).expect("there is room");
+                let mut connection =
+                    sqlite::options(path).create_if_missing(true).connect().await.expect("a file");
+                let mut session = Session::Sqlite(&mut connection);
+                for migration in &schema::MIGRATIONS[..version] {
+                    session.script(*migration).await.expect("a migration");
+                }
+                let marks = format!(
+                    "PRAGMA application_id = {}; PRAGMA user_version = {version}",
+                    schema::APPLICATION_ID
+                );
+                session.script(marks).await.expect("marks");
+                fill(&mut session, rows).await;
+            }
+            Database::Postgres { url, .. } => {
+                let mut connection =
+                    postgres::pool(url).await.expect("a server").acquire().await.expect("a connection");
+                let mut session = Session::Postgres(&mut connection);
+                let namespace = schema::NAMESPACE;
+                session.script(format!("CREATE SCHEMA {namespace}")).await.expect("a schema");
+                let count = "CREATE TABLE schema_version (version BIGINT NOT NULL); INSERT INTO schema_version VALUES";
+                session.script(format!("{count} ({version})")).await.expect("a count");
+                for migration in &schema::MIGRATIONS[..version] {
+                    session.script(schema::for_postgres(migration)).await.expect("a migration");
+                }
+                fill(&mut session, rows).await;
+            }
+        }
+    }
+
+    /// Migrations that there are.
+    pub(in crate::registry) fn versions() -> usize {
+        schema::MIGRATIONS.len()
+    }
+
     /// Rows in the change log.
     pub(in crate::registry) async fn change_count(&self) -> i64 {
         let mut reader = self.reader().await.expect("the database is there");
@@ -37,4 +78,9 @@ impl Store {
         rows.sort_unstable();
         rows
     }
+}
+
+async fn fill(session: &mut Session<'_>, rows: &str) {
+    history::ensure_meta(session).await.expect("the table is there");
+    session.script(rows.to_owned()).await.expect("rows of that version");
 }

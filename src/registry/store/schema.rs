@@ -4,7 +4,7 @@ use super::session::Session;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 
 /// Marks a file as ours (`file`'s and SQLite's `application_id`): "BEIA".
-const APPLICATION_ID: i64 = 0x4245_4941;
+pub(super) const APPLICATION_ID: i64 = 0x4245_4941;
 /// The schema (namespace) that our tables are in, in PostgreSQL.
 pub(super) const NAMESPACE: &str = "beian_gate";
 /// PostgreSQL's advisory lock under which migrations run: "BEIA".

@@ -26,5 +26,7 @@ mod orders;
 mod plans;
 #[path = "repair.rs"]
 mod repair;
+#[path = "upgrade.rs"]
+mod upgrade;
 #[path = "versions.rs"]
 mod versions;

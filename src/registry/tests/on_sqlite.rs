@@ -26,6 +26,8 @@ mod orders;
 mod plans;
 #[path = "repair.rs"]
 mod repair;
+#[path = "upgrade.rs"]
+mod upgrade;
 #[path = "versions.rs"]
 mod versions;
 
