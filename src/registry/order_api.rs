@@ -237,6 +237,28 @@ impl ListQuery {
     pub(super) fn limit(&self) -> u32 {
         self.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE)
     }
+
+    /// Whether a list that is narrowed by those of the parameters that are named here can heed all that are given.
+    ///
+    /// # Errors
+    /// The first that it can't.
+    pub(super) fn only<'p>(&'p self, heeded: impl Fn(&'p Option<String>) -> bool) -> Result<(), Problem> {
+        let filters = [
+            ("account", &self.account),
+            ("domain", &self.domain),
+            ("subject", &self.subject),
+            ("stage", &self.stage),
+            ("server", &self.server),
+            ("name", &self.name),
+        ];
+        match filters.into_iter().find(|(_, it)| it.is_some() && !heeded(it)) {
+            Some((name, _)) => {
+                let detail = format!("this list has no filter `{name}`; see /openapi.json");
+                Err(Problem::bad_request("invalid_query", detail, "此列表不支持该筛选参数"))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// A page of records, narrowed by those keys that are given.
@@ -246,6 +268,7 @@ pub(super) async fn page(
     keys: &[(&'static str, &Option<String>)],
     params: &ListQuery,
 ) -> Result<(Vec<Row>, Option<String>), Problem> {
+    params.only(|it| keys.iter().any(|(_, heeded)| std::ptr::eq(*heeded, it)))?;
     let keys = keys.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
     let cursor = params.cursor.as_deref().unwrap_or_default();
     let limit = params.limit();

@@ -31,6 +31,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     Params(params): Params<ListQuery>,
 ) -> Result<Response, Problem> {
+    params.only(|it| std::ptr::eq(it, &params.subject))?;
     let limit = params.limit();
     let subject = match &params.subject {
         Some(text) => Some(number(text)?.subject().to_string()),

@@ -185,8 +185,11 @@ const ROWS: &str = "domain,number,access\n\
 fn import_and_export() {
     let dir = registry_only();
     std::fs::write(dir.path().join("rows.csv"), ROWS).unwrap();
-    let (code, out, err) = run(dir.path(), &["registry", "import", "rows.csv", "-c", "r.toml"]);
-    assert_eq!(code, 0, "{out}{err}");
+    let import = ["registry", "import", "rows.csv", "-c", "r.toml"];
+    let (code, out, err) = run(dir.path(), &[&import[..], &["--dry-run"]].concat());
+    assert!(code == 0 && out.contains("would import") && out.contains("2 created"), "{out}{err}");
+    let (code, out, err) = run(dir.path(), &[&import[..], &["--reason", "搬迁"]].concat());
+    assert!(code == 0 && out.contains("2 created"), "{out}{err}");
     let (code, first, err) = run(dir.path(), &["registry", "export", "-c", "r.toml"]);
     assert!(code == 0 && first.contains("a-filed.cn") && first.contains("b-filed.cn"), "{first}{err}");
     // What was exported goes in again, and comes out the same.

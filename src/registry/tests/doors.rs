@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{Role, Token};
 use crate::registry::routes::ROUTES;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Who may call what. A route that is not here fails the test: say who may call it.
@@ -128,4 +128,34 @@ async fn a_nul_is_refused_wherever_it_is() {
     // A backslash, then the six characters: a text like any other.
     let name = r#"{"name": "a\\u0000"}"#;
     assert_eq!(world.send(Method::POST, "/v1/subjects", name).await.0, StatusCode::CREATED);
+}
+
+/// The query parameters that a route is described with.
+fn described(path: &str, method: &Method) -> BTreeSet<String> {
+    let document: Value = serde_json::from_str(crate::registry::openapi::DOCUMENT).unwrap();
+    let operation = &document["paths"][path][method.as_str().to_ascii_lowercase()];
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    let resolved = parameters.map(|it| match it["$ref"].as_str() {
+        Some(to) => document.pointer(&to[1..]).unwrap(),
+        None => it,
+    });
+    let in_query = resolved.filter(|it| it["in"] == "query");
+    in_query.map(|it| it["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn every_route_takes_the_parameters_that_are_described_and_no_others() {
+    let world = World::start().await;
+    let mut all: BTreeSet<String> = routes().flat_map(|(method, path)| described(path, &method)).collect();
+    all.insert("no_such".to_owned());
+    for (method, path) in routes().filter(|(_, path)| path.starts_with("/v1/")) {
+        let described = described(path, &method);
+        for name in all.iter().filter(|_| !described.is_empty()) {
+            let call = format!("{}?{name}=x", concrete(path));
+            let (status, answer) = world.send(method.clone(), &call, "{}").await;
+            let detail = answer["detail"].as_str().unwrap_or_default();
+            let is_unknown = detail.contains("unknown field") || detail.contains("has no filter");
+            assert_eq!(is_unknown, !described.contains(name), "{method} {call}: {status} {answer}");
+        }
+    }
 }
