@@ -13,13 +13,13 @@ mod warnings;
 pub use addresses::Addresses;
 
 use crate::cache::FilingCache;
-use crate::config::{self, Origin, Protocol, Role};
+use crate::config::{self, CertificateId, ClientRole, Origin, Protocol, Role};
 use crate::domain::HostForm;
 use crate::follow::{FollowStats, HeldUpdate, Word};
 use crate::gate::judge;
 use crate::gate::worker::Shared;
 use crate::inquiry::Registries;
-use crate::serve::{self, Guard, Shown};
+use crate::serve::{self, CallerCertificate, Guard, Shown};
 use crate::telemetry::{
     AuditState, Counters, LookupCounts, Reload, ServedState, SpanCounts, SyslogCounts, Tail,
 };
@@ -72,6 +72,8 @@ struct Inner {
     guard: Guard,
     /// What each of the guard's tokens is for.
     roles: Vec<Role>,
+    /// What certificates are for.
+    client_roles: Vec<ClientRole>,
     started: Instant,
     sessions: Sessions,
     traffic: Traffic,
@@ -101,6 +103,7 @@ impl Admin {
             addresses,
             guard: Guard::of(hashes),
             roles,
+            client_roles: config.map(|it| it.client_roles.clone()).unwrap_or_default(),
             started: Instant::now(),
             sessions: Sessions::default(),
             traffic: Traffic::default(),
@@ -162,8 +165,14 @@ impl Admin {
         served
     }
 
-    /// What whoever asks may do, by the token that it shows.
+    /// What whoever asks may do, by the token that it shows, or where it shows none, by its certificate.
     fn role(&self, request: &Request) -> Result<Role, Shown> {
+        let shows_token = self.0.guard.is_set() && request.headers().contains_key(header::AUTHORIZATION);
+        if !self.0.client_roles.is_empty() && !shows_token {
+            let certificate = request.extensions().get::<CallerCertificate>();
+            let role = certificate.and_then(|certificate| role_of(certificate, &self.0.client_roles));
+            return role.ok_or(Shown::Wrong);
+        }
         // Where none is asked for, everybody may do everything.
         self.0.guard.whose(request).map(|at| self.0.roles.get(at).copied().unwrap_or(Role::Operator))
     }
@@ -185,6 +194,15 @@ impl Admin {
     }
 }
 
+fn role_of(certificate: &CallerCertificate, roles: &[ClientRole]) -> Option<Role> {
+    let is_meant = |role: &&ClientRole| match &role.certificate {
+        CertificateId::Sha256(sha256) => *sha256 == certificate.sha256,
+        CertificateId::Subject(subject) => *subject == certificate.subject,
+    };
+    // Commands on this machine show the API's own.
+    if certificate.is_own { Some(Role::Operator) } else { roles.iter().find(is_meant).map(|it| it.role) }
+}
+
 async fn authorize(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
     let role = match admin.0.sessions.role(request.headers(), Instant::now()) {
         Some(role) => Ok(role),
@@ -195,9 +213,15 @@ async fn authorize(State(admin): State<Admin>, mut request: Request, next: Next)
             request.extensions_mut().insert(role);
             return next.run(request).await;
         }
-        Ok(_) => return problem(StatusCode::FORBIDDEN, "a token of role `reader` changes nothing"),
+        Ok(_) => return problem(StatusCode::FORBIDDEN, "whoever has the role `reader` changes nothing"),
         Err(Shown::TooOften) => {
             problem(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens came from there; wait a minute")
+        }
+        Err(_) if !admin.0.guard.is_set() => {
+            return problem(
+                StatusCode::FORBIDDEN,
+                "this certificate has no role here (`admin.tls.client_roles`)",
+            );
         }
         Err(_) if console::is_for_people(&request) => console::login(request, &admin),
         Err(_) => problem(StatusCode::UNAUTHORIZED, "bring the admin token: `Authorization: Bearer TOKEN`"),

@@ -167,7 +167,7 @@ impl Built {
         let (drain, told) = watch::channel(None);
         let orders = Orders { layout: newest, drain: told, drain_timeout: config.limits.drain_timeout };
         let workers =
-            Workers::start(self.workers, &shared, &counters, (logs.sink.clone(), spans.sink), &orders)?;
+            Workers::start(self.workers, &shared, &counters, (&logs.access.switch, spans.sink), &orders)?;
         let (stop_others, stopping_others) = watch::channel(false);
         let groups = self.others.groups();
         let lookup = people.lookup(config, &shared);
@@ -184,6 +184,7 @@ impl Built {
             reloader: self.reloader,
             watching: watching::Watching::start(config),
             shared,
+            logs: Arc::clone(&logs.access),
             layout,
             shown,
             groups,

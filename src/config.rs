@@ -30,7 +30,7 @@ mod value;
 mod webhooks;
 mod words;
 
-pub use api::{Admin, ApiTls, ClientAuthorities, ClientCertificates, Demand};
+pub use api::{Admin, ApiTls, CertificateId, ClientAuthorities, ClientCertificates, ClientRole, Demand};
 pub use block_page::BlockPage;
 pub use burden::{Breaker, Keep, Retries};
 pub use compression::{
@@ -51,7 +51,7 @@ pub use load::{ConfigSource, DEFAULT_PATH, token_of_environment};
 pub use log::{AccessLog, Log, Syslog};
 pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry, Role, Token, Trust};
 pub use shown::{HIDDEN, Origin};
-pub use site::{HostRule, PathRoute, Site, SiteTarget, SiteTimeouts};
+pub use site::{HostRule, PathRoute, Site, SiteLimits, SiteTarget, SiteTimeouts};
 pub use treatment::{ErrorPage, FieldRules, Redirect, RedirectPath, Treatment};
 pub use upstream::{
     Alpn, Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, ProxyHeader, Server, Sticky,
@@ -75,7 +75,7 @@ pub struct Config {
     /// Certificates.
     pub tls: Tls,
     /// In the order of the file; a host is named once.
-    pub sites: Vec<Site>,
+    pub sites: Vec<Arc<Site>>,
     /// Where allowed hosts go that no site names.
     pub default_site: Option<SiteTarget>,
     /// Who is asked for the addresses of upstreams.
@@ -190,6 +190,22 @@ pub struct Development {
     pub certificates: Vec<String>,
     /// Where this process runs a demo upstream.
     pub upstream: Option<SocketAddr>,
+}
+
+impl Config {
+    /// Files that say whom sites believe, clients and upstreams, and what these are shown.
+    pub fn trust_files(&self) -> impl Iterator<Item = &PathBuf> {
+        let targets = self.sites.iter().map(|site| &site.target).chain(&self.default_site);
+        targets.flat_map(|target| {
+            let of_clients = target.clients.iter().flat_map(|clients| clients.authorities.files());
+            let ways = [&target.way].into_iter().chain(target.routes.iter().map(|route| &route.way));
+            let of_upstreams = ways.flat_map(|way| {
+                let shown = way.tls.client.iter().flat_map(|(certificate, key)| [certificate, key]);
+                way.tls.ca_file.iter().chain(shown)
+            });
+            of_clients.chain(of_upstreams)
+        })
+    }
 }
 
 #[cfg(test)]

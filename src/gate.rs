@@ -56,6 +56,7 @@ pub mod treat;
 pub mod trunk;
 pub mod tunnel;
 pub mod watch;
+pub mod websocket;
 pub mod worker;
 
 use body::BodySource;
@@ -154,7 +155,7 @@ fn judge(
     record.meter = site.and_then(|site| worker.counters.meter_of(&site.meter));
     let decision = judge::decide(&rules, client.listener.defaults(), (host, site), &filings, worker.today());
     let target = judge::pass(&rules, &decision, site, head, record)?;
-    judge::limits(worker, client, (&rules.limits, site), head)?;
+    judge::limits(worker, client, (&rules.limits, site, target), head)?;
     if decision.verdict.is_forwarded() {
         let in_clear = site.and_then(|site| site.in_clear).unwrap_or(client.listener.in_clear);
         to_https::check(client, head, host, in_clear)?;

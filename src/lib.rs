@@ -28,5 +28,6 @@ pub mod link;
 pub mod lookup;
 pub mod serve;
 pub mod served;
+pub mod subject;
 pub mod telemetry;
 pub mod warnings;

@@ -7,7 +7,7 @@ mod guard;
 mod tls;
 
 pub use guard::{Caller, Guard, Shown, hash};
-pub use tls::{Tls, TlsError};
+pub use tls::{CallerCertificate, Tls, TlsError};
 
 use axum::Router;
 use axum::body::Body;
@@ -100,16 +100,17 @@ async fn run_within(
         // One too many is closed without a word.
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
         let (router, stopping) = (router.clone(), stopping.clone());
-        let config = tls.as_deref().map(Tls::config);
+        let tls = tls.clone();
         tokio::spawn(async move {
             // An error only means that the peer is gone already.
             let _ = tcp.set_nodelay(true);
-            match config {
-                None => connection((tcp, peer), router, reach, stopping).await,
-                Some(config) => {
-                    let handshake = TlsAcceptor::from(config).accept(tcp);
+            match tls {
+                None => connection((tcp, peer, None), router, reach, stopping).await,
+                Some(tls) => {
+                    let handshake = TlsAcceptor::from(tls.config()).accept(tcp);
                     if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIME, handshake).await {
-                        connection((stream, peer), router, reach, stopping).await;
+                        let certificate = tls.caller(stream.get_ref().1);
+                        connection((stream, peer, certificate), router, reach, stopping).await;
                     }
                 }
             }
@@ -135,7 +136,7 @@ enum Reach {
 }
 
 async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    (stream, peer): (S, SocketAddr),
+    (stream, peer, certificate): (S, SocketAddr, Option<CallerCertificate>),
     router: Router,
     reach: Reach,
     mut stopping: watch::Receiver<bool>,
@@ -143,6 +144,9 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(|body| Body::new(Patient::new(body)));
         request.extensions_mut().insert(Caller(peer.ip()));
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         let mut router = router.clone();
         async move {
             let mut response = match foreign(&request, reach) {

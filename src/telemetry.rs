@@ -17,8 +17,8 @@ mod syslog;
 mod tail;
 
 pub use access_log::{
-    AccessLine, AccessLogSink, AccessLogWriter, LogBuffer, LogField, LogFile, LogLayout, LogStyle, Reopen,
-    TlsLine,
+    AccessLine, AccessLogSink, AccessLogSwitch, AccessLogWriter, LogBuffer, LogField, LogFile, LogLayout,
+    LogStyle, Reopen, TlsLine,
 };
 pub use audit::{
     AuditEvent, AuditSink, AuditState, AuditThread, Break, Broken, Checked, Found, LineHash, Link, Rotation,
@@ -29,6 +29,7 @@ pub use counters::{Counters, DURATION_BOUNDS_MS, LookupCounts, Totals, WorkerCou
 pub use events::SyslogEvents;
 pub use footers::{FooterReport, FooterReports, FooterSighting, FooterSummary, LackingPage};
 pub use life::{Life, Reload};
+pub use meters::upstreams::{STATUS_CLASSES, UpstreamTotals};
 pub use meters::{ListenerTotals, MAX_SITES, Meter, SiteTotals};
 pub use names::{NameNotes, ServedName, ServedNamesSink, ServedState, served_names};
 pub use otlp::{OtlpOptions, Span, SpanCounts, SpanExporter, SpanSink};

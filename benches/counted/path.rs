@@ -89,7 +89,7 @@ fn run(way: &Way) -> u64 {
         tcp.set_nodelay(true).expect("a socket");
         runtime.block_on(async {
             let counters = Arc::default();
-            let worker = Worker::new(Arc::new(shared), counters, (None, None));
+            let worker = Worker::new(Arc::new(shared), counters, (Arc::default(), None));
             let tcp = tokio::net::TcpStream::from_std(tcp).expect("a socket");
             let client =
                 Client { address: peer, is_trusted: false, listener: Arc::new(listener(address)), tls: None };

@@ -9,7 +9,7 @@ use super::Told;
 use crate::follow::{FollowStats, Refused};
 use crate::gate::record::Outcome;
 use crate::gate::worker::Shared;
-use crate::telemetry::{Counters, DURATION_BOUNDS_MS, FooterSighting, Totals};
+use crate::telemetry::{Counters, DURATION_BOUNDS_MS, FooterSighting, STATUS_CLASSES, Totals};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
@@ -22,7 +22,7 @@ pub(super) fn render(shared: &Shared, counters: &Counters, stats: &FollowStats, 
     connections(&mut text, &totals);
     filings(&mut text, shared, stats);
     certificates(&mut text, shared);
-    upstreams::render(&mut text, shared);
+    upstreams::render(&mut text, shared, counters);
     life(&mut text, shared);
     footers(&mut text, shared);
     audit::render(&mut text, shared.audit.as_ref(), told);
@@ -43,6 +43,27 @@ impl Text {
         let _ = writeln!(self.0, "beian_gate_{name}{labels} {value}");
     }
 
+    /// A histogram of durations, with these labels before its own.
+    fn durations(&mut self, name: &str, labels: &str, (counts, sum_us): (&[u64], u64)) {
+        let mut sum = 0;
+        let bounds = DURATION_BOUNDS_MS.iter().map(|bound_ms| (*bound_ms as f64 / 1000.0).to_string());
+        let (bucket, comma) = (format!("{name}_bucket"), if labels.is_empty() { "" } else { "," });
+        for (bound, count) in bounds.chain(["+Inf".to_owned()]).zip(counts) {
+            sum += count;
+            self.sample(&bucket, &format!("{{{labels}{comma}le=\"{bound}\"}}"), sum);
+        }
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+        self.sample(&format!("{name}_sum"), &labels, sum_us as f64 / 1e6);
+        self.sample(&format!("{name}_count"), &labels, sum);
+    }
+
+    /// Answers by the class of their status; classes that never were have no series.
+    fn classes(&mut self, name: &str, labels: &str, counts: &[u64]) {
+        for (class, count) in STATUS_CLASSES.iter().zip(counts).filter(|(_, count)| **count > 0) {
+            self.sample(name, &format!("{{{labels},status=\"{class}\"}}"), count);
+        }
+    }
+
     fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
         self.family(name, kind, help);
         self.sample(name, "", value);
@@ -59,19 +80,7 @@ fn requests(text: &mut Text, totals: &Totals) {
         );
     }
     text.family("request_duration_seconds", "histogram", "From a request's head to the end of its response.");
-    let mut sum = 0;
-    for (bound_ms, count) in DURATION_BOUNDS_MS.iter().zip(&totals.durations) {
-        sum += count;
-        text.sample(
-            "request_duration_seconds_bucket",
-            &format!("{{le=\"{}\"}}", *bound_ms as f64 / 1000.0),
-            sum,
-        );
-    }
-    sum += totals.durations.last().copied().unwrap_or(0);
-    text.sample("request_duration_seconds_bucket", "{le=\"+Inf\"}", sum);
-    text.sample("request_duration_seconds_sum", "", totals.duration_sum_us as f64 / 1e6);
-    text.sample("request_duration_seconds_count", "", sum);
+    text.durations("request_duration_seconds", "", (&totals.durations, totals.duration_sum_us));
     text.one("request_body_bytes_total", "counter", "Octets of request bodies forwarded.", totals.bytes_in);
     text.one(
         "response_body_bytes_total",

@@ -4,12 +4,12 @@ use super::whereabouts;
 use crate::admin::Told;
 use crate::config::{AccessLog, Config, Log};
 use crate::telemetry::{
-    AccessLogSink, AccessLogWriter, Reopen, SpanCounts, SpanExporter, SpanSink, Syslog, SyslogCounts,
-    SyslogEvents, SyslogLines, SyslogName, SyslogThread, Tail, TailWriter,
+    AccessLogSink, AccessLogSwitch, AccessLogWriter, Reopen, SpanCounts, SpanExporter, SpanSink, Syslog,
+    SyslogCounts, SyslogEvents, SyslogLines, SyslogName, SyslogThread, Tail, TailWriter,
 };
 use anyhow::{Context, Result};
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,9 +18,8 @@ const SYSLOG_END_TIME: Duration = Duration::from_secs(2);
 
 /// The logs' threads.
 pub(super) struct Logs {
-    /// Where workers hand their lines over; nowhere where there is no log.
-    pub(super) sink: Option<AccessLogSink>,
-    thread: Option<JoinHandle<()>>,
+    /// Where workers hand their lines over, and how that becomes another place.
+    pub(super) access: Arc<AccessLogs>,
     syslog: Option<SyslogThread>,
     counts: Arc<SyslogCounts>,
 }
@@ -41,8 +40,17 @@ impl Logs {
             }
             (of_access, syslog) = (section.access.then_some(to), Some(thread));
         }
-        let (sink, thread) = access_log(&config.log, Arc::clone(tail), reopen, of_access)?;
-        Ok(Self { sink, thread, syslog, counts })
+        let access = Arc::new(AccessLogs {
+            switch: Arc::default(),
+            in_force: Mutex::default(),
+            tail: Arc::clone(tail),
+            reopen: reopen.clone(),
+            syslog: of_access,
+        });
+        if let Some(opened) = access.open(&config.log)? {
+            access.turn_to(opened);
+        }
+        Ok(Self { access, syslog, counts })
     }
 
     /// With what became of lines and spans.
@@ -52,43 +60,97 @@ impl Logs {
 
     /// Once nobody writes any more.
     pub(super) fn finish(self) {
-        drop(self.sink);
-        if let Some(thread) = self.thread {
-            let _ = thread.join();
-        }
+        self.access.finish();
+        drop(self.access);
         if let Some(thread) = self.syslog {
             thread.finish(SYSLOG_END_TIME);
         }
     }
 }
 
-/// Where workers hand their lines over, and the thread that writes them; neither where there is no log.
-fn access_log(
-    log: &Log,
+/// The access log, which a reload may turn elsewhere.
+pub(super) struct AccessLogs {
+    /// What workers follow.
+    pub(super) switch: Arc<AccessLogSwitch>,
+    in_force: Mutex<InForce>,
     tail: Arc<Tail>,
-    reopen: &Reopen,
+    reopen: Reopen,
+    /// Where lines go as well.
     syslog: Option<Syslog>,
-) -> Result<(Option<AccessLogSink>, Option<JoinHandle<()>>)> {
-    let out: Box<dyn Write + Send> = match &log.access {
-        AccessLog::Off if syslog.is_none() => return Ok((None, None)),
-        AccessLog::Off => Box::new(std::io::sink()),
-        AccessLog::File(path) => Box::new(AccessLogWriter::open(path, reopen).with_context(|| {
-            format!(
-                "log.access: can't append to {}; give a path that the gate's user may write",
-                path.display()
-            )
-        })?),
-        AccessLog::Stdout => Box::new(std::io::stdout()),
-    };
-    let out: Box<dyn Write + Send> = match syslog {
-        Some(syslog) => Box::new(SyslogLines::new(out, syslog)),
-        None => out,
-    };
-    let (sink, writer) = AccessLogWriter::new(log.layout.clone());
-    let thread = std::thread::Builder::new()
-        .name("access-log".into())
-        .spawn(move || writer.run(TailWriter::new(out, tail)))?;
-    Ok((Some(sink), Some(thread)))
+}
+
+#[derive(Default)]
+struct InForce {
+    /// `None`: nothing yet.
+    log: Option<Log>,
+    /// Each ends once nobody hands over to it any more.
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A log that is ready to be written.
+pub(super) struct OpenedLog {
+    log: Log,
+    /// Neither where nobody wants lines.
+    written: Option<(AccessLogSink, JoinHandle<()>)>,
+}
+
+impl AccessLogs {
+    /// Opens what a config asks for; `None` where that is in force.
+    ///
+    /// # Errors
+    /// What keeps it from being written; all stays as it was.
+    pub(super) fn open(&self, log: &Log) -> Result<Option<OpenedLog>> {
+        if self.in_force().log.as_ref() == Some(log) {
+            return Ok(None);
+        }
+        let out: Box<dyn Write + Send> = match &log.access {
+            AccessLog::Off if self.syslog.is_none() => {
+                return Ok(Some(OpenedLog { log: log.clone(), written: None }));
+            }
+            AccessLog::Off => Box::new(std::io::sink()),
+            AccessLog::File(path) => {
+                Box::new(AccessLogWriter::open(path, &self.reopen).with_context(|| {
+                    format!(
+                        "log.access: can't append to {}; give a path that the gate's user may write",
+                        path.display()
+                    )
+                })?)
+            }
+            AccessLog::Stdout => Box::new(std::io::stdout()),
+        };
+        let out: Box<dyn Write + Send> = match &self.syslog {
+            Some(syslog) => Box::new(SyslogLines::new(out, syslog.clone())),
+            None => out,
+        };
+        let (sink, writer) = AccessLogWriter::new(log.layout.clone());
+        let tail = Arc::clone(&self.tail);
+        let thread = std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || writer.run(TailWriter::new(out, tail)))?;
+        Ok(Some(OpenedLog { log: log.clone(), written: Some((sink, thread)) }))
+    }
+
+    /// From now on lines go there.
+    pub(super) fn turn_to(&self, OpenedLog { log, written }: OpenedLog) {
+        let mut in_force = self.in_force();
+        let (sink, thread) = written.unzip();
+        self.switch.turn(sink);
+        in_force.log = Some(log);
+        in_force.threads.retain(|thread| !thread.is_finished());
+        in_force.threads.extend(thread);
+    }
+
+    fn in_force(&self) -> MutexGuard<'_, InForce> {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(&self) {
+        self.switch.turn(None);
+        let threads = std::mem::take(&mut self.in_force().threads);
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Where spans go.

@@ -2,6 +2,7 @@
 //! force.
 
 use super::listeners::{Inherited, Layout};
+use super::logging::AccessLogs;
 use crate::config::{Config, ConfigSource};
 use crate::gate::endpoint::Endpoints;
 use crate::gate::rules::Rules;
@@ -47,8 +48,13 @@ impl Reloader {
 
     /// Reads the config again and puts it in force, but for the layout, which is the caller's to put in force; or
     /// says why not.
-    pub(super) fn reload(&self, source: &ConfigSource, shared: &Shared, old: &Layout) -> Option<Reloaded> {
-        let reloaded = self.try_reload(source, shared, old);
+    pub(super) fn reload(
+        &self,
+        source: &ConfigSource,
+        (shared, logs): (&Shared, &AccessLogs),
+        old: &Layout,
+    ) -> Option<Reloaded> {
+        let reloaded = self.try_reload(source, (shared, logs), old);
         let refused = reloaded.as_ref().err().map(|error| format!("{error:#}"));
         shared.life.reloaded(refused.clone());
         if let Some(audit) = &shared.audit {
@@ -58,7 +64,7 @@ impl Reloader {
         match reloaded {
             Ok(reloaded) => {
                 tracing::info!(
-                    "reloaded config, certificates and listeners; changed workers, connection limits, registry, cache, log and admin need a restart or SIGUSR2"
+                    "reloaded config, certificates and listeners; changed workers, connection limits, registry, cache, admin and what else is not reloaded need a restart or SIGUSR2"
                 );
                 Some(reloaded)
             }
@@ -69,7 +75,12 @@ impl Reloader {
         }
     }
 
-    fn try_reload(&self, source: &ConfigSource, shared: &Shared, old: &Layout) -> Result<Reloaded> {
+    fn try_reload(
+        &self,
+        source: &ConfigSource,
+        (shared, logs): (&Shared, &AccessLogs),
+        old: &Layout,
+    ) -> Result<Reloaded> {
         let path = match source {
             ConfigSource::File(path) => Some(path.as_path()),
             ConfigSource::BuiltIn => None,
@@ -80,7 +91,11 @@ impl Reloader {
         // Groups of new listeners are as large as those of the others.
         let workers = old.bound.iter().map(|it| it.group.sockets.len()).max().unwrap_or(1);
         let layout = Layout::new(&config.listeners, workers, &mut Inherited::default(), old)?;
+        let log = logs.open(&config.log)?;
         warn_of_expiry(&certificates);
+        if let Some(log) = log {
+            logs.turn_to(log);
+        }
         shared.rules.store(Arc::new(rules));
         shared.certificates.store(Arc::new(certificates));
         Ok(Reloaded { config, layout })
@@ -97,6 +112,22 @@ impl Reloader {
                 tracing::info!("reloaded certificates");
             }
             Err(error) => tracing::error!("the old certificates stay in force: {error:#}"),
+        }
+    }
+
+    /// Reads again whom sites believe, clients and upstreams, and puts it in force, or says why not. The config is the
+    /// one that is in force, whatever its file says by now.
+    pub(super) fn reload_trust(&self, config: &Config, shared: &Shared) {
+        self.upstream_tls.forget();
+        let rules = Rules::new(config, &self.endpoints, &self.upstream_tls, &self.footers);
+        shared.life.reloaded(rules.as_ref().err().map(ToString::to_string));
+        match rules {
+            Ok(mut rules) => {
+                rules.origin.since = shared.rules.load().origin.since;
+                shared.rules.store(Arc::new(rules));
+                tracing::info!("reloaded authorities and revocation lists");
+            }
+            Err(error) => tracing::error!("the old authorities and revocation lists stay in force: {error}"),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::embedded::Source;
 use super::hand_over::{Event, Successor};
 use super::listeners::{Group, Layout};
+use super::logging::AccessLogs;
 use super::reload::{Reloaded, Reloader, warn_of_expiry};
 use super::service_manager;
 use super::watching::{Changed, Watching};
@@ -66,6 +67,7 @@ pub(super) struct Running {
     pub(super) reloader: Reloader,
     pub(super) watching: Watching,
     pub(super) shared: Arc<Shared>,
+    pub(super) logs: Arc<AccessLogs>,
     pub(super) layout: watch::Sender<Arc<Layout>>,
     /// What the admin API shows.
     pub(super) shown: Arc<ArcSwap<Addresses>>,
@@ -100,6 +102,7 @@ impl Running {
                 changed = self.watching.changed() => match changed {
                     Changed::Config => self.reload(),
                     Changed::Certificates => self.reloader.reload_certificates(&self.config, &self.shared),
+                    Changed::Trust => self.reloader.reload_trust(&self.config, &self.shared),
                 },
                 event = next(&mut self.successor) => {
                     if let Some(end) = self.follow_up(event).await {
@@ -121,7 +124,7 @@ impl Running {
         service_manager::reloading();
         let old = Arc::clone(&self.layout.borrow());
         if let Some(Reloaded { config, layout }) =
-            self.reloader.reload(&self.config.source, &self.shared, &old)
+            self.reloader.reload(&self.config.source, (&self.shared, &self.logs), &old)
         {
             let addresses = Addresses::clone(&self.shown.load());
             let (listeners, locals) = (layout.addresses(), layout.locals());

@@ -31,6 +31,8 @@ const MAX_FILES: usize = 200_000;
 pub(super) enum Changed {
     Config,
     Certificates,
+    /// Whom sites believe, clients and upstreams.
+    Trust,
 }
 
 /// What is watched.
@@ -40,6 +42,8 @@ struct Watched {
     config: Option<PathBuf>,
     directory: PathBuf,
     files: Vec<PathBuf>,
+    /// Of authorities and revocation lists, and what is shown to upstreams.
+    trust: BTreeSet<PathBuf>,
 }
 
 impl Watched {
@@ -54,12 +58,13 @@ impl Watched {
             .iter()
             .flat_map(|(cert, key)| [cert.clone(), key.clone(), cert.with_extension("ocsp")]);
         let files = pairs.chain(config.tls.ticket_keys.clone()).collect();
-        Self { config: file, directory: config.tls.directory.clone(), files }
+        let trust = config.trust_files().cloned().collect();
+        Self { config: file, directory: config.tls.directory.clone(), files, trust }
     }
 
     /// Those in which a change of what is watched shows.
     fn directories(&self) -> BTreeSet<PathBuf> {
-        let files = self.files.iter().chain(&self.config).chain([&self.directory]);
+        let files = self.files.iter().chain(&self.trust).chain(&self.config).chain([&self.directory]);
         files.map(|file| parent(file)).chain([self.directory.clone()]).collect()
     }
 }
@@ -134,11 +139,25 @@ impl Watching {
 struct Looked {
     config: Stamp,
     certificates: Stamp,
+    trust: Stamp,
 }
 
 impl Looked {
     fn at(watched: &Watched) -> Self {
-        Self { config: stamps(&watched.config), certificates: certificates(watched) }
+        let (config, trust) = (stamps(&watched.config), stamps(&watched.trust));
+        Self { config, certificates: certificates(watched), trust }
+    }
+
+    /// What is to be told of where it was like that before. A config that is read again reads all the others.
+    fn changes(&self, before: &Self) -> Vec<Changed> {
+        if self.config != before.config {
+            return vec![Changed::Config];
+        }
+        let both = [
+            (self.certificates != before.certificates, Changed::Certificates),
+            (self.trust != before.trust, Changed::Trust),
+        ];
+        both.into_iter().filter_map(|(is_other, changed)| is_other.then_some(changed)).collect()
     }
 }
 
@@ -173,9 +192,10 @@ async fn look_on(watched: &Watched, tell: &mpsc::Sender<Changed>) -> Over {
             sleep(REST_TIME).await;
             continue;
         }
-        let changed = if new.config != known.config { Changed::Config } else { Changed::Certificates };
-        if tell.send(changed).await.is_err() {
-            return Over;
+        for changed in new.changes(&known) {
+            if tell.send(changed).await.is_err() {
+                return Over;
+            }
         }
         known = new;
     }

@@ -5,7 +5,7 @@ use crate::gate::accept;
 use crate::gate::client::Listener;
 use crate::gate::listen::Source;
 use crate::gate::worker::{Shared, Worker};
-use crate::telemetry::{AccessLogSink, Counters, SpanSink, WorkerCounters};
+use crate::telemetry::{AccessLogSwitch, Counters, SpanSink, WorkerCounters};
 use anyhow::{Context, Result};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
@@ -45,7 +45,7 @@ impl Workers {
         count: usize,
         shared: &Arc<Shared>,
         counters: &Counters,
-        (log, spans): (Option<AccessLogSink>, Option<SpanSink>),
+        (log, spans): (&Arc<AccessLogSwitch>, Option<SpanSink>),
         orders: &Orders,
     ) -> Result<Self> {
         let mut threads = Vec::new();
@@ -56,7 +56,7 @@ impl Workers {
                 count,
                 shared: Arc::clone(shared),
                 counters: counters.worker(),
-                log: log.clone(),
+                log: Arc::clone(log),
                 spans: spans.clone(),
                 orders: orders.clone(),
                 accepting: Vec::new(),
@@ -65,8 +65,8 @@ impl Workers {
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             threads.push(thread.spawn(move || seat.work(&tell))?);
         }
-        // The log's writer ends when the last of these is gone.
-        drop((log, spans, tell));
+        // The spans' exporter ends when the last of these is gone.
+        drop((spans, tell));
         for _ in 0..count {
             accepting.recv().context("a worker ended at its start")?.context("a worker can't start")?;
         }
@@ -89,7 +89,7 @@ struct Seat {
     count: usize,
     shared: Arc<Shared>,
     counters: Arc<WorkerCounters>,
-    log: Option<AccessLogSink>,
+    log: Arc<AccessLogSwitch>,
     spans: Option<SpanSink>,
     orders: Orders,
     accepting: Vec<Accepting>,
@@ -122,7 +122,7 @@ impl Seat {
     }
 
     async fn serve(mut self, tell: &mpsc::Sender<std::io::Result<()>>) {
-        let (log, spans) = (self.log.take(), self.spans.take());
+        let (log, spans) = (Arc::clone(&self.log), self.spans.take());
         let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(&self.counters), (log, spans));
         let ticking = task::spawn_local({
             let worker = Rc::clone(&worker);

@@ -1,7 +1,7 @@
 //! The admin API and the registry towards their callers: who may call, and over what.
 
-use super::Token;
 use super::certificates::{CertificateError, read_chain};
+use super::{Role, Token};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateRevocationListDer;
@@ -23,6 +23,26 @@ pub struct Admin {
     pub tokens: Vec<Token>,
     /// In the clear without it.
     pub tls: Option<ApiTls>,
+    /// What callers may do by the certificates that they show. Where it is empty, all that their authority stands for.
+    pub client_roles: Vec<ClientRole>,
+}
+
+/// `client_roles` of `[admin.tls]`: what the holder of a certificate may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientRole {
+    /// Which.
+    pub certificate: CertificateId,
+    /// `reader` or `operator`.
+    pub role: Role,
+}
+
+/// What tells a certificate from others of its authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateId {
+    /// The SHA-256 of the whole, in hexadecimal.
+    Sha256(String),
+    /// Whom it is for, as RFC 4514 writes it.
+    Subject(String),
 }
 
 /// `[admin.tls]`, `[registry.embedded.tls]`

@@ -67,7 +67,7 @@ pub struct SocketOptions {
 }
 
 /// `tcp_keepalive`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeepAlive {
     /// Silence before the first question (TCP_KEEPIDLE).
     pub idle: Duration,

@@ -4,7 +4,7 @@ use crate::telemetry::{LogLayout, Severity, SyslogTarget};
 use std::path::PathBuf;
 
 /// `[log]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// Where it goes.
     pub access: AccessLog,

@@ -34,6 +34,7 @@ use super::{Cache, Config, ConfigSource, Development, Tls, TlsVersion, value};
 use crate::verdict::{Region, Scenario};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A scenario by its name.
 fn scenario(value: &Value<'_>) -> Option<Scenario> {
@@ -84,7 +85,7 @@ pub(super) fn config(name: &str, text: &str) -> Result<Config, ConfigError> {
         footer_rules: footer::rules(root.section("footer")),
         development: root.section("development").map(development),
         listeners: listeners.iter().map(|placed| placed.listener.clone()).collect(),
-        sites: sites.iter().map(|placed| placed.site.clone()).collect(),
+        sites: sites.iter().map(|placed| Arc::clone(&placed.site)).collect(),
         provider,
         trace,
         reload_on_change,

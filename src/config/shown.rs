@@ -17,19 +17,18 @@ const SECRET_FIELD: &str = "cookie";
 /// Sections whose URLs are secrets themselves: whoever knows one may write there.
 const SECRET_URLS: [&str; 2] = ["webhook", "alert"];
 /// What a reload leaves as it was when the process began.
-const UNTIL_RESTART: [&str; 12] = [
+const UNTIL_RESTART: [&str; 11] = [
     "workers",
     "registry",
     "cache",
-    "log",
     "syslog",
     "otlp",
     "audit",
+    "webhook",
+    "webhooks",
     "admin",
     "lookup",
     "development",
-    "webhook",
-    "webhooks",
 ];
 
 /// Where a config came from, and what it said.
@@ -260,8 +259,9 @@ fn of_target(target: &mut Map<String, Value>) {
         .flatten()
         .filter_map(|it| it.as_str().or_else(|| it.get("url")?.as_str()))
         .collect();
+    // Before "://", or before "+unix:".
     let is_any = |scheme: &str| urls.iter().any(|url| url.starts_with(scheme));
-    let (has_tls, is_tcp) = (is_any("https://"), is_any("tcp://"));
+    let (has_tls, is_tcp) = (is_any("https"), is_any("tcp"));
     fill(
         target,
         json!({

@@ -1,8 +1,8 @@
 //! `[[site]]` and `[default_site]`: which hosts there are, and where their traffic goes.
 
 use super::{
-    BlockPage, Choice, ClientCertificates, ErrorPage, InClear, Mode, Networks, Redirect, Server, Treatment,
-    Way,
+    BlockPage, Choice, ClientCertificates, ErrorPage, InClear, Mode, Networks, Rate, Redirect, Server,
+    Treatment, Way,
 };
 use crate::domain::DomainName;
 use crate::verdict::{Region, Scenario};
@@ -56,7 +56,7 @@ pub struct SiteTarget {
     /// How one is chosen.
     pub choice: Choice,
     /// How each is dealt with.
-    pub way: Way,
+    pub way: Arc<Way>,
     /// The site's own servers are here: access here is required whatever the scenario.
     pub origin_here: bool,
     /// Which clients are answered.
@@ -73,6 +73,8 @@ pub struct SiteTarget {
     pub block_page: Option<BlockPage>,
     /// In front of those of `[error_pages]`.
     pub error_pages: Vec<ErrorPage>,
+    /// What its clients may send.
+    pub limits: SiteLimits,
     /// What becomes of what passes.
     pub treatment: Treatment,
     /// Paths that go elsewhere.
@@ -91,13 +93,24 @@ pub struct PathRoute {
     /// How one is chosen.
     pub choice: Choice,
     /// How each is dealt with.
-    pub way: Way,
+    pub way: Arc<Way>,
     /// Else the site's.
     pub timeouts: SiteTimeouts,
+    /// Octets of a request body; else as the site says.
+    pub body_bytes: Option<u64>,
     /// In front of the site's.
     pub error_pages: Vec<ErrorPage>,
     /// The site's, and what the route adds.
     pub treatment: Treatment,
+}
+
+/// `[site.limits]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SiteLimits {
+    /// Octets of a request body; else as `[limits]` says.
+    pub body_bytes: Option<u64>,
+    /// Requests of one client to this site, beside what `[limits]` says of all.
+    pub request_rate: Option<Rate>,
 }
 
 /// `[site.timeouts]`

@@ -448,7 +448,7 @@ fn health_and_ejection() {
     assert_eq!((health.healthy, health.unhealthy, &health.statuses[..]), (2, 3, &[200..=399][..]));
     let lines = "[site.health]\ninterval = \"1s\"\nstatus = [204, \"300-302\"]\npath = \"/a?b\"\n[site.ejection]\ntime = \"1h\"\n";
     let way = good(&with_site(lines)).sites[0].target.way.clone();
-    let health = way.health.unwrap();
+    let health = way.health.as_ref().unwrap();
     assert_eq!((health.timeout, &health.statuses[..]), (Duration::from_secs(1), &[204..=204, 300..=302][..]));
     assert_eq!(way.ejection.max_time, Duration::from_secs(3600), "no shorter than the first time");
     check(

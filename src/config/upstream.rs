@@ -1,6 +1,6 @@
 //! What a site's traffic goes to: servers, how one is chosen, and when one is left out.
 
-use super::{Breaker, Keep, Retries};
+use super::{Breaker, Keep, KeepAlive, Retries};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +24,12 @@ impl Upstream {
     #[must_use]
     pub fn is_name(&self) -> bool {
         !self.is_local() && self.host.parse::<std::net::IpAddr>().is_err()
+    }
+
+    /// What TLS asks for, and checks, where nothing else is said: a socket's path is no name.
+    #[must_use]
+    pub fn server_name(&self) -> &str {
+        if self.is_local() { "localhost" } else { &self.host }
     }
 
     /// Whether it is a Unix socket.
@@ -167,6 +173,10 @@ pub struct Way {
     pub keep: Keep,
     /// What its connections open with.
     pub proxy_header: Option<ProxyHeader>,
+    /// Whether the system asks now and then if it is still there.
+    pub keep_alive: Option<KeepAlive>,
+    /// How long what was sent to it may stay unacknowledged (TCP_USER_TIMEOUT).
+    pub user_timeout: Option<Duration>,
 }
 
 /// A version of the PROXY protocol.
@@ -232,6 +242,8 @@ impl Default for Way {
             breaker: None,
             keep: Keep::default(),
             proxy_header: None,
+            keep_alive: None,
+            user_timeout: None,
         }
     }
 }

@@ -204,11 +204,12 @@ pub(super) fn upstream(text: &str) -> Result<Upstream, String> {
     Ok(Upstream { scheme, host, port })
 }
 
-/// `unix:/run/app.sock` (HTTP/1.1), `h2c+unix:/run/app.sock`, `tcp+unix:/run/app.sock`; `None`: it is none of these.
+/// `unix:/run/app.sock` (HTTP/1.1), or with `https+`, `h2c+`, `tcp+` in front; `None`: it is none of these.
 fn local_upstream(text: &str) -> Option<Result<Upstream, String>> {
     let (scheme, path) = text.split_once("unix:")?;
     let scheme = match scheme {
         "" | "http+" => UpstreamScheme::Http,
+        "https+" => UpstreamScheme::Https,
         "h2c+" => UpstreamScheme::H2c,
         "tcp+" => UpstreamScheme::Tcp,
         _ => return None,
@@ -310,7 +311,8 @@ mod tests {
         check("tcp+unix:/run/app.sock", Ok((UpstreamScheme::Tcp, "/run/app.sock", 0)));
         check("unix:run/app.sock", Err("write its whole path"));
         check("unix:///run/app.sock", Err("write its whole path"));
-        check("https+unix:/run/app.sock", Err("has no scheme"));
+        check("https+unix:/run/app.sock", Ok((UpstreamScheme::Https, "/run/app.sock", 0)));
+        check("ftp+unix:/run/app.sock", Err("has no scheme"));
         check("10.0.0.1:8080", Err("has no scheme"));
         check("ftp://x", Err("\"ftp\" is not an upstream scheme"));
         check("http://u@x", Err("without user"));

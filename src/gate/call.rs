@@ -3,6 +3,10 @@
 //! Driven by polling from the client's own task, as an exchange over HTTP/1.1 is; only the connection itself has a
 //! task. Dropped before it is over, the stream is reset: the upstream learns that nobody waits.
 
+mod tunnel;
+
+pub use tunnel::Hold;
+
 use crate::gate::body::BodySource;
 use crate::gate::buffer::{BUFFER_BYTES, WriteBuffer};
 use crate::gate::endpoint::{Endpoint, Lease};
@@ -14,6 +18,7 @@ use crate::gate::reject::Reject;
 use crate::gate::request::{BodyLength, Field, Known, RequestHead, Span, Version, Wishes};
 use crate::gate::trailers;
 use crate::gate::trunk::Ticket;
+use crate::gate::websocket;
 use bytes::{Buf, Bytes};
 use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
@@ -45,6 +50,10 @@ pub struct Call {
     current: Bytes,
     is_ended: bool,
     trailers: Option<HeaderMap>,
+    /// A WebSocket was asked for.
+    is_for_tunnel: bool,
+    /// The upstream has opened it: what follows is a tunnel.
+    pub is_switched: bool,
     body_octets: u64,
     /// The most that they may be.
     pub body_limit: u64,
@@ -67,6 +76,8 @@ impl Call {
             current: Bytes::new(),
             is_ended: false,
             trailers: None,
+            is_for_tunnel: false,
+            is_switched: false,
             body_octets: 0,
             body_limit: u64::MAX,
             head: ResponseHead::default(),
@@ -78,14 +89,19 @@ impl Call {
     /// # Errors
     /// `Stale` where the connection takes no more streams.
     pub fn begin(&mut self, request: &RequestHead, onward: &Onward<'_>) -> Result<(), Failure> {
+        self.is_for_tunnel = request.asks_for_websocket();
+        if self.is_for_tunnel && request.named(websocket::KEY).is_none() {
+            return Err(Reject::MalformedRequest("a WebSocket without a key").into());
+        }
         let is_tls = self.endpoint().link.load().tls.is_some();
         let head = request_head(request, onward, is_tls)
             .ok_or(Reject::MalformedRequest("HTTP/2 has no words for this request"))?;
-        let is_whole = request.body == BodyLength::None;
+        let has_body = request.body != BodyLength::None;
+        let is_whole = !has_body && !self.is_for_tunnel;
         let (waiting, stream) = self.ticket.send(head, is_whole).map_err(|_| Failure::Stale)?;
         self.waiting = Some(waiting);
         self.request = Some(stream);
-        self.sending = if is_whole { Sending::Done } else { Sending::Open };
+        self.sending = if has_body { Sending::Open } else { Sending::Done };
         Ok(())
     }
 
@@ -252,6 +268,10 @@ impl Call {
             None => Framing::Chunked,
         };
         head.keep_alive = true;
+        if self.is_for_tunnel && matches!(head.status, 200..300) {
+            tunnel::switch(head, request);
+            self.is_switched = true;
+        }
         self.response = Some(stream);
         Ok(())
     }
@@ -319,7 +339,11 @@ fn request_head(request: &RequestHead, onward: &Onward<'_>, is_tls: bool) -> Opt
     let scheme = if is_tls { "https" } else { "http" };
     let uri = Uri::builder().scheme(scheme).authority(onward.host).path_and_query(path).build().ok()?;
     let mut head = Request::new(());
-    *head.method_mut() = Method::from_bytes(request.method()).ok()?;
+    let is_for_tunnel = request.asks_for_websocket();
+    match is_for_tunnel {
+        true => tunnel::ask(&mut head),
+        false => *head.method_mut() = Method::from_bytes(request.method()).ok()?,
+    }
     *head.uri_mut() = uri;
     *head.version_mut() = http::Version::HTTP_2;
     for line in written.data().split(|octet| *octet == b'\n').skip(1) {
@@ -330,7 +354,8 @@ fn request_head(request: &RequestHead, onward: &Onward<'_>, is_tls: bool) -> Opt
             Known::of(name),
             Known::Host | Known::Connection | Known::TransferEncoding | Known::Upgrade | Known::Te
         );
-        if !is_framing {
+        let is_left_out = is_framing || (is_for_tunnel && tunnel::is_left_out(name));
+        if !is_left_out {
             head.headers_mut()
                 .append(HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?);
         }

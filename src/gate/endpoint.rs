@@ -2,6 +2,7 @@
 
 use crate::config::{Alpn, Upstream, UpstreamScheme, Way};
 use crate::gate::breaker::{Breaker, Place};
+use crate::gate::listen::watch_peer;
 use crate::gate::local;
 use crate::gate::names::Addresses;
 use crate::gate::proxy_header::{self, Speaker};
@@ -10,7 +11,9 @@ use crate::gate::route::standing::{self, Standing, Wish};
 use crate::gate::route::tally::Tallies;
 use crate::gate::stream::{Channel, Stream};
 use crate::gate::watch::{Expired, Watch};
+use crate::telemetry::Meter;
 use arc_swap::ArcSwap;
+use socket2::SockRef;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -28,8 +31,10 @@ pub struct Endpoint {
     pub upstream: Upstream,
     /// Where it is.
     pub address: SocketAddr,
+    /// Where it is counted.
+    pub meter: Meter,
     /// How it is dealt with.
-    pub way: Way,
+    pub way: Arc<Way>,
     /// How it stands.
     pub standing: Standing,
     /// What secures the way there; swapped as a whole.
@@ -60,7 +65,7 @@ pub struct Endpoints {
 
 #[derive(Debug, Default)]
 struct Known {
-    endpoints: HashMap<(Upstream, SocketAddr, Way), Arc<Endpoint>>,
+    endpoints: HashMap<(Upstream, SocketAddr, Arc<Way>), Arc<Endpoint>>,
     /// What the operator wants, by label, whatever a reload changes.
     wishes: HashMap<Arc<str>, Wish>,
     slots: usize,
@@ -88,9 +93,15 @@ impl Endpoints {
 
     /// The endpoint of a configured upstream at an address, which is reached by `link` from now on.
     #[must_use]
-    pub fn endpoint(&self, upstream: &Upstream, address: SocketAddr, way: &Way, link: Link) -> Arc<Endpoint> {
+    pub fn endpoint(
+        &self,
+        upstream: &Upstream,
+        address: SocketAddr,
+        way: &Arc<Way>,
+        link: Link,
+    ) -> Arc<Endpoint> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (upstream.clone(), address, way.clone());
+        let key = (upstream.clone(), address, Arc::clone(way));
         if let Some(endpoint) = known.endpoints.get(&key) {
             endpoint.link.store(Arc::new(link));
             return Arc::clone(endpoint);
@@ -106,9 +117,10 @@ impl Endpoints {
         });
         let endpoint = Arc::new(Endpoint {
             label,
+            meter: Meter::default(),
             upstream: upstream.clone(),
             address,
-            way: way.clone(),
+            way: Arc::clone(way),
             standing,
             link: ArcSwap::from_pointee(link),
             slot,
@@ -239,6 +251,16 @@ impl Endpoint {
         }
     }
 
+    /// Whether HTTP/1.1 could be.
+    #[must_use]
+    pub fn may_speak_http1(&self) -> bool {
+        match self.upstream.scheme {
+            UpstreamScheme::Http => true,
+            UpstreamScheme::Https => self.way.tls.alpn.contains(&Alpn::Http1),
+            UpstreamScheme::H2c | UpstreamScheme::Tcp => false,
+        }
+    }
+
     /// Whether it is, on this connection.
     #[must_use]
     pub fn speaks_http2(&self, stream: &Stream) -> bool {
@@ -268,18 +290,39 @@ impl Endpoint {
     /// # Errors
     /// `UpstreamError`.
     pub async fn connect(&self, speaker: Option<Speaker<'_>>) -> Result<Channel, Reject> {
+        secure(&self.link.load_full(), self.open(speaker).await?).await
+    }
+
+    /// The same, offering HTTP/1.1 alone.
+    ///
+    /// # Errors
+    /// `UpstreamError`.
+    pub async fn connect_http1(&self, speaker: Option<Speaker<'_>>) -> Result<Channel, Reject> {
+        let mut link = Link::clone(&self.link.load());
+        if let Some((config, _)) = &mut link.tls {
+            Arc::make_mut(config).alpn_protocols = vec![Alpn::Http1.name().to_vec()];
+        }
+        secure(&link, self.open(speaker).await?).await
+    }
+
+    async fn open(&self, speaker: Option<Speaker<'_>>) -> Result<TcpStream, Reject> {
         let connected = match self.upstream.is_local() {
             true => local::connect(&self.upstream.host).await,
             false => TcpStream::connect(self.address).await,
         };
         let mut tcp = connected.map_err(|_| Reject::UpstreamError("connect failed"))?;
+        let (keep_alive, user_timeout) = (self.way.keep_alive, self.way.user_timeout);
+        if (keep_alive.is_some() || user_timeout.is_some()) && !self.upstream.is_local() {
+            // An error only means that the peer is gone already.
+            let _ = watch_peer(&SockRef::from(&tcp), keep_alive, user_timeout);
+        }
         standing::count(&self.standing.counts().connections);
         if let Some(version) = self.way.proxy_header {
             let header = proxy_header::write(version, speaker.as_ref());
             let written = tcp.write_all(&header).await;
             written.map_err(|_| Reject::UpstreamError("connect failed"))?;
         }
-        secure(&self.link.load_full(), tcp).await
+        Ok(tcp)
     }
 }
 

@@ -3,7 +3,7 @@
 mod changed;
 
 use crate::gate::body::BodySource;
-use crate::gate::call::Call;
+use crate::gate::call::{Call, Hold};
 use crate::gate::endpoint::{Endpoint, Lease};
 use crate::gate::exchange::{Exchange, Failure};
 use crate::gate::headers::Onward;
@@ -11,7 +11,7 @@ use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head::ResponseHead;
 use crate::gate::pool::Pool;
 use crate::gate::reject::Reject;
-use crate::gate::request::{Field, RequestHead, Span};
+use crate::gate::request::RequestHead;
 use crate::gate::splice::Splice;
 use crate::gate::stream::Channel;
 use crate::gate::transform::Transform;
@@ -90,23 +90,13 @@ impl Forward {
 
     /// Adds a field to the response's head.
     pub fn add_field(&mut self, name: &[u8], value: &[u8]) {
-        let head = each!(&mut self.over, it => &mut it.head);
-        let mut append = |octets: &[u8]| {
-            let start = head.text.len();
-            head.text.extend_from_slice(octets);
-            Span::new(start, octets.len()).unwrap_or_default()
-        };
-        let name = append(name);
-        append(b": ");
-        let value = append(value);
-        append(b"\r\n");
-        head.fields.push(Field::new(&head.text, name, value));
+        each!(&mut self.over, it => it.head.add(name, value));
     }
 
     /// Whether the upstream has switched protocols.
     #[must_use]
     pub fn is_switched(&self) -> bool {
-        matches!(&self.over, Over::Http1(exchange) if exchange.is_switched)
+        each!(&self.over, it => it.is_switched)
     }
 
     #[must_use]
@@ -225,12 +215,15 @@ impl Forward {
         }
     }
 
-    /// The connection of a switched exchange, for a tunnel, and the count that it is under.
+    /// The connection or stream of a switched exchange, for a tunnel, and what keeps its server in use.
     #[must_use]
-    pub fn into_tunnel(self) -> Option<(Channel, Lease)> {
+    pub fn into_tunnel(self) -> Option<(Channel, Hold)> {
         match self.over {
-            Over::Http1(exchange) => Some(exchange.into_tunnel()),
-            Over::Http2(_) => None,
+            Over::Http1(exchange) => {
+                let (channel, lease) = exchange.into_tunnel();
+                Some((channel, lease.into()))
+            }
+            Over::Http2(call) => call.into_tunnel(),
         }
     }
 }

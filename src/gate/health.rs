@@ -110,9 +110,8 @@ async fn probe(endpoint: &Endpoint, health: &Health) -> Result<(), &'static str>
 /// The Host of a check.
 fn host(endpoint: &Endpoint, health: &Health) -> String {
     health.host.clone().unwrap_or_else(|| match &endpoint.upstream {
-        upstream if upstream.is_local() => "localhost".to_owned(),
-        upstream if upstream.host.contains(':') => format!("[{}]", upstream.host),
-        upstream => upstream.host.clone(),
+        upstream if upstream.host.contains(':') && !upstream.is_local() => format!("[{}]", upstream.host),
+        upstream => upstream.server_name().to_owned(),
     })
 }
 

@@ -194,7 +194,7 @@ impl Connection {
         let next = match answer {
             Answer::Forward(exchange, _) if exchange.is_switched() => {
                 headers::write_switch(exchange.head(), &mut self.side.channel.output);
-                let Some((upstream, _lease)) = exchange.into_tunnel() else { return Next::Close };
+                let Some((upstream, _hold)) = exchange.into_tunnel() else { return Next::Close };
                 let running = Box::pin(tunnel::run(&mut self.side.channel, upstream, watch));
                 record.phase = Phase::Tunnel;
                 (record.bytes_in, record.bytes_out) = running.await;

@@ -36,7 +36,7 @@ pub fn name<'h>(head: &'h RequestHead, via: &str, record: &mut Record) -> Result
 pub fn limits(
     worker: &Worker,
     client: &Client,
-    (limits, site): (&Limits, Option<&Arc<Route>>),
+    (limits, site, target): (&Limits, Option<&Arc<Route>>, &Target),
     head: &RequestHead,
 ) -> Result<(), Reject> {
     if worker.overload.is_over() {
@@ -49,8 +49,14 @@ pub fn limits(
     {
         return Err(Reject::RateLimited);
     }
+    if let Some(rate) = &target.rate
+        && let Some(caller) = client.caller(head)
+        && !rate.admits(limits.client.of(caller), Instant::now())
+    {
+        return Err(Reject::RateLimited);
+    }
     match head.body {
-        BodyLength::Exactly(octets) if octets > limits.body_bytes => Err(Reject::BodyTooLarge),
+        BodyLength::Exactly(octets) if octets > target.body_bytes => Err(Reject::BodyTooLarge),
         _ => Ok(()),
     }
 }

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::net::{TcpStream, UnixListener};
 
 const SHARDS: usize = 64;
@@ -51,11 +52,23 @@ fn socket(address: SocketAddr, options: SocketOptions, is_shared: bool) -> io::R
 /// Sets what accepted sockets inherit.
 fn tune(socket: &SockRef<'_>, options: SocketOptions) -> io::Result<()> {
     socket.set_keepalive(options.keep_alive.is_some())?;
-    if let Some(KeepAlive { idle, interval, probes }) = options.keep_alive {
+    watch_peer(socket, options.keep_alive, options.user_timeout)
+}
+
+/// Has the system find out whether the peer is still there; does nothing that is not asked for.
+///
+/// # Errors
+/// The system's.
+pub fn watch_peer(
+    socket: &SockRef<'_>,
+    keep_alive: Option<KeepAlive>,
+    user_timeout: Option<Duration>,
+) -> io::Result<()> {
+    if let Some(KeepAlive { idle, interval, probes }) = keep_alive {
         let set = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes.into());
         socket.set_tcp_keepalive(&set)?;
     }
-    socket.set_tcp_user_timeout(options.user_timeout)
+    socket.set_tcp_user_timeout(user_timeout)
 }
 
 /// The same for a listening socket that is there already, of an older process or config.

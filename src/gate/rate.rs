@@ -58,6 +58,27 @@ impl ClientRates {
     }
 }
 
+/// What one client may ask of one site, counted from the last reload on.
+#[derive(Debug)]
+pub struct SiteRate {
+    rate: Rate,
+    clients: ClientRates,
+}
+
+impl SiteRate {
+    /// Of nobody yet.
+    #[must_use]
+    pub fn new(rate: Rate) -> Self {
+        Self { rate, clients: ClientRates::default() }
+    }
+
+    /// As `ClientRates::admits`.
+    #[must_use]
+    pub fn admits(&self, client: IpAddr, now: Instant) -> bool {
+        self.clients.admits(client, self.rate, now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

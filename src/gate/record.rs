@@ -164,10 +164,19 @@ impl Record {
         }
     }
 
-    /// The upstream's head has arrived.
-    pub fn answered(&mut self, status: u16) {
+    /// How long it has taken so far, what it waited for on its way to the upstream left out, in microseconds.
+    #[must_use]
+    pub fn since_sent(&self) -> (Duration, u64) {
+        let taken = self.started.elapsed();
+        let waited =
+            u64::from(self.waits.queue_us.unwrap_or(0)) + u64::from(self.waits.connect_us.unwrap_or(0));
+        (taken, u64::try_from(taken.as_micros()).unwrap_or(u64::MAX).saturating_sub(waited))
+    }
+
+    /// The upstream's head has arrived, so long after the request's.
+    pub fn answered(&mut self, status: u16, after: Duration) {
         self.status = status;
-        self.upstream_time = Some(self.started.elapsed());
+        self.upstream_time = Some(after);
         self.phase = Phase::Data;
     }
 
@@ -242,7 +251,7 @@ impl Record {
         let listener = counters.listener_of(&client.listener.meter, || client.listener.label());
         counters.request((listener, outcome), duration_us, self.bytes_in, self.bytes_out);
         if let Some(site) = self.meter {
-            counters.site(site, (outcome, duration_us), (self.bytes_in, self.bytes_out));
+            counters.site(site, (outcome, self.status, duration_us), (self.bytes_in, self.bytes_out));
         }
         if self.would_block.is_some() {
             counters.one(|c| &c.would_block);

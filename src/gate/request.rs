@@ -312,6 +312,12 @@ impl RequestHead {
         self.fields.of(known).map(|field| field.value.of(&self.text))
     }
 
+    /// Whether it asks to go on as a WebSocket.
+    #[must_use]
+    pub fn asks_for_websocket(&self) -> bool {
+        self.upgrade.is_some_and(|upgrade| upgrade.of(&self.text).eq_ignore_ascii_case(b"websocket"))
+    }
+
     /// The first value of a field that the gate does not act upon, by its name in small letters.
     #[must_use]
     pub fn named(&self, name: &[u8]) -> Option<&[u8]> {

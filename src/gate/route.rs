@@ -12,6 +12,7 @@ use crate::block_page::BlockPages;
 use crate::config::{Choice, HostRule, InClear, Mode, Networks, SiteTarget, SiteTimeouts};
 use crate::domain::{DomainName, HostForm};
 use crate::gate::error_pages::ErrorPages;
+use crate::gate::rate::SiteRate;
 use crate::gate::redirect::Redirect;
 use crate::gate::tls::clients::Clients;
 use crate::gate::treat::Treatment;
@@ -48,6 +49,10 @@ pub struct Target {
     pub paths: Vec<(Box<[u8]>, Arc<Target>)>,
     /// Upstreams are told of the client's certificate.
     pub tells_certificate: bool,
+    /// Octets that a request's body may have.
+    pub body_bytes: u64,
+    /// How often one client may ask here; `None`: as often as it may anywhere.
+    pub rate: Option<Arc<SiteRate>>,
     /// For round robin.
     pub turn: AtomicUsize,
     /// What it may send again.

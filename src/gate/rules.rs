@@ -13,6 +13,7 @@ use crate::gate::compress::Compressions;
 use crate::gate::endpoint::{Endpoint, Endpoints, Link};
 use crate::gate::error_pages::ErrorPages;
 use crate::gate::footer::Footers;
+use crate::gate::rate::SiteRate;
 use crate::gate::redirect::Redirect;
 use crate::gate::route::{Route, Routes, Servers, Target};
 use crate::gate::tls::clients::Clients;
@@ -123,6 +124,7 @@ impl Rules {
             all: &config.block_page,
             pages: Vec::new(),
             error_pages: &config.error_pages,
+            body_bytes: config.limits.body_bytes,
             has_error_pages: false,
             clients: Vec::new(),
             footer_rules: Arc::new(config.footer_rules.clone()),
@@ -227,6 +229,8 @@ struct Resolver<'a> {
     pages: Vec<(config::BlockPage, Arc<BlockPages>)>,
     /// What sites' own error pages come before.
     error_pages: &'a [config::ErrorPage],
+    /// Octets of a request's body, where a site does not say.
+    body_bytes: u64,
     /// Some site has pages of its own.
     has_error_pages: bool,
     clients: Vec<Arc<Clients>>,
@@ -252,6 +256,8 @@ impl Resolver<'_> {
             Footers::new(footer, &self.footer_rules, |mode| reports.of(&name(), mode)).map(Arc::new);
         let pages = target.block_page.as_ref().map(|own| self.pages(own)).transpose()?;
         let of_site = self.own_error_pages(&target.error_pages, self.error_pages);
+        let body_bytes = target.limits.body_bytes.unwrap_or(self.body_bytes);
+        let rate = target.limits.request_rate.map(|rate| Arc::new(SiteRate::new(rate)));
         let mut paths = Vec::new();
         for route in &target.routes {
             let site_pages = [&target.error_pages[..], self.error_pages].concat();
@@ -267,6 +273,8 @@ impl Resolver<'_> {
                 treatment,
                 tells_certificate: target.clients.is_some(),
                 paths: Vec::new(),
+                body_bytes: route.body_bytes.unwrap_or(body_bytes),
+                rate: rate.clone(),
                 turn: AtomicUsize::new(0),
                 budget: Default::default(),
                 pages: pages.clone(),
@@ -286,6 +294,8 @@ impl Resolver<'_> {
             treatment,
             tells_certificate: target.clients.is_some(),
             paths,
+            body_bytes,
+            rate,
             turn: AtomicUsize::new(0),
             budget: Default::default(),
             pages,
@@ -316,13 +326,14 @@ impl Resolver<'_> {
     fn made(
         &mut self,
         servers: &[Server],
-        way: &Way,
+        way: &Arc<Way>,
         target: impl FnOnce(Servers) -> Target,
     ) -> Result<Arc<Target>, RulesError> {
         let planned = |server: &Server| {
             Ok::<_, RulesError>(Planned { server: server.clone(), link: self.link(&server.upstream, way)? })
         };
-        let plan = Plan { servers: servers.iter().map(planned).collect::<Result<_, _>>()?, way: way.clone() };
+        let plan =
+            Plan { servers: servers.iter().map(planned).collect::<Result<_, _>>()?, way: Arc::clone(way) };
         let members = plan.members(self.endpoints);
         if plan.names().next().is_none() {
             self.fixed.extend(members.iter().map(|member| Arc::clone(&member.endpoint)));
@@ -353,7 +364,7 @@ impl Resolver<'_> {
     fn of_listener(&mut self, upstreams: &[Upstream]) -> Result<Arc<Target>, RulesError> {
         let server = |it: &Upstream| Server { upstream: it.clone(), weight: 1, is_backup: false };
         let servers: Vec<_> = upstreams.iter().map(server).collect();
-        self.made(&servers, &Way::default(), |servers| Target {
+        self.made(&servers, &Arc::default(), |servers| Target {
             servers,
             redirect: None,
             choice: Choice::default(),
@@ -363,6 +374,8 @@ impl Resolver<'_> {
             treatment: None,
             tells_certificate: false,
             paths: Vec::new(),
+            body_bytes: u64::MAX,
+            rate: None,
             turn: AtomicUsize::new(0),
             budget: Default::default(),
             pages: None,
@@ -378,7 +391,7 @@ impl Resolver<'_> {
         if let Some(link) = self.links.get(&key) {
             return Ok(link.clone());
         }
-        let link = Link { tls: Some(self.tls.link(&upstream.host, &way.tls)?) };
+        let link = Link { tls: Some(self.tls.link(upstream.server_name(), &way.tls)?) };
         self.links.insert(key, link.clone());
         Ok(link)
     }

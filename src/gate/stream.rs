@@ -2,8 +2,10 @@
 //!
 //! Knows nothing of HTTP.
 
+mod lane;
 mod prefixed;
 
+pub use lane::Lane;
 pub use prefixed::Prefixed;
 
 use crate::gate::buffer::{ReadBuffer, WriteBuffer};
@@ -27,6 +29,8 @@ pub enum Stream {
     TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
     /// A stream of an HTTP/2 connection that has become a tunnel, from a client.
     Http2(Box<TokioIo<Upgraded>>),
+    /// The same, to an upstream.
+    Lane(Box<Lane>),
 }
 
 impl Stream {
@@ -35,7 +39,7 @@ impl Stream {
     pub fn clear(&self) -> Option<&TcpStream> {
         match self {
             Self::Tcp(tcp) => Some(tcp),
-            Self::TlsServer(_) | Self::TlsClient(_) | Self::Http2(_) => None,
+            Self::TlsServer(_) | Self::TlsClient(_) | Self::Http2(_) | Self::Lane(_) => None,
         }
     }
 
@@ -45,7 +49,7 @@ impl Stream {
             Self::Tcp(tcp) => Some(tcp),
             Self::TlsServer(tls) => Some(tls.get_ref().0.tcp()),
             Self::TlsClient(tls) => Some(tls.get_ref().0),
-            Self::Http2(_) => None,
+            Self::Http2(_) | Self::Lane(_) => None,
         }
     }
 }
@@ -57,6 +61,7 @@ macro_rules! each {
             Stream::TlsServer($io) => $do,
             Stream::TlsClient($io) => $do,
             Stream::Http2($io) => $do,
+            Stream::Lane($io) => $do,
         }
     };
 }
@@ -233,7 +238,7 @@ impl Channel {
         let has_said_all = match &self.stream {
             Stream::Tcp(_) => true,
             Stream::TlsServer(tls) => self.has_said_end && tls.get_ref().0.is_flushed(),
-            Stream::TlsClient(_) | Stream::Http2(_) => false,
+            Stream::TlsClient(_) | Stream::Http2(_) | Stream::Lane(_) => false,
         };
         has_said_all && self.is_flushed()
     }

@@ -7,15 +7,19 @@ use crate::gate::endpoint::Endpoint;
 use crate::gate::reject::Reject;
 use crate::gate::stream::{Channel, Stream};
 use bytes::Bytes;
-use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
+use h2::{Ping, PingPong, SendStream};
 use http::Request;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+
+/// What a request for a WebSocket comes to where an upstream opens none. Asking is no fault of the upstream's.
+pub const NO_TUNNEL: Reject = Reject::UpstreamError("it takes no WebSocket over HTTP/2");
 
 /// Streams that one connection carries at most, whatever the upstream allows.
 const MAX_STREAMS: usize = 100;
@@ -25,6 +29,9 @@ const MAX_TRUNKS: usize = 64;
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all streams of a connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What small DATA frames that wait to be passed on may cost, as h2 counts it (each up to 256 octets): one client that
+/// takes what it is sent slowly, message by message, is no reason to end what all the others share.
+const FRAME_BUDGET: usize = 4 * 1024 * 1024;
 /// Octets of a request that wait for the connection.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Of a response's head, and of its trailers.
@@ -40,6 +47,8 @@ struct Trunk {
     /// Its task has ended.
     is_over: Rc<Cell<bool>>,
     idle_since: Cell<Instant>,
+    /// Asks whether the upstream's settings have come; none once they have.
+    first_ping: Mutex<Option<PingPong>>,
 }
 
 impl Trunk {
@@ -57,6 +66,24 @@ impl Ticket {
     fn new(trunk: &Rc<Trunk>) -> Self {
         trunk.streams.set(trunk.streams.get() + 1);
         Self(Rc::clone(trunk))
+    }
+
+    /// Whether the upstream opens tunnels (RFC 8441, 3). Its settings say so, which are the first thing that it sends:
+    /// once a ping has come back, they are here. For the caller to bound in time.
+    pub async fn takes_tunnels(&self) -> bool {
+        let is_said = || self.0.sender.is_extended_connect_protocol_enabled();
+        if is_said() {
+            return true;
+        }
+        let mut first = self.0.first_ping.lock().await;
+        if let Some(ping) = &mut *first {
+            // It is on its way already where somebody gave up waiting for it. An error means that the connection is
+            // over, which shows when it is used.
+            let _ = ping.send_ping(Ping::opaque());
+            let _ = poll_fn(|cx| ping.poll_pong(cx)).await;
+            *first = None;
+        }
+        is_said()
     }
 
     /// Opens the stream.
@@ -173,6 +200,7 @@ pub fn builder() -> h2::client::Builder {
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .data_frame_budget(FRAME_BUDGET)
         .max_header_list_size(MAX_HEAD_BYTES)
         .max_send_buffer_size(SEND_BUFFER)
         .initial_max_send_streams(MAX_STREAMS);
@@ -181,7 +209,9 @@ pub fn builder() -> h2::client::Builder {
 
 async fn open(stream: Stream) -> Result<Rc<Trunk>, Reject> {
     let opened = builder().handshake::<_, Bytes>(stream).await;
-    let (sender, connection) = opened.map_err(|_| Reject::UpstreamError("the HTTP/2 handshake failed"))?;
+    let (sender, mut connection) =
+        opened.map_err(|_| Reject::UpstreamError("the HTTP/2 handshake failed"))?;
+    let first_ping = Mutex::new(connection.ping_pong());
     let is_over = Rc::new(Cell::new(false));
     let ended = Rc::clone(&is_over);
     tokio::task::spawn_local(async move {
@@ -189,5 +219,6 @@ async fn open(stream: Stream) -> Result<Rc<Trunk>, Reject> {
         let _ = connection.await;
         ended.set(true);
     });
-    Ok(Rc::new(Trunk { sender, streams: Cell::new(0), is_over, idle_since: Cell::new(Instant::now()) }))
+    let idle_since = Cell::new(Instant::now());
+    Ok(Rc::new(Trunk { sender, streams: Cell::new(0), is_over, idle_since, first_ping }))
 }

@@ -27,7 +27,7 @@ use crate::gate::trace::Trace;
 use crate::gate::trunk::Trunks;
 use crate::gate::watch::{Clock, TICK};
 use crate::telemetry::{
-    AccessLogSink, AuditSink, Blocked, BlockedNotes, FooterReports, Life, LogBuffer, NameNotes, Reopen,
+    AccessLogSwitch, AuditSink, Blocked, BlockedNotes, FooterReports, Life, LogBuffer, NameNotes, Reopen,
     ServedNamesSink, SpanSink, WorkerCounters,
 };
 use crate::verdict;
@@ -111,7 +111,7 @@ impl Worker {
     pub fn new(
         shared: Arc<Shared>,
         counters: Arc<WorkerCounters>,
-        (log, spans): (Option<AccessLogSink>, Option<SpanSink>),
+        (log, spans): (Arc<AccessLogSwitch>, Option<SpanSink>),
     ) -> Rc<Self> {
         Rc::new(Self {
             mine: Mine::new(&shared),
@@ -186,9 +186,10 @@ impl Worker {
         }
     }
 
-    /// Hands over what the log holds.
+    /// Hands over what the log holds, and looks where it goes from here on.
     fn hand_over_log(&self) {
-        let lost = self.log.borrow_mut().hand_over();
+        let mut log = self.log.borrow_mut();
+        let lost = log.hand_over() + log.follow();
         self.counters.several(|c| &c.log_dropped, lost);
     }
 

@@ -5,10 +5,12 @@
 
 use crate::config::certificates::{CertificateError, Pair};
 use crate::config::{ApiTls, Demand};
+use crate::hexadecimal::hexadecimal;
+use crate::subject;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
+    DigitallySignedStruct, DistinguishedName, ServerConfig, ServerConnection, SignatureScheme,
     client::danger::HandshakeSignatureValid,
 };
 use std::os::unix::fs::MetadataExt as _;
@@ -37,6 +39,18 @@ pub struct Tls {
 struct Held {
     stamps: Vec<Stamp>,
     config: Arc<ServerConfig>,
+    own: CertificateDer<'static>,
+}
+
+/// Whose certificate a caller has shown.
+#[derive(Debug, Clone)]
+pub struct CallerCertificate {
+    /// SHA-256 of the whole, in hexadecimal.
+    pub sha256: String,
+    /// Whom it is for, as RFC 4514 writes it.
+    pub subject: String,
+    /// It is the API's own: a command on this machine.
+    pub is_own: bool,
 }
 
 /// What a file is, wherever symlinks lead: inode, size, time.
@@ -57,8 +71,8 @@ impl Tls {
     /// Names the file, and what is wrong with it.
     pub fn load(files: &ApiTls) -> Result<Self, TlsError> {
         let stamps = stamps(files);
-        let config = server_config(files)?;
-        Ok(Self { files: files.clone(), held: Mutex::new(Held { stamps, config }) })
+        let (config, own) = server_config(files)?;
+        Ok(Self { files: files.clone(), held: Mutex::new(Held { stamps, config, own }) })
     }
 
     /// Whether callers must show a certificate.
@@ -67,13 +81,26 @@ impl Tls {
         self.files.clients.is_some()
     }
 
+    /// Whose certificate was shown; `None`: nobody's that can be named.
+    pub(super) fn caller(&self, connection: &ServerConnection) -> Option<CallerCertificate> {
+        let certificate = connection.peer_certificates()?.first()?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(CallerCertificate {
+            sha256: hexadecimal(digest.as_ref()),
+            subject: subject::text(parsed.subject()),
+            is_own: held.own == *certificate,
+        })
+    }
+
     /// As the files are now.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         let stamps = stamps(&self.files);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.stamps != stamps {
             match server_config(&self.files) {
-                Ok(config) => held.config = config,
+                Ok((config, own)) => (held.config, held.own) = (config, own),
                 Err(error) => tracing::error!("the old certificate stays in force: {error}"),
             }
             held.stamps = stamps;
@@ -82,23 +109,24 @@ impl Tls {
     }
 }
 
-fn server_config(files: &ApiTls) -> Result<Arc<ServerConfig>, TlsError> {
+/// With the API's own certificate.
+fn server_config(files: &ApiTls) -> Result<(Arc<ServerConfig>, CertificateDer<'static>), TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let pair = Pair { name: String::new(), cert: files.cert.clone(), key: files.key.clone() };
     let key = pair.load(&provider)?.key;
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let own = key.cert.first().cloned().ok_or(rustls::Error::NoCertificatesPresented)?;
     let builder = match &files.clients {
         Some(clients) => {
             let others = clients.verifier(Demand::Required, &provider)?;
-            let own = key.cert.first().cloned().ok_or(rustls::Error::NoCertificatesPresented)?;
-            builder.with_client_cert_verifier(Arc::new(OrOwn { own, others }))
+            builder.with_client_cert_verifier(Arc::new(OrOwn { own: own.clone(), others }))
         }
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok((Arc::new(config), own))
 }
 
 /// Besides the callers that an authority stands for, lets in who has our own certificate's key: commands on this

@@ -6,12 +6,13 @@ mod line;
 
 pub use line::{AccessLine, LogField, LogLayout, LogStyle, TlsLine};
 
+use arc_swap::{ArcSwapOption, Guard};
 use line::{Stamp, write_line};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 /// A worker hands its buffer over when it is this full.
@@ -26,6 +27,17 @@ pub struct AccessLogSink {
     layout: Arc<LogLayout>,
     /// Lines that could not be written and that no worker has counted yet.
     failed_lines: Arc<AtomicU64>,
+}
+
+/// The sink that workers hand over to; another one takes its place while they run.
+#[derive(Debug, Default)]
+pub struct AccessLogSwitch(ArcSwapOption<AccessLogSink>);
+
+impl AccessLogSwitch {
+    /// From each worker's next turn on lines go there; `None`: nowhere. What workers hold goes to the one before.
+    pub fn turn(&self, to: Option<AccessLogSink>) {
+        self.0.store(to.map(Arc::new));
+    }
 }
 
 /// The other end: run it on a thread of its own.
@@ -50,7 +62,8 @@ impl AccessLogWriter {
     /// # Errors
     /// The system's.
     pub fn open(path: &Path, reopen: &Reopen) -> io::Result<LogFile> {
-        Ok(LogFile { path: path.to_owned(), file: append(path)?, reopen: reopen.clone() })
+        let seen = reopen.asked();
+        Ok(LogFile { path: path.to_owned(), file: append(path)?, reopen: reopen.clone(), seen })
     }
 
     /// Writes until every sink is gone. Says when writing begins to fail, and when it goes on.
@@ -79,12 +92,17 @@ impl AccessLogWriter {
 
 /// Asks for the log's file to be opened anew before the next lines.
 #[derive(Debug, Clone, Default)]
-pub struct Reopen(Arc<AtomicBool>);
+pub struct Reopen(Arc<AtomicU64>);
 
 impl Reopen {
     /// Asks.
     pub fn ask(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was asked for.
+    fn asked(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -94,6 +112,8 @@ pub struct LogFile {
     path: PathBuf,
     file: File,
     reopen: Reopen,
+    /// How often that had been asked when it was last looked at.
+    seen: u64,
 }
 
 fn append(path: &Path) -> io::Result<File> {
@@ -102,7 +122,8 @@ fn append(path: &Path) -> io::Result<File> {
 
 impl Write for LogFile {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        if self.reopen.0.swap(false, Ordering::Relaxed) {
+        let asked = self.reopen.asked();
+        if std::mem::replace(&mut self.seen, asked) != asked {
             match append(&self.path) {
                 Ok(file) => self.file = file,
                 Err(error) => {
@@ -121,17 +142,32 @@ impl Write for LogFile {
 /// One worker's lines that were not handed over yet.
 #[derive(Debug)]
 pub struct LogBuffer {
-    sink: Option<AccessLogSink>,
+    switch: Arc<AccessLogSwitch>,
+    sink: Option<Arc<AccessLogSink>>,
     lines: Vec<u8>,
     count: u64,
     stamp: Stamp,
 }
 
 impl LogBuffer {
-    /// `None`: nothing is logged, and nothing is spent on it.
+    /// Lines go where the switch leads; where that is nowhere, nothing is spent on them.
     #[must_use]
-    pub fn new(sink: Option<AccessLogSink>) -> Self {
-        Self { sink, lines: Vec::new(), count: 0, stamp: Stamp::default() }
+    pub fn new(switch: Arc<AccessLogSwitch>) -> Self {
+        let sink = switch.0.load_full();
+        Self { switch, sink, lines: Vec::new(), count: 0, stamp: Stamp::default() }
+    }
+
+    /// Looks where the switch leads by now; gives how many lines were lost.
+    #[must_use]
+    pub fn follow(&mut self) -> u64 {
+        let now = self.switch.0.load();
+        if now.as_ref().map(Arc::as_ptr) == self.sink.as_ref().map(Arc::as_ptr) {
+            return 0;
+        }
+        let now = Guard::into_inner(now);
+        let lost = self.hand_over();
+        self.sink = now;
+        lost
     }
 
     /// Whether lines are wanted.
@@ -184,9 +220,35 @@ mod tests {
         let (sink, writer) =
             AccessLogWriter::new(LogLayout { style: LogStyle::Json, fields: vec![LogField::Host] });
         drop(writer);
-        let mut buffer = LogBuffer::new(Some(sink));
+        let switch = Arc::<AccessLogSwitch>::default();
+        switch.turn(Some(sink));
+        let mut buffer = LogBuffer::new(switch);
         let line = AccessLine::of_test("a");
         assert_eq!(buffer.add(&line) + buffer.add(&line), 0);
         assert_eq!(buffer.hand_over(), 2);
+    }
+
+    #[test]
+    fn what_was_gathered_goes_where_it_was_meant_to() {
+        let layout = |fields| LogLayout { style: LogStyle::Json, fields };
+        let (one, first) = AccessLogWriter::new(layout(vec![LogField::Host]));
+        let (two, second) = AccessLogWriter::new(layout(vec![LogField::Status]));
+        let switch = Arc::<AccessLogSwitch>::default();
+        let mut buffer = LogBuffer::new(Arc::clone(&switch));
+        assert!(!buffer.is_on());
+        for sink in [Some(one), Some(two), None] {
+            switch.turn(sink);
+            assert_eq!(buffer.follow() + buffer.follow(), 0);
+            if buffer.is_on() {
+                assert_eq!(buffer.add(&AccessLine::of_test("a")), 0);
+            }
+        }
+        let written = |writer: AccessLogWriter| {
+            let mut text = Vec::new();
+            writer.run(&mut text);
+            String::from_utf8(text).unwrap()
+        };
+        assert_eq!(written(first), "{\"host\":\"a\"}\n");
+        assert!(written(second).starts_with("{\"status\":"));
     }
 }

@@ -1,5 +1,6 @@
 //! Counters: each worker adds to its own, whoever asks adds them up.
 
+use super::meters::upstreams::UpstreamTotals;
 use super::meters::{self, Apart, ListenerTotals, Meter, Places, SiteTotals};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,8 +72,14 @@ impl WorkerCounters {
         self.apart.connection(listener);
     }
 
-    /// Counts a finished request of a site that is counted apart: its outcome and duration, its octets in and out.
-    pub fn site(&self, site: u16, came_to: (usize, u64), bytes: (u64, u64)) {
+    /// Counts an answer of an upstream: its status, and how long it took in microseconds.
+    pub fn answer(&self, upstream: (&Meter, &str), answered: (u16, u64)) {
+        self.apart.answer(upstream, answered);
+    }
+
+    /// Counts a finished request of a site that is counted apart: its outcome, status and duration, its octets in and
+    /// out.
+    pub fn site(&self, site: u16, came_to: (usize, u16, u64), bytes: (u64, u64)) {
         self.apart.request(site, came_to, bytes);
     }
 
@@ -174,6 +181,13 @@ impl Counters {
     pub fn sites(&self) -> Vec<SiteTotals> {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         meters::sites(&self.places, &workers.iter().map(|worker| &worker.apart))
+    }
+
+    /// What each upstream has answered, by name.
+    #[must_use]
+    pub fn upstreams(&self) -> BTreeMap<String, UpstreamTotals> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        meters::upstreams::totals(&self.places, &workers.iter().map(|worker| &worker.apart))
     }
 
     /// Adds all workers up.

@@ -1,11 +1,14 @@
-//! What is counted apart: requests by listener, and by site for those that the operator named.
+//! What is counted apart: requests by listener, and by site for those that the operator named; answers by upstream.
 //!
 //! Names are bounded, and each has a place for as long as the process lives: a counter that changed what it counts would
 //! lie. Each worker writes its own counters only.
 
+pub(super) mod upstreams;
+
 use super::counters::{DURATION_BOUNDS_MS, add};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use upstreams::{OfUpstreams, STATUS_CLASSES};
 
 /// Listeners that are counted apart; any beyond are counted together, as `other`.
 const MAX_LISTENERS: usize = 64;
@@ -52,6 +55,7 @@ impl Eq for Meter {}
 pub(super) struct Places {
     listeners: Mutex<Vec<Box<str>>>,
     sites: Mutex<Vec<Box<str>>>,
+    upstreams: Mutex<Vec<Box<str>>>,
 }
 
 fn place(names: &Mutex<Vec<Box<str>>>, most: usize, name: &str) -> u16 {
@@ -77,6 +81,7 @@ pub(super) struct ListenerCounts {
 #[derive(Debug, Default)]
 struct SiteCounts {
     outcomes: [AtomicU64; MAX_OUTCOMES],
+    statuses: [AtomicU64; STATUS_CLASSES.len()],
     durations: [AtomicU64; DURATION_BOUNDS_MS.len() + 1],
     duration_sum_us: AtomicU64,
     bytes_in: AtomicU64,
@@ -91,6 +96,7 @@ pub(super) struct Apart {
     pub(super) listeners: Box<[ListenerCounts]>,
     /// The same; taken when the first site is counted.
     sites: OnceLock<Box<[SiteCounts]>>,
+    upstreams: Box<OfUpstreams>,
 }
 
 impl Default for Apart {
@@ -102,7 +108,7 @@ impl Default for Apart {
 impl Apart {
     pub(super) fn new(places: Arc<Places>) -> Self {
         let listeners = (0..=MAX_LISTENERS).map(|_| ListenerCounts::default()).collect();
-        Self { places, listeners, sites: OnceLock::new() }
+        Self { places, listeners, sites: OnceLock::new(), upstreams: Box::default() }
     }
 
     pub(super) fn listener(&self, meter: &Meter, name: impl FnOnce() -> String) -> u16 {
@@ -123,13 +129,16 @@ impl Apart {
     pub(super) fn request(
         &self,
         site: u16,
-        (outcome, duration_us): (usize, u64),
+        (outcome, status, duration_us): (usize, u16, u64),
         (bytes_in, bytes_out): (u64, u64),
     ) {
         let sites = self.sites.get_or_init(|| (0..=MAX_SITES).map(|_| SiteCounts::default()).collect());
         let Some(counts) = sites.get(usize::from(site)) else { return };
         if let Some(counter) = counts.outcomes.get(outcome) {
             add(counter, 1);
+        }
+        if let Some(class) = upstreams::class(status) {
+            add(&counts.statuses[class], 1);
         }
         let bucket = DURATION_BOUNDS_MS.partition_point(|bound| bound * 1000 < duration_us);
         add(&counts.durations[bucket], 1);
@@ -156,6 +165,8 @@ pub struct SiteTotals {
     pub name: String,
     /// By the number of the outcome.
     pub outcomes: [u64; MAX_OUTCOMES],
+    /// By class, as `STATUS_CLASSES` has them.
+    pub statuses: [u64; STATUS_CLASSES.len()],
     pub durations: [u64; DURATION_BOUNDS_MS.len() + 1],
     pub duration_sum_us: u64,
     pub bytes_in: u64,
@@ -198,6 +209,7 @@ pub(super) fn sites<'a>(
         let mut totals = SiteTotals { name, ..Default::default() };
         for counts in workers.clone().filter_map(|worker| worker.sites.get()?.get(place)) {
             sum(&mut totals.outcomes, &counts.outcomes);
+            sum(&mut totals.statuses, &counts.statuses);
             sum(&mut totals.durations, &counts.durations);
             totals.duration_sum_us += counts.duration_sum_us.load(Ordering::Relaxed);
             totals.bytes_in += counts.bytes_in.load(Ordering::Relaxed);
@@ -220,11 +232,12 @@ mod tests {
             let place = apart.site(&meter).unwrap();
             assert_eq!(usize::from(place), number.min(MAX_SITES));
             assert_eq!(apart.site(&meter.clone()), Some(place), "once it has a place it keeps it");
-            apart.request(place, (0, 1_000), (1, 2));
+            apart.request(place, (0, 451, 1_000), (1, 2));
         }
         let totals = sites(&apart.places, &std::iter::once(&apart));
         assert_eq!(totals.len(), MAX_SITES + 1);
         assert_eq!((totals[0].name.as_str(), totals[0].outcomes[0], totals[0].bytes_out), ("site-0", 1, 2));
+        assert_eq!(totals[0].statuses, [0, 0, 0, 1, 0]);
         assert_eq!((totals[MAX_SITES].name.as_str(), totals[MAX_SITES].outcomes[0]), ("other", 10));
         assert_eq!(apart.site(&Meter::default()), None);
     }

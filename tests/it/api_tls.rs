@@ -133,6 +133,51 @@ fn an_admin_api_over_tls_that_knows_tokens_by_their_hashes() {
     assert_eq!(check(&reader), "gate");
 }
 
+/// What certificates are for: by whom they are issued to, or each by its digest; a token counts before them.
+#[test]
+fn roles_of_certificates() {
+    let dir = tempfile::tempdir().unwrap();
+    certs::make(dir.path());
+    let authority = files(dir.path());
+    let [desk, chief, other] = ["desk", "chief", "other"].map(|name| authority.client(name, 1));
+    let (reader, line) = token(dir.path(), "machine", "reader");
+    std::fs::write(dir.path().join("admin.tokens"), line).unwrap();
+    let roles = format!(
+        "client_roles = [{{ subject = \"CN=desk,O=Example\\\\, Inc.\", role = \"reader\" }}, \
+         {{ sha256 = \"{}\", role = \"operator\" }}]",
+        chief.sha256()
+    );
+    let tls = MUTUAL.replace(" }", &format!(", {roles} }}"));
+    let start = |more: &str| {
+        let setup = Setup::new(dir.path(), "127.0.0.1:1".parse().unwrap());
+        let config = setup.admin(&format!("{more}{tls}")).write();
+        let gate = Process::start(&["run", "-c", config.to_str().unwrap()], dir.path());
+        let admin = address(&gate.banner("admin"));
+        (gate, admin, config)
+    };
+    let (read, change) = ("GET /v1/status HTTP/1.1", "POST /v1/held/apply HTTP/1.1");
+    let (gate, admin, config) = start("");
+    let shown = |own: &Issued, line: &str| status(authority.trusted(Some(own)), admin, line);
+    assert_eq!((shown(&desk, read), shown(&desk, change)), (Some(200), Some(403)));
+    assert_eq!((shown(&chief, read), shown(&chief, change)), (Some(200), Some(409)));
+    for line in [read, change] {
+        assert_eq!(shown(&other, line), Some(403), "{line}");
+        // Where no token is known, showing one makes nobody an operator.
+        assert_eq!(shown(&other, &format!("{line}\r\nAuthorization: Bearer any")), Some(403), "{line}");
+    }
+    // Commands on this machine show the API's own.
+    let (_, out, err) = run(dir.path(), &["check", F, "--json", "-c", config.to_str().unwrap()]);
+    assert!(out.contains("\"gate\""), "{out}{err}");
+    drop(gate);
+
+    let (_gate, admin, _) = start("tokens_file = \"admin.tokens\"\n");
+    let shown = |own: &Issued, line: &str| status(authority.trusted(Some(own)), admin, line);
+    let with_token = |line: &str| format!("{line}\r\nAuthorization: Bearer {reader}");
+    assert_eq!((shown(&desk, change), shown(&chief, change)), (Some(403), Some(409)));
+    assert_eq!((shown(&other, read), shown(&other, &with_token(read))), (Some(401), Some(200)));
+    assert_eq!(shown(&chief, &with_token(change)), Some(403), "it asked as the token's holder");
+}
+
 #[test]
 fn nothing_is_open_to_a_network() {
     let dir = tempfile::tempdir().unwrap();
@@ -157,4 +202,13 @@ fn nothing_is_open_to_a_network() {
     let (code, said) =
         check("[admin]\ntls = { cert = \"api.crt\", key = \"api.key\", client_crl_file = \"crl.pem\" }\n");
     assert!(code == 2 && said.contains("client_ca_file"), "{said}");
+    for (role, part) in [
+        ("{ role = \"reader\" }", "say whose it is by one"),
+        ("{ subject = \"CN=a\", role = \"gate\" }", "a role"),
+        ("{ sha256 = \"12\", role = \"reader\" }", "64 hexadecimal digits"),
+    ] {
+        let tls = MUTUAL.replace(" }", &format!(", client_roles = [{role}] }}"));
+        let (code, said) = check(&format!("[admin]\n{tls}\n"));
+        assert!(code == 2 && said.contains(part), "{said}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::world::authority::{Authority, Issued};
 use crate::world::h2::{self, END_HEADERS, END_STREAM, H2, HEADERS, Outcome};
+use crate::world::h2_upstream::H2Upstream;
 use crate::world::upstream::Request;
 use crate::world::wire::{Response, Wire};
 use crate::world::{F, UC, World, certs, wait};
@@ -99,12 +100,35 @@ fn who_is_let_in() {
     assert_eq!(told(&world.upstream.request("/clear")), []);
     assert!(world.upstream.heads().iter().all(|request| request.target != "/refused"));
 
-    // Lists are read again with the config; 2 was good until then.
+    // Lists are read again when they change; 2 was good until then.
     let second = authority.client("gate-2", 2);
     assert_eq!(get(&world, Some(&second), (F, F), "/second").unwrap().status, 200);
+    let since = world.ask("/v1/config").json()["since"].clone();
     std::fs::write(world.path("crl.pem"), authority.revokes(&[2])).unwrap();
-    world.process.hang_up();
     wait("the new list", || get(&world, Some(&second), (F, F), "/last").is_none().then_some(()));
+    // One that is wrong changes nothing, and is told of.
+    std::fs::write(world.path("crl.pem"), "no list").unwrap();
+    wait("the refusal", || (world.metric("beian_gate_reload_refused") == 1).then_some(()));
+    assert_eq!(get(&world, Some(&ours), (F, F), "/still").unwrap().status, 200);
+    assert!(get(&world, Some(&second), (F, F), "/refused").is_none());
+    assert_eq!(world.ask("/v1/config").json()["since"], since, "the config is the same");
+}
+
+/// Whom upstreams are believed by is watched as well.
+#[test]
+fn upstreams_authorities() {
+    let upstream = H2Upstream::start_tls();
+    let world = World::with(|setup| {
+        Authority::new("another").write(&setup.directory().join("upstreams.pem"));
+        let address = upstream.address;
+        setup.toml(&format!(
+            "[[site]]\nhosts = [\"secured.filed.cn\"]\nupstreams = [\"https://{address}\"]\n\
+             tls = {{ ca_file = \"upstreams.pem\" }}\n"
+        ))
+    });
+    assert_eq!(world.get("secured.filed.cn", "/").status, 502);
+    std::fs::write(world.path("upstreams.pem"), &upstream.pem).unwrap();
+    wait("the new authority", || (world.get("secured.filed.cn", "/").status == 200).then_some(()));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 mod commands;
 
+use crate::world::authority::Authority;
+use crate::world::run;
 use beian_gate::config::Config;
 use std::path::Path;
 
@@ -84,6 +86,70 @@ fn config_examples_parse() {
     for page in ["README.md", "docs/configuration.md", "docs/configuration.zh-CN.md", "docs/tutorial.md"] {
         assert!(parts(&read(page)).0.iter().any(|block| block.is_of("toml")), "{page} shows no config");
     }
+}
+
+/// What the examples of the page on configuration name, in a directory.
+fn named_files() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for directory in ["certs", "secrets", "config/error-pages"] {
+        std::fs::create_dir_all(at(directory)).unwrap();
+    }
+    let authority = Authority::new("authority");
+    for name in ["internal-ca", "customers-ca", "operators-ca"] {
+        authority.write(&at(&format!("certs/{name}.pem")));
+    }
+    for name in ["example.com", "admin", "gate-1"] {
+        authority.server(&[name]).write(&at("certs"), name);
+    }
+    let own = authority.client("gate", 1);
+    for (name, text) in [
+        ("secrets/gate.pem", own.cert.clone()),
+        ("secrets/gate.key", own.key.clone()),
+        ("certs/customers.crl", authority.revokes(&[])),
+        ("secrets/ticket.keys", "0123456789abcdef".repeat(6)),
+        ("config/webhook.secret", "0123456789abcdef".to_owned()),
+        ("config/footers.toml", read("config/footers.toml")),
+        ("config/error-pages/unavailable.html", "<p>later".to_owned()),
+        ("config/error-pages/unavailable.json", "{}".to_owned()),
+    ] {
+        std::fs::write(at(name), text).unwrap();
+    }
+    dir
+}
+
+/// Every example is a config that the binary finds nothing wrong with, once it has what it leaves out.
+#[test]
+fn config_examples_are_checked_by_the_command() {
+    let dir = named_files();
+    let (blocks, _) = parts(&read("docs/configuration.md"));
+    let examples: Vec<_> = blocks.iter().filter(|block| block.is_of("toml")).collect();
+    assert!(examples.len() > 20);
+    let check = |(number, block): (usize, &Block)| {
+        // Names of the operator's own network, which nobody else can look up.
+        let mut text =
+            block.text.replace("://app.internal", "://127.0.0.1").replace("://shop.internal", "://127.0.0.1");
+        let lacks = |key: &str| !text.lines().any(|line| line.starts_with(key));
+        let (head, tail) = (
+            if lacks("provider") { "provider = \"example-cloud\"\n" } else { "" },
+            [
+                if lacks("[[listener]]") { "\n[[listener]]\naddress = \"127.0.0.1:0\"\n" } else { "" },
+                if lacks("[registry") { "\n[registry.embedded]\naddress = \"127.0.0.1:0\"\n" } else { "" },
+            ]
+            .concat(),
+        );
+        text = format!("{head}{text}{tail}");
+        let file = format!("example-{number}.toml");
+        std::fs::write(dir.path().join(&file), &text).unwrap();
+        let (code, out, err) = run(dir.path(), &["config", "check", "-c", &file]);
+        assert!(code == 0 && out.contains(": 0 errors"), "{text}\n{out}{err}");
+    };
+    let numbered: Vec<_> = examples.into_iter().enumerate().collect();
+    std::thread::scope(|scope| {
+        for part in numbered.chunks(numbered.len().div_ceil(4)) {
+            scope.spawn(move || part.iter().copied().for_each(check));
+        }
+    });
 }
 
 #[test]

@@ -11,3 +11,4 @@ mod names;
 mod streams;
 mod tunnel;
 mod upstreams;
+mod websocket;

@@ -172,3 +172,53 @@ fn a_changed_config_is_read_where_asked_for() {
     let new = address(listeners[2]["address"].as_str().unwrap());
     assert!(world.tls.connect(new, Some(F), &["http/1.1"]).is_ok());
 }
+
+/// Another file, other fields, no log, and one that can't be opened; no line is lost or written twice.
+#[test]
+fn the_access_log_goes_elsewhere() {
+    let world = World::with(|setup| setup.workers(2));
+    let path = world.path("gate.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let turn = |log: &str, is_good: bool| {
+        let before = world.metric(&format!("beian_gate_reloads_total{{result=\"{}\"}}", named(is_good)));
+        std::fs::write(&path, text.replace("access = \"access.log\"", log)).unwrap();
+        world.process.hang_up();
+        wait("the reload", || {
+            let now = world.metric(&format!("beian_gate_reloads_total{{result=\"{}\"}}", named(is_good)));
+            (now > before).then_some(())
+        });
+    };
+    let lines = |file: &str| std::fs::read_to_string(world.path(file)).unwrap_or_default();
+    let written = |file: &str, line: &str| {
+        // Workers look where lines go twenty times a second: one asked for in between goes where they went.
+        wait(line, || {
+            world.get(F, "/turned");
+            lines(file).lines().any(|it| it == line).then_some(())
+        });
+    };
+    let mut open = world.connect();
+    let request = format!("GET /first HTTP/1.1\r\nHost: {F}\r\n\r\n");
+    assert_eq!(open.send(&request).response().unwrap().status, 200);
+    turn("access = \"second.log\"\nfields = [\"host\", \"target\"]", true);
+    written("second.log", &format!("{{\"host\":\"{F}\",\"target\":\"/turned\"}}"));
+    wait("the first line where it was", || lines("access.log").contains("/first").then_some(()));
+    turn("access = \"second.log\"\nfields = [\"target\"]", true);
+    written("second.log", "{\"target\":\"/turned\"}");
+    turn("access = \"no/such/directory/access.log\"", false);
+    written("second.log", "{\"target\":\"/turned\"}");
+    assert_eq!(open.send(&request).response().unwrap().status, 200, "no connection noticed");
+    turn("access = \"off\"", true);
+    let asked = world.metric("beian_gate_requests_total{verdict=\"allow\"}");
+    assert_eq!(world.metric("beian_gate_access_log_dropped_total"), 0);
+    assert!(asked > 2);
+    turn("access = \"third.log\"\nformat = \"combined\"", true);
+    wait("the combined format", || {
+        world.get(F, "/turned");
+        lines("third.log").contains("\"GET /turned HTTP/1.1\" 200 ").then_some(())
+    });
+    assert_eq!(world.ask("/v1/config").json()["waiting_for_a_restart"], serde_json::json!([]));
+}
+
+fn named(is_good: bool) -> &'static str {
+    if is_good { "in_force" } else { "refused" }
+}

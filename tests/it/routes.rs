@@ -84,6 +84,37 @@ fn bodies_beyond_the_limit_are_refused() {
     world.assert_well();
 }
 
+/// A site may take more than others or less, a path of it something else again; how often one may ask is the site's.
+#[test]
+fn limits_of_a_site() {
+    let world = World::with(|setup| {
+        let upstream = setup.upstream;
+        setup.toml("[limits]\nbody_bytes = 10\n").toml(&format!(
+            "[[site]]\nhosts = [\"upload.filed.cn\"]\nupstreams = [\"http://{upstream}\"]\n\
+             limits = {{ body_bytes = 100, requests_per_second = 1, request_burst = 9 }}\n\
+             [[site.route]]\nprefix = \"/api\"\nupstreams = [\"http://{upstream}\"]\n\
+             limits = {{ body_bytes = 5 }}\n\
+             [[site.route]]\nprefix = \"/other\"\nupstreams = [\"http://{upstream}\"]\n"
+        ))
+    });
+    let status = |host: &str, path: &str, octets: usize| {
+        let body = "x".repeat(octets);
+        world
+            .send(&format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {octets}\r\n\r\n{body}"))
+            .status
+    };
+    let upload = "upload.filed.cn";
+    let sent = [("/", 100), ("/", 101), ("/api", 5), ("/api", 6), ("/other", 100), ("/other", 101)];
+    let statuses = sent.map(|(path, octets)| status(upload, path, octets));
+    assert_eq!(statuses, [200, 413, 200, 413, 200, 413]);
+    assert_eq!((status(F, "/", 10), status(F, "/", 11)), (200, 413));
+    let refused =
+        wait("a refusal", || Some(world.get(upload, "/n")).filter(|response| response.status == 429));
+    assert_eq!(refused.verdict(), "rate_limited");
+    assert_eq!(world.get(F, "/n").status, 200, "elsewhere it may");
+    assert_eq!(world.get(U, "/").verdict(), "unfiled");
+}
+
 #[test]
 fn a_rotated_access_log_is_begun_anew() {
     let world = World::start();

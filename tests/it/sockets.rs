@@ -167,26 +167,85 @@ fn a_socket_is_handed_over() {
 
 /// A server at a path that answers every request with its own head, and counts connections.
 fn server(path: &Path) -> Arc<AtomicUsize> {
-    let listener = UnixListener::bind(path).unwrap();
+    serve(path, echo)
+}
+
+/// The same over TLS, by a certificate for `localhost` alone. Gives that as well.
+fn secured(path: &Path) -> (Arc<AtomicUsize>, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider);
+    let config = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let key = made.signing_key.serialize_der().try_into().unwrap();
+    let config = Arc::new(config.with_single_cert(vec![made.cert.der().clone()], key).unwrap());
+    let connections = serve(path, move |stream| {
+        let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+        echo(StreamOwned::new(tls, stream));
+    });
+    (connections, made.cert.pem())
+}
+
+fn serve(path: &Path, answer: impl Fn(UnixStream) + Send + Sync + 'static) -> Arc<AtomicUsize> {
+    let (listener, answer) = (UnixListener::bind(path).unwrap(), Arc::new(answer));
     let connections = Arc::<AtomicUsize>::default();
     let counted = Arc::clone(&connections);
     std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
+        for stream in listener.incoming().map_while(Result::ok) {
             counted.fetch_add(1, Ordering::SeqCst);
-            std::thread::spawn(move || {
-                let (mut octets, mut chunk) = (Vec::new(), [0; 4096]);
-                while let Ok(read @ 1..) = stream.read(&mut chunk) {
-                    octets.extend_from_slice(&chunk[..read]);
-                    if octets.ends_with(b"\r\n\r\n") {
-                        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", octets.len());
-                        let _ = stream.write_all(&[head.as_bytes(), &octets].concat());
-                        octets.clear();
-                    }
-                }
-            });
+            let answer = Arc::clone(&answer);
+            std::thread::spawn(move || answer(stream));
         }
     });
     connections
+}
+
+fn echo(mut stream: impl Read + Write) {
+    let (mut octets, mut chunk) = (Vec::new(), [0; 4096]);
+    while let Ok(read @ 1..) = stream.read(&mut chunk) {
+        octets.extend_from_slice(&chunk[..read]);
+        if octets.ends_with(b"\r\n\r\n") {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", octets.len());
+            let _ = stream.write_all(&[head.as_bytes(), &octets].concat());
+            octets.clear();
+        }
+    }
+}
+
+#[test]
+fn upstreams_over_tls() {
+    let mut connections = None;
+    let world = World::with(|setup| {
+        let directory = setup.directory().to_owned();
+        let (counted, pem) = secured(&directory.join("tls.sock"));
+        connections = Some(counted);
+        std::fs::write(directory.join("ca.pem"), pem).unwrap();
+        let at = directory.join("tls.sock").display().to_string();
+        let ca = directory.join("ca.pem").display().to_string();
+        let site = |host: &str, more: &str| {
+            format!(
+                "[[site]]\nhosts = [\"{host}.filed.cn\"]\nupstreams = [\"https+unix:{at}\"]\n\
+                 [site.tls]\nca_file = \"{ca}\"\n{more}\n"
+            )
+        };
+        setup
+            .toml(&site("secured", "[site.health]\ninterval = \"1h\""))
+            .toml(&site("misnamed", "server_name = \"app.internal\""))
+    });
+    let mut wire = world.connect();
+    for turn in 0..3 {
+        let answer = wire.send(get("secured.filed.cn", "/")).response().unwrap();
+        assert!(answer.text().contains("host: secured.filed.cn\r\n"), "{turn}: {answer:?}");
+    }
+    wait("its check", || {
+        let shown = world.ask("/metrics").text();
+        shown
+            .lines()
+            .any(|it| it.contains("checks_passed_total{upstream=\"https+unix:") && it.ends_with(" 1"))
+            .then_some(())
+    });
+    assert_eq!(connections.unwrap().load(Ordering::SeqCst), 2, "one is kept, one was the check's");
+    let answer = world.get("misnamed.filed.cn", "/");
+    assert_eq!((answer.status, answer.verdict()), (502, "upstream_error"));
 }
 
 #[test]

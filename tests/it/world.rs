@@ -6,6 +6,7 @@ pub mod authority;
 pub mod browser;
 pub mod certs;
 pub mod dns;
+pub mod frames;
 pub mod h2;
 pub mod h2_upstream;
 pub mod hello;

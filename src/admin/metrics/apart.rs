@@ -2,7 +2,7 @@
 
 use super::Text;
 use crate::gate::record::Outcome;
-use crate::telemetry::{Counters, DURATION_BOUNDS_MS, SiteTotals};
+use crate::telemetry::Counters;
 
 /// Adds the families of listeners and sites. Outcomes that never were have no series.
 pub(super) fn render(text: &mut Text, counters: &Counters) {
@@ -27,7 +27,16 @@ pub(super) fn render(text: &mut Text, counters: &Counters) {
         "From a request's head to the end of its response, by named site.",
     );
     for site in &sites {
-        durations(text, site);
+        let counted = (&site.durations[..], site.duration_sum_us);
+        text.durations("site_request_duration_seconds", &format!("site=\"{}\"", site.name), counted);
+    }
+    text.family(
+        "site_responses_total",
+        "counter",
+        "Answers to clients by named site and by class of status.",
+    );
+    for site in &sites {
+        text.classes("site_responses_total", &format!("site=\"{}\"", site.name), &site.statuses);
     }
     text.family("site_request_body_bytes_total", "counter", "Octets of request bodies, by named site.");
     for site in &sites {
@@ -47,19 +56,4 @@ fn outcomes(text: &mut Text, (family, key, name): (&str, &str, &str), names: &[&
     for (verdict, count) in names.iter().zip(counts).filter(|(_, count)| **count > 0) {
         text.sample(family, &format!("{{{key}=\"{name}\",verdict=\"{verdict}\"}}"), count);
     }
-}
-
-fn durations(text: &mut Text, site: &SiteTotals) {
-    let (name, mut sum) = (&site.name, 0);
-    let bounds = DURATION_BOUNDS_MS.iter().map(|bound_ms| (*bound_ms as f64 / 1000.0).to_string());
-    for (bound, count) in bounds.chain(["+Inf".to_owned()]).zip(&site.durations) {
-        sum += count;
-        text.sample(
-            "site_request_duration_seconds_bucket",
-            &format!("{{site=\"{name}\",le=\"{bound}\"}}"),
-            sum,
-        );
-    }
-    text.sample("site_request_duration_seconds_sum", &of("site", name), site.duration_sum_us as f64 / 1e6);
-    text.sample("site_request_duration_seconds_count", &of("site", name), sum);
 }

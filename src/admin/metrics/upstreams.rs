@@ -5,6 +5,7 @@ use crate::gate::breaker::Breaker;
 use crate::gate::endpoint::Endpoint;
 use crate::gate::route::standing::{Standing, Wish};
 use crate::gate::worker::Shared;
+use crate::telemetry::Counters;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,7 @@ const MAX_UPSTREAMS: usize = 5_000;
 type Of<T> = fn(&Standing) -> T;
 
 /// Adds the upstreams' families.
-pub(super) fn render(text: &mut Text, shared: &Shared) {
+pub(super) fn render(text: &mut Text, shared: &Shared, counters: &Counters) {
     let now_ms = shared.endpoints.millis(Instant::now());
     let endpoints = shared.rules.load().endpoints.load_full();
     let mut by_label: BTreeMap<&str, Vec<&Arc<Endpoint>>> = BTreeMap::new();
@@ -79,6 +80,27 @@ pub(super) fn render(text: &mut Text, shared: &Shared) {
     );
     for (name, kind, help, of) in sums {
         family(name, kind, help, &|all| all.iter().map(|endpoint| of(&endpoint.standing)).sum());
+    }
+    answers(text, counters, shown.iter().map(|(label, _)| *label));
+}
+
+/// What they answered, and how fast; none of one that never did.
+fn answers<'a>(text: &mut Text, counters: &Counters, labels: impl Iterator<Item = &'a str>) {
+    let mut totals = counters.upstreams();
+    let shown: Vec<_> =
+        labels.filter_map(|label| Some((format!("upstream=\"{label}\""), totals.remove(label)?))).collect();
+    text.family("upstream_responses_total", "counter", "Answers by upstream and by class of status.");
+    for (label, totals) in &shown {
+        text.classes("upstream_responses_total", label, &totals.answers);
+    }
+    text.family(
+        "upstream_response_duration_seconds",
+        "histogram",
+        "From a request's head to the head of the upstream's answer, without the wait for a place or a connection.",
+    );
+    for (label, totals) in &shown {
+        let counted = (&totals.durations[..], totals.duration_sum_us);
+        text.durations("upstream_response_duration_seconds", label, counted);
     }
 }
 

@@ -106,7 +106,7 @@ fn malformed(host: &str, error: NameError, source: &str) -> VerdictAnswer {
 
 /// The site that names the host: exact beats wildcard, the longest wildcard wins.
 fn site_of<'c>(config: &'c Config, host: &HostForm) -> Option<&'c Site> {
-    let rules = config.sites.iter().flat_map(|site| site.hosts.iter().map(move |rule| (rule, site)));
+    let rules = config.sites.iter().flat_map(|site| site.hosts.iter().map(move |rule| (rule, &**site)));
     let fitting = rules.filter_map(|(rule, site)| match (rule, host) {
         (HostRule::Exact(exact), HostForm::Name(name)) => (exact == name).then_some((usize::MAX, site)),
         (HostRule::Below(parent), HostForm::Name(name)) => {

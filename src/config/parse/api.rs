@@ -2,8 +2,13 @@
 
 use super::{listen_address, optional, token, tokens};
 use crate::config::raw::{Section, Value};
-use crate::config::{Admin, ApiTls, ClientAuthorities, ClientCertificates, Demand, Role, Token};
+use crate::config::{
+    Admin, ApiTls, CertificateId, ClientAuthorities, ClientCertificates, ClientRole, Demand, Role, Token,
+};
 use std::net::SocketAddr;
+
+/// The most certificates that have roles.
+const MAX_CLIENT_ROLES: usize = 1000;
 
 /// `[admin]`
 pub(super) fn admin(mut section: Section<'_>) -> Option<Admin> {
@@ -11,13 +16,17 @@ pub(super) fn admin(mut section: Section<'_>) -> Option<Admin> {
     let listen = listen_address(address.as_ref(), "127.0.0.1:9090");
     let token_file = section.value("token_file");
     let tokens_file = section.value("tokens_file");
-    let tls = section.section("tls").map(api_tls);
+    let (mut client_roles, tls) = (Vec::new(), section.section("tls"));
+    let tls = tls.map(|mut tls| {
+        client_roles = self::client_roles(&mut tls);
+        api_tls(tls)
+    });
     let is_guarded = token_file.is_some() || tokens_file.is_some();
     refuse_open(address.as_ref(), listen, (is_guarded, tls.as_ref()), "config/admin.token");
     let token = token_file.as_ref().and_then(token);
     let tokens = tokens_file.as_ref().map(admin_tokens).unwrap_or_default();
     section.finish();
-    Some(Admin { address: listen?, token, tokens, tls: tls.flatten() })
+    Some(Admin { address: listen?, token, tokens, tls: tls.flatten(), client_roles })
 }
 
 fn admin_tokens(value: &Value<'_>) -> Vec<Token> {
@@ -31,6 +40,47 @@ fn admin_tokens(value: &Value<'_>) -> Vec<Token> {
         }
     }
     tokens
+}
+
+/// `client_roles` of `[admin.tls]`.
+fn client_roles(tls: &mut Section<'_>) -> Vec<ClientRole> {
+    let Some(written) = tls.value("client_roles") else { return Vec::new() };
+    let items = written.items();
+    if tls.value("client_ca_file").is_none() {
+        written
+            .refuse_key("roles are those of certificates; name their authorities in client_ca_file as well");
+    }
+    if items.len() > MAX_CLIENT_ROLES {
+        written.refuse(format!("{} roles are too many; at most {MAX_CLIENT_ROLES}", items.len()));
+    }
+    items.into_iter().filter_map(Value::section).filter_map(client_role).collect()
+}
+
+fn client_role(mut section: Section<'_>) -> Option<ClientRole> {
+    let roles = [("reader", Role::Reader), ("operator", Role::Operator)];
+    let role = section.required("role", "role = \"reader\"").and_then(|value| value.choice("a role", &roles));
+    let sha256 = optional(&mut section, "sha256", |value| value.parse(fingerprint));
+    let subject = optional(&mut section, "subject", Value::string);
+    let certificate = match (sha256, subject) {
+        (Some(sha256), None) => Some(CertificateId::Sha256(sha256)),
+        (None, Some(subject)) => Some(CertificateId::Subject(subject.to_owned())),
+        _ => {
+            section.refuse("say whose it is by one of both, like subject = \"CN=li.wei,O=Example\" or sha256 = \"9f86d0…\"");
+            None
+        }
+    };
+    section.finish();
+    Some(ClientRole { certificate: certificate?, role: role? })
+}
+
+/// As `openssl x509 -fingerprint -sha256` and others write it, with colons or without.
+fn fingerprint(text: &str) -> Result<String, String> {
+    let digits: String = text.chars().filter(|char| *char != ':').collect::<String>().to_ascii_lowercase();
+    if digits.len() == 64 && digits.bytes().all(|octet| octet.is_ascii_hexdigit()) {
+        Ok(digits)
+    } else {
+        Err(format!("{text:?} is no SHA-256; write its 64 hexadecimal digits"))
+    }
 }
 
 /// `tls` of an API; what is wrong with it is recorded.

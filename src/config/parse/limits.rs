@@ -2,10 +2,12 @@
 
 use super::optional;
 use crate::config::raw::{Section, Value};
-use crate::config::{Limits, Overload, Rate};
+use crate::config::{Limits, Overload, Rate, SiteLimits};
 
 /// What no count of a second passes.
 const MAX_RATE: usize = 1_000_000;
+/// More than any request sends.
+const MAX_BODY_BYTES: usize = 1 << 50;
 
 pub(super) fn limits(section: Option<Section<'_>>, overload: Option<Section<'_>>) -> Limits {
     let mut limits =
@@ -27,8 +29,8 @@ pub(super) fn limits(section: Option<Section<'_>>, overload: Option<Section<'_>>
     if let Some(octets) = optional(&mut section, "min_rate", |value| value.size(0..=1 << 30)) {
         limits.min_rate = octets;
     }
-    if let Some(octets) = optional(&mut section, "body_bytes", |value| value.size(1..=1 << 50)) {
-        limits.body_bytes = octets as u64;
+    if let Some(octets) = body_bytes(&mut section) {
+        limits.body_bytes = octets;
     }
     limits.request_rate = rate(&mut section, "requests_per_second", "request_burst");
     limits.connection_rate = rate(&mut section, "connections_per_second", "connection_burst");
@@ -65,6 +67,25 @@ fn clients(section: &mut Section<'_>, limits: &mut Limits) {
 
 fn number(section: &mut Section<'_>, key: &'static str) -> Option<u32> {
     optional(section, key, |value| value.integer(0..=MAX_RATE)).and_then(|it| u32::try_from(it).ok())
+}
+
+/// `[site.limits]`
+pub(super) fn of_site(mut section: Section<'_>) -> SiteLimits {
+    let body_bytes = body_bytes(&mut section);
+    let request_rate = rate(&mut section, "requests_per_second", "request_burst");
+    section.finish();
+    SiteLimits { body_bytes, request_rate }
+}
+
+/// `[site.route.limits]`
+pub(super) fn of_route(mut section: Section<'_>) -> Option<u64> {
+    let body_bytes = body_bytes(&mut section);
+    section.finish();
+    body_bytes
+}
+
+fn body_bytes(section: &mut Section<'_>) -> Option<u64> {
+    optional(section, "body_bytes", |value| value.size(1..=MAX_BODY_BYTES)).map(|octets| octets as u64)
 }
 
 /// So many of one client, and at once; 0 is no limit.

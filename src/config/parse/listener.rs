@@ -1,6 +1,6 @@
 //! `[[listener]]`.
 
-mod socket;
+pub(super) mod socket;
 
 use super::{door, optional, upstream};
 use crate::config::raw::{Place, Section, Value};

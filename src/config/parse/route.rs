@@ -1,7 +1,7 @@
 //! `[[site.route]]`: paths of a site that go elsewhere.
 
 use super::redirect::At;
-use super::{error_page, site, treatment, upstream};
+use super::{error_page, limits, site, treatment, upstream};
 use crate::config::raw::{Section, Value};
 use crate::config::{PathRoute, SiteTimeouts, Treatment, UpstreamScheme};
 
@@ -40,6 +40,7 @@ fn route(
     {
         value.refuse("a route is chosen by the path, which tcp upstreams never show; use http or https");
     }
+    let body_bytes = section.section("limits").and_then(limits::of_route);
     let error_pages = error_page::error_pages(section.section("error_pages"));
     let treatment = treatment::of_route(&mut section, treatment);
     section.finish();
@@ -48,7 +49,7 @@ fn route(
     if earlier.iter().any(|route| route.prefix == prefix) {
         value.refuse(format!("{prefix:?} has a route already; a prefix is named once in a site"));
     }
-    Some(PathRoute { prefix, upstreams, redirect, choice, way, timeouts, error_pages, treatment })
+    Some(PathRoute { prefix, upstreams, redirect, choice, way, timeouts, body_bytes, error_pages, treatment })
 }
 
 /// A prefix of paths as they are sent: `/api` is `/api` and all below it.

@@ -4,14 +4,15 @@ use super::redirect::{self, At};
 use super::{api, door, error_page, optional, upstream};
 use crate::config::raw::{Place, Section, Value};
 use crate::config::{
-    HostRule, Mode, Redirect, Server, Site, SiteTarget, SiteTimeouts, UpstreamScheme, value,
+    HostRule, Mode, Redirect, Server, Site, SiteLimits, SiteTarget, SiteTimeouts, UpstreamScheme, value,
 };
+use std::sync::Arc;
 
 pub(super) const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("monitor", Mode::Monitor)];
 
 /// A site, where its hosts stand, and where its upstreams do.
 pub(super) struct PlacedSite {
-    pub(super) site: Site,
+    pub(super) site: Arc<Site>,
     pub(super) hosts: Vec<(HostRule, Place)>,
     pub(super) upstreams: Place,
 }
@@ -44,7 +45,7 @@ fn site(mut section: Section<'_>) -> Option<PlacedSite> {
     let (target, written) = target?;
     let upstreams = written.place();
     let site = Site { hosts: hosts.iter().map(|(rule, _)| rule.clone()).collect(), scenario, region, target };
-    Some(PlacedSite { site, hosts, upstreams })
+    Some(PlacedSite { site: Arc::new(site), hosts, upstreams })
 }
 
 pub(super) fn default_site(mut section: Section<'_>) -> Option<SiteTarget> {
@@ -70,6 +71,7 @@ fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
     let networks = door::networks(section);
     let clients = section.section("client_certificates").and_then(api::client_certificates);
     let timeouts = timeouts(section.section("timeouts"), SiteTimeouts::default());
+    let limits = limits(section, &upstreams);
     let error_pages = error_page::error_pages(section.section("error_pages"));
     let treatment = super::treatment::treatment(section);
     let routes = super::route::routes(section, timeouts, &treatment);
@@ -101,6 +103,7 @@ fn target<'t>(section: &mut Section<'t>) -> Option<(SiteTarget, Value<'t>)> {
         timeouts,
         block_page,
         error_pages,
+        limits,
         treatment,
         routes,
     };
@@ -122,6 +125,14 @@ pub(super) fn destination<'t>(
     }
     let redirect = elsewhere.clone().section().and_then(|section| redirect::redirect(section, at));
     (Some(elsewhere), Vec::new(), redirect)
+}
+
+fn limits(section: &mut Section<'_>, upstreams: &[Server]) -> SiteLimits {
+    let Some(written) = section.value("limits") else { return SiteLimits::default() };
+    if upstreams.iter().any(|server| server.upstream.scheme == UpstreamScheme::Tcp) {
+        written.refuse_key("what passes through unopened shows no requests; leave this out");
+    }
+    written.section().map(super::limits::of_site).unwrap_or_default()
 }
 
 pub(super) fn timeouts(section: Option<Section<'_>>, mut timeouts: SiteTimeouts) -> SiteTimeouts {

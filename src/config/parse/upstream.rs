@@ -1,5 +1,6 @@
 //! The servers of a site, how one is chosen, and what is asked of each.
 
+use super::listener::socket::peer_watch;
 use super::{burden, optional};
 use crate::config::raw::{Section, Value};
 use crate::config::{
@@ -7,6 +8,7 @@ use crate::config::{
     Upstream, UpstreamScheme, UpstreamTls, Way, value,
 };
 use std::ops::RangeInclusive;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 const BALANCES: [(&str, Balance); 4] = [
@@ -121,8 +123,14 @@ fn sticky(mut section: Section<'_>) -> Option<Sticky> {
     Some(Sticky { cookie: cookie?, max_age })
 }
 
-/// What holds for each server: health, ejection, slow start.
-pub(super) fn way(section: &mut Section<'_>, servers: &[Server]) -> Way {
+/// What holds for each server: health, ejection, slow start. Sites that say nothing of it share one.
+pub(super) fn way(section: &mut Section<'_>, servers: &[Server]) -> Arc<Way> {
+    static DEFAULT: LazyLock<Arc<Way>> = LazyLock::new(Arc::default);
+    let way = own_way(section, servers);
+    if way == **DEFAULT { Arc::clone(&DEFAULT) } else { Arc::new(way) }
+}
+
+fn own_way(section: &mut Section<'_>, servers: &[Server]) -> Way {
     let mut way = Way::default();
     let is_tcp = servers.iter().any(|server| server.upstream.scheme == UpstreamScheme::Tcp);
     way.health = section.section("health").and_then(|section| health(section, is_tcp));
@@ -142,6 +150,8 @@ pub(super) fn way(section: &mut Section<'_>, servers: &[Server]) -> Way {
             way.tls = tls(section);
         }
     }
+    let are_local = !servers.is_empty() && servers.iter().all(|server| server.upstream.is_local());
+    (way.keep_alive, way.user_timeout) = peer_watch(section, are_local);
     if let Some(written) = section.value("proxy_protocol") {
         let versions = [("off", None), ("v1", Some(ProxyHeader::V1)), ("v2", Some(ProxyHeader::V2))];
         way.proxy_header = written.choice("a version of the PROXY protocol", &versions).flatten();

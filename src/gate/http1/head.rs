@@ -6,7 +6,7 @@
 use super::framing::{self, Framing};
 use super::lines::{self, Refusal};
 use crate::gate::reject::Reject;
-use crate::gate::request::{Fields, RequestHead, Version, Wishes};
+use crate::gate::request::{Field, Fields, RequestHead, Span, Version, Wishes};
 
 /// The most header fields that any configuration may allow.
 pub const MAX_FIELDS: usize = 256;
@@ -40,6 +40,22 @@ pub struct ResponseHead {
     pub framing: Framing,
     /// Whether the connection may carry another exchange afterwards.
     pub keep_alive: bool,
+}
+
+impl ResponseHead {
+    /// Adds a field at the end.
+    pub fn add(&mut self, name: &[u8], value: &[u8]) {
+        let mut append = |octets: &[u8]| {
+            let start = self.text.len();
+            self.text.extend_from_slice(octets);
+            Span::new(start, octets.len()).unwrap_or_default()
+        };
+        let name = append(name);
+        append(b": ");
+        let value = append(value);
+        append(b"\r\n");
+        self.fields.push(Field::new(&self.text, name, value));
+    }
 }
 
 /// Looks for a complete head at the start of `raw`; `scanned` is how much of it an earlier call has seen.

@@ -1,5 +1,5 @@
 //! WebSocket over HTTP/2 (RFC 8441): a stream that becomes a tunnel. Its upstream is asked as HTTP/1.1 asks, by an
-//! `Upgrade`, with a key of the gate's own.
+//! `Upgrade`, with a key of the gate's own; what that is in the upstream's words is `call`'s.
 
 use super::answer::AnswerBody;
 use super::{Told, status};
@@ -13,9 +13,7 @@ use crate::gate::request::{Field, RequestHead};
 use crate::gate::stream::{Channel, Stream};
 use crate::gate::tunnel;
 use crate::gate::watch::{Watch, WatchGuard};
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use crate::gate::websocket::{self, ACCEPT, KEY};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response};
@@ -23,13 +21,6 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::task;
-
-/// What a server puts behind a key before it hashes both (RFC 6455, 1.3).
-const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-const KEY: &[u8] = b"sec-websocket-key";
-const ACCEPT: &[u8] = b"sec-websocket-accept";
-/// Octets of a key.
-const KEY_BYTES: usize = 16;
 
 /// Whether a request asks for a tunnel that we know.
 pub(super) fn is_asked_for(parts: &Parts) -> bool {
@@ -47,13 +38,12 @@ pub(super) fn is_left_out(name: &str) -> bool {
 /// # Errors
 /// `UpstreamError`: the system has no randomness to give.
 pub(super) fn ask(head: &mut RequestHead) -> Result<(), Reject> {
-    let mut key = [0; KEY_BYTES];
-    getrandom::fill(&mut key).map_err(|_| Reject::UpstreamError("no key for a WebSocket"))?;
+    let key = websocket::key().map_err(|_| Reject::UpstreamError("no key for a WebSocket"))?;
     head.method = head.append(b"GET");
     head.upgrade = Some(head.append(b"websocket"));
     let name = head.append(KEY);
     head.append(b": ");
-    let value = head.append(STANDARD.encode(key).as_bytes());
+    let value = head.append(key.as_bytes());
     head.append(b"\r\n");
     head.fields.push(Field::new(&head.text, name, value));
     Ok(())
@@ -82,7 +72,7 @@ fn check(request: &RequestHead, exchange: &Forward) -> Result<(), Reject> {
         };
     }
     let key = request.named(KEY).unwrap_or_default();
-    let expected = STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, GUID].concat()));
+    let expected = websocket::accept(key);
     match named(response, ACCEPT) {
         Some(accept) if accept == expected.as_bytes() => Ok(()),
         _ => Err(Reject::UpstreamError("it switched by another key")),
@@ -113,10 +103,10 @@ pub(super) fn open(
     *response.status_mut() = status(200);
     told.record.status = 200;
     told.record.phase = Phase::Tunnel;
-    let Some((upstream, lease)) = exchange.into_tunnel() else { return response };
+    let Some((upstream, hold)) = exchange.into_tunnel() else { return response };
     task::spawn_local(async move {
         // Until the end the server is in use, and the stream is open.
-        let (_lease, mut told) = (lease, told);
+        let (_hold, mut told) = (hold, told);
         let Ok(upgraded) = upgrade.await else {
             return told.record.reject(&Reject::ClientGone);
         };

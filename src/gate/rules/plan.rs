@@ -22,7 +22,7 @@ pub(super) struct Plan {
     /// In the order of the config.
     pub(super) servers: Vec<Planned>,
     /// How each is dealt with.
-    pub(super) way: Way,
+    pub(super) way: Arc<Way>,
 }
 
 /// A target whose servers' names are looked up again.

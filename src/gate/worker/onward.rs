@@ -1,5 +1,7 @@
 //! From a target to a response head: which server, over which connection, and what follows where that fails.
 
+mod tunnel;
+
 use super::Worker;
 use crate::gate::body::BodySource;
 use crate::gate::breaker::Place;
@@ -18,7 +20,7 @@ use crate::gate::route::choose::{Ask, MAX_TRIES};
 use crate::gate::route::standing;
 use crate::gate::route::{Members, Target};
 use crate::gate::trace::Trace;
-use crate::gate::trunk::Reached;
+use crate::gate::trunk::{NO_TUNNEL, Reached};
 use crate::gate::watch::{Expired, Serving, Watch};
 use crate::gate::{Incoming, affinity, grpc, judge};
 use std::future::poll_fn;
@@ -76,7 +78,9 @@ impl Worker {
         if !matches!(reject, Reject::UpstreamError(_) | Reject::UpstreamTimeout) {
             return Err(reject);
         }
-        endpoint.standing.failed(&endpoint.way, self.now_ms());
+        if reject != NO_TUNNEL {
+            endpoint.standing.failed(&endpoint.way, self.now_ms());
+        }
         tries.add(index);
         if self.may_retry((target, members), index, tries) { Ok(()) } else { Err(reject) }
     }
@@ -141,20 +145,22 @@ impl Worker {
                     exchange.renew();
                     Forward::from(exchange)
                 }
-                None => match Box::pin(self.reach(way, target, (request.watch, record), may_be_kept)).await {
-                    Ok(exchange) => exchange,
-                    Err(reject) => {
-                        self.try_next(site, index, reject.clone(), &mut tries)?;
-                        let next = self.pick(site, (client, Some(request.head)), &tries);
-                        ((index, endpoint), may_be_kept) = (next.map_err(|_| reject)?, true);
-                        continue;
+                None => {
+                    let wanted = (request.head, may_be_kept);
+                    match Box::pin(self.reach(way, target, (request.watch, record), wanted)).await {
+                        Ok(exchange) => exchange,
+                        Err(reject) => {
+                            self.try_next(site, index, reject.clone(), &mut tries)?;
+                            let next = self.pick(site, (client, Some(request.head)), &tries);
+                            ((index, endpoint), may_be_kept) = (next.map_err(|_| reject)?, true);
+                            continue;
+                        }
                     }
-                },
+                }
             };
             if place.is_some() {
                 exchange.lease_mut().hold(place);
             }
-            exchange.limit_body(self.rules().limits.body_bytes);
             let begun = self.begin((&mut exchange, request.head), (client, target), record);
             let answered = match begun {
                 Ok(()) => {
@@ -166,13 +172,13 @@ impl Worker {
             match answered {
                 Ok(()) => {
                     let status = exchange.head().status;
-                    self.blame(endpoint, Ok(status));
+                    let after = self.note_answer(endpoint, status, record);
                     let ask = (client, request.head);
                     if let Some(next) = self.after_answer(site, ask, (index, status), &mut tries) {
                         ((index, endpoint), may_be_kept) = (next, true);
                         continue;
                     }
-                    record.answered(exchange.head().status);
+                    record.answered(status, after);
                     let member = &members[index];
                     if let Some(cookie) = affinity::binding(&target.choice, member, client, request.head) {
                         exchange.add_field(b"set-cookie", cookie.as_bytes());
@@ -199,6 +205,7 @@ impl Worker {
         record: &mut Record,
     ) -> Result<(), Failure> {
         record.phase = Phase::Head;
+        exchange.limit_body(target.body_bytes);
         if self.log.borrow().is_on() || self.spans.is_some() {
             record.upstream = Some(self.label(exchange.endpoint()));
         }
@@ -227,16 +234,22 @@ impl Worker {
         (endpoint, client): (&Arc<Endpoint>, &Client),
         target: &Target,
         (watch, record): (&Watch, &mut Record),
-        may_be_shared: bool,
+        (head, may_be_shared): (&RequestHead, bool),
     ) -> Result<Forward, Reject> {
+        let is_for_tunnel = endpoint.may_speak_http2() && head.asks_for_websocket();
         if may_be_shared
             && endpoint.may_speak_http2()
+            && !is_for_tunnel
             && let Some(ticket) = self.trunks.take(endpoint)
         {
             return Ok(Call::new(ticket, endpoint).into());
         }
         let since = Instant::now();
-        let reached = self.connect((endpoint, client), target, watch, &mut record.phase).await;
+        let way = (endpoint, client);
+        let reached = match is_for_tunnel {
+            true => self.reach_for_tunnel(way, target.timeouts.connect, watch).await,
+            false => self.connect(way, target, watch, &mut record.phase).await,
+        };
         Waits::add(&mut record.waits.connect_us, since);
         reached
     }
@@ -271,6 +284,14 @@ impl Worker {
             Reached::Trunk(ticket) => Call::new(ticket, endpoint).into(),
             Reached::Channel(channel) => Box::new(Exchange::new(*channel, endpoint)).into(),
         })
+    }
+
+    /// Tells standing and counters that a server has answered; gives how long after the request that was.
+    fn note_answer(&self, endpoint: &Endpoint, status: u16, record: &Record) -> Duration {
+        self.blame(endpoint, Ok(status));
+        let (after, took_us) = record.since_sent();
+        self.counters.answer((&endpoint.meter, &endpoint.label), (status, took_us));
+        after
     }
 
     /// Tells an endpoint's standing what came of an exchange.

@@ -1,5 +1,6 @@
 //! WebSocket over HTTP/2 (RFC 8441): a stream that becomes a tunnel, judged and cut like every other.
 
+use crate::world::h2_upstream::H2Upstream;
 use crate::world::upstream::{Exchange, Then};
 use crate::world::{DEADLINE, F, U, World, wait};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -14,8 +15,11 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+/// What a server puts behind a key (RFC 6455, 1.3).
+pub const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
 /// Switches as RFC 6455 says, or by another key.
-fn switch(exchange: &mut Exchange<'_>, guid: &str) {
+pub fn switch(exchange: &mut Exchange<'_>, guid: &str) {
     let key = exchange.request.header("sec-websocket-key").unwrap_or("").to_owned();
     let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{guid}").as_bytes());
     let accept = base64::engine::general_purpose::STANDARD.encode(hash);
@@ -28,7 +32,7 @@ fn switch(exchange: &mut Exchange<'_>, guid: &str) {
 fn world() -> World {
     let world = World::start();
     world.upstream.on("/ws", |exchange| {
-        switch(exchange, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+        switch(exchange, GUID);
         while let Some(bytes) = exchange.raw() {
             exchange.send(bytes);
         }
@@ -169,4 +173,81 @@ async fn it_is_cut_and_counted() {
         })
     });
     assert_eq!((line["bytes_in"].as_u64(), line["bytes_out"].as_u64()), (Some(5000), Some(5000)), "{line}");
+}
+
+/// A site in front of each: one that opens streams, one that does not, one that may be asked over HTTP/1.1 instead.
+fn beyond(streams: &H2Upstream, none: &H2Upstream, either: &H2Upstream) -> World {
+    World::with(|setup| {
+        let ca = setup.directory().join("either.pem");
+        std::fs::write(&ca, &either.pem).unwrap();
+        let site = |name: &str, upstream: String, more: &str| {
+            format!("[[site]]\nhosts = [\"{name}.filed.cn\"]\nupstreams = [\"{upstream}\"]\n{more}")
+        };
+        let tls = format!("[site.tls]\nca_file = \"{}\"\nalpn = [\"h2\", \"http/1.1\"]\n", ca.display());
+        setup
+            .toml(&site("streams", format!("h2c://{}", streams.address), ""))
+            .toml(&site("none", format!("h2c://{}", none.address), "ejection = { failures = 2 }\n"))
+            .toml(&site("either", format!("https://{}", either.address), &tls))
+    })
+}
+
+const SAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+/// As HTTP/1.1 asks.
+fn upgrade(host: &str, path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {SAMPLE_KEY}\r\n\r\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn towards_upstreams_that_speak_http2() {
+    let (streams, none) = (H2Upstream::start_with_tunnels(), H2Upstream::start());
+    let either = H2Upstream::start_tls();
+    let world = beyond(&streams, &none, &either);
+    let mut client = clear(&world).await;
+    for (host, upstream, method) in
+        [("streams.filed.cn", &streams, "CONNECT"), ("either.filed.cn", &either, "GET")]
+    {
+        let (response, mut stream) = ask(&mut client, (host, "/ws/h2", "websocket")).await;
+        assert_eq!(response.status(), 200, "{host}");
+        assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
+        assert!(!response.headers().contains_key("sec-websocket-accept"));
+        let mut from = response.into_body();
+        for octets in [1, 70_000, 400_000] {
+            assert_eq!(echo(&mut stream, &mut from, octets).await, octets);
+        }
+        let seen = upstream.seen().pop().unwrap();
+        assert_eq!((seen.method.as_str(), seen.header("upgrade").is_some()), (method, method == "GET"));
+        assert_eq!(seen.header("sec-websocket-key").is_some(), method == "GET");
+        stream.send_data(Bytes::new(), true).unwrap();
+        let end = tokio::time::timeout(DEADLINE, last(&mut from)).await.unwrap();
+        assert!(end.is_none(), "{end:?}");
+    }
+    assert_eq!(status(&mut client, ("streams.filed.cn", "/refused", "websocket")).await, 403);
+    // Whoever asks for what there is none of takes no server out of use.
+    for _ in 0..3 {
+        assert_eq!(status(&mut client, ("none.filed.cn", "/ws", "websocket")).await, 502);
+    }
+    assert!(none.seen().is_empty(), "it was not asked");
+    tokio::task::block_in_place(|| {
+        assert_eq!(world.get("none.filed.cn", "/plain").status, 200);
+        for (host, upstream) in [("streams.filed.cn", &streams), ("either.filed.cn", &either)] {
+            let mut wire = world.connect();
+            let head = wire.send(upgrade(host, "/ws/h1")).head().unwrap();
+            assert_eq!(head.status, 101, "{host}: {head:?}");
+            assert_eq!(head.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+            assert_eq!(
+                (head.header("upgrade"), head.header("connection")),
+                (Some("websocket"), Some("upgrade"))
+            );
+            wire.send("there and back");
+            assert_eq!(wire.exactly(14).unwrap(), b"there and back");
+            drop(wire);
+            wait("the stream's end", || (upstream.open() == 0).then_some(()));
+        }
+        let answer = world.connect().send(upgrade("none.filed.cn", "/ws")).response().unwrap();
+        assert_eq!((answer.status, answer.verdict()), (502, "upstream_error"));
+    });
 }

@@ -1,7 +1,7 @@
 //! The other side: connections kept, faults told, nothing done twice.
 
-use crate::world::upstream::Then;
-use crate::world::{F, G, World};
+use crate::world::upstream::{Then, Upstream};
+use crate::world::{F, G, World, wait};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -117,4 +117,32 @@ fn resets_in_the_middle() {
     let lost = world.connect().send(format!("GET /reset HTTP/1.1\r\nHost: {F}\r\n\r\n")).response();
     assert!(lost.is_err(), "never a body that looks whole: {lost:?}");
     world.assert_well();
+}
+
+/// Kinds of the timers that the system keeps for connections to that port (`/proc/net/tcp`): 02 asks silent peers.
+fn timers(port: u16) -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let to_port = rows.filter(|row| row[2].ends_with(&format!(":{port:04X}")) && row[3] == "01");
+    to_port.map(|row| row[5][..2].to_owned()).collect()
+}
+
+#[test]
+fn silent_servers_are_asked_after_where_the_operator_says() {
+    let (asked, other) = (Upstream::start(), Upstream::start());
+    let world = World::with(|setup| {
+        let site = |name: &str, upstream: &Upstream, more: &str| {
+            let address = upstream.address;
+            format!("[[site]]\nhosts = [\"{name}.filed.cn\"]\nupstreams = [\"http://{address}\"]\n{more}\n")
+        };
+        setup
+            .toml(&site("asked", &asked, "tcp_keepalive = \"60s\"\ntcp_user_timeout = \"20s\""))
+            .toml(&site("other", &other, ""))
+    });
+    for name in ["asked", "other"] {
+        assert_eq!(world.get(&format!("{name}.filed.cn"), "/").status, 200);
+    }
+    // While what was sent waits for its acknowledgement the timer is another one.
+    wait("the timer", || (timers(asked.address.port()) == ["02"]).then_some(()));
+    wait("none", || (timers(other.address.port()) == ["00"]).then_some(()));
 }

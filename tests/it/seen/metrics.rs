@@ -24,6 +24,7 @@ fn listeners_and_named_sites_count_apart() {
         .response()
         .unwrap();
     let (first, second) = (world.http(), second);
+    let upstream = format!("upstream=\"http://{}\"", world.upstream.address);
     let expected = [
         format!("listener_connections_total{{listener=\"{first}\"}} 7"),
         format!("listener_connections_total{{listener=\"{second}\"}} 1"),
@@ -34,6 +35,11 @@ fn listeners_and_named_sites_count_apart() {
         "site_requests_total{site=\"main\",verdict=\"unfiled\"} 1".to_owned(),
         "site_requests_total{site=\"shop\",verdict=\"allow\"} 2".to_owned(),
         "site_request_duration_seconds_count{site=\"shop\"} 2".to_owned(),
+        "site_responses_total{site=\"main\",status=\"2xx\"} 4".to_owned(),
+        "site_responses_total{site=\"main\",status=\"4xx\"} 1".to_owned(),
+        format!("upstream_responses_total{{{upstream},status=\"2xx\"}} 7"),
+        format!("upstream_response_duration_seconds_bucket{{{upstream},le=\"+Inf\"}} 7"),
+        format!("upstream_response_duration_seconds_count{{{upstream}}} 7"),
         "site_request_duration_seconds_bucket{site=\"shop\",le=\"+Inf\"} 2".to_owned(),
         "requests_total{verdict=\"allow\"} 7".to_owned(),
     ];

@@ -112,6 +112,13 @@ impl Issued {
         Arc::new(SingleCertAndKey::from(CertifiedKey::from_der(chain, key, &provider).unwrap()))
     }
 
+    /// Of the whole certificate, in hexadecimal.
+    pub fn sha256(&self) -> String {
+        let certificate = CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap();
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &certificate);
+        digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+
     /// As `NAME.crt` and `NAME.key`.
     pub fn write(&self, directory: &Path, name: &str) {
         std::fs::write(directory.join(format!("{name}.crt")), &self.cert).unwrap();

@@ -25,6 +25,11 @@ pub struct Browser {
 impl Browser {
     /// A browser with one empty page; `None`, loudly, where there is none. Continuous integration has one.
     pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same, told more.
+    pub fn start_with(more: &[&str]) -> Option<Self> {
         let found = PLACES.iter().map(Path::new).find(|path| path.exists());
         let Some(program) = found else {
             assert!(std::env::var_os("CI").is_none(), "no Chromium; .ci/run installs it");
@@ -40,6 +45,7 @@ impl Browser {
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .args(["--disable-dev-shm-usage", "--host-resolver-rules=MAP * 127.0.0.1"])
             .args(["--remote-debugging-pipe", "--lang=zh-CN"])
+            .args(more)
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
             .stdin(Stdio::piped())

@@ -1,5 +1,6 @@
 //! An HTTP/2 upstream by hyper: echoes bodies as they come, ends them with trailers, and remembers what it saw.
 
+use base64::Engine as _;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::combinators::BoxBody;
@@ -9,9 +10,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
@@ -27,6 +28,8 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
     open: AtomicUsize,
+    /// It opens WebSockets as streams (RFC 8441).
+    has_tunnels: AtomicBool,
 }
 
 /// A request's head.
@@ -35,6 +38,7 @@ pub struct Seen {
     pub authority: String,
     pub scheme: String,
     pub version: String,
+    pub method: String,
     pub headers: HeaderMap,
 }
 
@@ -57,6 +61,13 @@ impl H2Upstream {
     /// Cleartext, prior knowledge.
     pub fn start() -> Self {
         Self::of(None, String::new())
+    }
+
+    /// The same, which opens WebSockets as streams (RFC 8441).
+    pub fn start_with_tunnels() -> Self {
+        let upstream = Self::start();
+        upstream.shared.has_tunnels.store(true, Ordering::SeqCst);
+        upstream
     }
 
     /// TLS with a certificate of its own making; HTTP/2 or HTTP/1.1 as ALPN says.
@@ -120,24 +131,34 @@ async fn serve(
     shared: Arc<Shared>,
     is_h2: bool,
 ) {
-    let service = service_fn(move |request| answer(Arc::clone(&shared), request));
+    let of_service = Arc::clone(&shared);
+    let service = service_fn(move |request| answer(Arc::clone(&of_service), request));
     let io = TokioIo::new(stream);
     // However it ends.
     let _ = if is_h2 {
-        hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        if shared.has_tunnels.load(Ordering::SeqCst) {
+            builder.enable_connect_protocol();
+        }
+        builder.serve_connection(io, service).await
     } else {
-        hyper::server::conn::http1::Builder::new().serve_connection(io, service).await
+        hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades().await
     };
 }
 
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(shared: Arc<Shared>, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     shared.open.fetch_add(1, Ordering::SeqCst);
     let open = Open(Arc::clone(&shared));
+    let upgrade = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
+    let key = head.headers.get("sec-websocket-key").cloned();
+    let is_stream =
+        head.extensions.get::<hyper::ext::Protocol>().is_some_and(|it| it.as_str() == "websocket");
     shared.seen.lock().unwrap().push(Seen {
         authority: head.uri.authority().map(ToString::to_string).unwrap_or_default(),
         scheme: head.uri.scheme_str().unwrap_or_default().to_owned(),
         version: format!("{:?}", head.version),
+        method: head.method.to_string(),
         headers: head.headers,
     });
     let mut response = match head.uri.path() {
@@ -146,6 +167,21 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             response.headers_mut().insert("grpc-status", "5".parse().unwrap());
             response
         }
+        "/page" => {
+            let page = http_body_util::Full::new(Bytes::from_static(b"<p>hi"));
+            let mut response = Response::new(page.map_err(|never| match never {}).boxed());
+            response.headers_mut().insert("content-type", "text/html".parse().unwrap());
+            response
+        }
+        "/refused" => {
+            let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed());
+            *response.status_mut() = http::StatusCode::FORBIDDEN;
+            response
+        }
+        path if path.starts_with("/ws") && (is_stream || key.is_some()) => {
+            tokio::spawn(echo_all(upgrade, open, path.starts_with("/ws-frames")));
+            return Ok(opened(key));
+        }
         "/silent" => {
             let _ = body.collect().await;
             drop(open);
@@ -153,8 +189,43 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         }
         _ => Response::new(echo(body, open)),
     };
-    response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    response.headers_mut().entry("content-type").or_insert("application/grpc".parse().unwrap());
     Ok(response)
+}
+
+/// A tunnel is open: by a switch of protocols where there was a key.
+fn opened(key: Option<http::HeaderValue>) -> Response<Body> {
+    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed());
+    let fields = response.headers_mut();
+    fields.insert("sec-websocket-protocol", "chat".parse().unwrap());
+    if let Some(key) = key {
+        let text = [key.as_bytes(), b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, &text);
+        let accept = base64::engine::general_purpose::STANDARD.encode(hash);
+        fields.insert("sec-websocket-accept", accept.parse().unwrap());
+        fields.insert("connection", "upgrade".parse().unwrap());
+        fields.insert("upgrade", "websocket".parse().unwrap());
+        *response.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
+    }
+    response
+}
+
+/// Octets back as they came, or messages.
+async fn echo_all(upgrade: hyper::upgrade::OnUpgrade, open: Open, is_framed: bool) {
+    if let Ok(upgraded) = upgrade.await {
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+        let (mut octets, mut chunk) = (Vec::new(), vec![0; 16 * 1024]);
+        while let Ok(read @ 1..) = from.read(&mut chunk).await {
+            octets.extend_from_slice(&chunk[..read]);
+            let said =
+                if is_framed { super::frames::answer(&mut octets) } else { std::mem::take(&mut octets) };
+            if to.write_all(&said).await.is_err() || to.flush().await.is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown().await;
+    }
+    drop(open);
 }
 
 /// The body back, frame by frame; at its end what trailers came with it, and some of our own.

@@ -5,6 +5,7 @@ use crate::config::raw::{Section, Value};
 use crate::config::{KeepAlive, LocalSocket, NO_ADDRESS, SocketOptions, value};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The longest path that the system takes for a Unix socket, without its end, and with room for the name beside it
 /// under which the socket is made.
@@ -89,6 +90,15 @@ fn options(section: &mut Section<'_>, is_local: bool) -> SocketOptions {
     if let Some(is_only) = optional(section, "ipv6_only", Value::boolean) {
         options.is_only_v6 = is_only;
     }
+    (options.keep_alive, options.user_timeout) = peer_watch(section, is_local);
+    options
+}
+
+/// `tcp_keepalive`, `tcp_user_timeout`
+pub(in crate::config::parse) fn peer_watch(
+    section: &mut Section<'_>,
+    is_local: bool,
+) -> (Option<KeepAlive>, Option<Duration>) {
     let keep_alive = section.value("tcp_keepalive");
     let user_timeout = section.value("tcp_user_timeout");
     if is_local {
@@ -96,9 +106,8 @@ fn options(section: &mut Section<'_>, is_local: bool) -> SocketOptions {
             value.refuse_key("a Unix socket knows no such thing; leave it out");
         }
     }
-    options.keep_alive = keep_alive.and_then(|value| self::keep_alive(&value));
-    options.user_timeout = user_timeout.and_then(|value| value.duration());
-    options
+    let keep_alive = keep_alive.and_then(|value| self::keep_alive(&value));
+    (keep_alive, user_timeout.and_then(|value| value.duration()))
 }
 
 /// `"60s"`, or `{ idle = "60s", interval = "10s", probes = 6 }`.
@@ -132,8 +141,8 @@ fn keep_alive(value: &Value<'_>) -> Option<KeepAlive> {
     Some(set)
 }
 
-fn seconds_of(seconds: u64) -> std::time::Duration {
-    std::time::Duration::from_secs(seconds)
+fn seconds_of(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
 }
 
 #[cfg(test)]

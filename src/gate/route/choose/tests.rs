@@ -4,15 +4,16 @@ use super::*;
 use crate::config::{Ejection, Upstream, UpstreamScheme, Way};
 use crate::gate::endpoint::{Endpoints, Link};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn members(of: &[(u32, bool)]) -> Vec<Member> {
     let endpoints = Endpoints::default();
-    let way = Way {
+    let way = Arc::new(Way {
         ejection: Ejection { failures: 1, ..Ejection::default() },
         slow_start: Duration::from_millis(100),
         ..Way::default()
-    };
+    });
     let member = |(index, (weight, is_backup)): (usize, &(u32, bool))| {
         let port = u16::try_from(8000 + index).unwrap();
         let upstream = Upstream { scheme: UpstreamScheme::Http, host: "10.0.0.1".to_owned(), port };
