@@ -21,6 +21,9 @@ use std::process::ExitCode;
 /// The longest file of an order, in octets.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 
+/// Said of a day in a year that the working calendar lacks.
+const BY_WEEKENDS: &str = "weekends only 仅按周末计算";
+
 /// What is asked, and how the answer is shown.
 struct Call<'a> {
     shared: &'a Shared,
@@ -205,7 +208,7 @@ pub(super) fn due(arguments: &DueArguments) -> anyhow::Result<ExitCode> {
         let of = |key: &str| text(&it[key]);
         let overdue = if it["overdue"] == true { "overdue 逾期" } else { "" };
         let what = if it["order"].is_null() { of("number") } else { of("order") };
-        let by = if it["by_calendar"] == false { "weekends only 仅按周末计算" } else { "" };
+        let by = if it["by_calendar"] == false { BY_WEEKENDS } else { "" };
         let by = by.to_owned();
         [of("kind"), of("due_on"), overdue.to_owned(), by, what, of("domain"), of("since"), of("reason")]
     })
@@ -336,7 +339,9 @@ fn order_rows(body: &Value) -> Vec<[String; 2]> {
         rows.push(["why".to_owned(), format!("{} / {}", text(&body["why_zh"]), text(&body["why"]))]);
         rows.push(of("stage"));
         rows.extend([of("domain"), ["subject".to_owned(), text(&body["subject"]["name"])], of("number")]);
-        rows.extend([of("due_on"), of("next")]);
+        let by = if body["due_by_calendar"] == false { BY_WEEKENDS } else { "" };
+        let due_on = format!("{} {by}", text(&body["due_on"]));
+        rows.extend([["due_on".to_owned(), due_on.trim().to_owned()], of("next")]);
     }
     for (which, word) in [("refusals", "refused"), ("needs", "needs"), ("notes", "note")] {
         for said in body[which].as_array().into_iter().flatten() {
