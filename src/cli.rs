@@ -224,6 +224,8 @@ enum RegistryCommand {
     Server(orders::ServerArguments),
     /// Issue a service code (备案服务码) of a server
     ServiceCode(orders::CodeArguments),
+    /// Begin a new epoch of the feed, after the database was restored: every gate takes a snapshot
+    NewEpoch(ConfigFile),
 }
 
 #[derive(Debug, Args)]
@@ -334,6 +336,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Registry(RegistryCommand::Due(arguments)) => orders::due(&arguments),
         Command::Registry(RegistryCommand::Server(arguments)) => orders::server(&arguments),
         Command::Registry(RegistryCommand::ServiceCode(arguments)) => orders::code(&arguments),
+        Command::Registry(RegistryCommand::NewEpoch(file)) => registry::new_epoch(&file),
     }
 }
 
@@ -393,6 +396,7 @@ mod tests {
         check("registry due --kind empty_shell", 0);
         check("registry server s1 --quota 5", 0);
         check("registry service-code s1 --account a1", 0);
+        check("registry new-epoch -c x", 0);
         check("config check", 0);
         check("held", 0);
         check("held apply -c x.toml", 0);

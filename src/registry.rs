@@ -126,6 +126,18 @@ impl Registry {
         Self { store: Arc::new(store), feed, tail: Arc::default(), most_fed: MAX_FED_CHANGES }
     }
 
+    /// Ends the feed's epoch, for a database that was put back to an earlier state: every gate takes a snapshot. Gives
+    /// the new one.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn new_epoch(&self) -> Result<u64, StoreError> {
+        let mut writer = self.store.writer().await?;
+        let meta = store::new_epoch(&mut writer.session(), None).await?;
+        self.forget_views();
+        Ok(meta.epoch)
+    }
+
     /// Whether nothing is filed.
     ///
     /// # Errors

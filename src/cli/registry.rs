@@ -1,7 +1,7 @@
 //! `registry import` and `registry export`: filings between files and the database that the config names.
 
 use super::refused::Refused;
-use super::{ExportArguments, FAILED, ImportArguments, block_on};
+use super::{ConfigFile, ExportArguments, FAILED, ImportArguments, block_on};
 use crate::config::{Database, EmbeddedRegistry, Trust, token_of_environment};
 use crate::registry::{self, Event, ImportError, Imported, Phase, Registry, Source, Terms, Wanting};
 use anyhow::{Context, bail};
@@ -188,6 +188,14 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     if !is_standard {
         writeln!(std::io::stdout(), "exported 已导出: {rows} filings 条备案, {}", arguments.file.display())?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn new_epoch(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let config = file.load()?;
+    let embedded = config.require_embedded_registry()?;
+    let epoch = block_on(async { Ok(Registry::open(&embedded.database, None).await?.new_epoch().await?) })?;
+    writeln!(std::io::stdout(), "epoch 周期: {epoch}; every gate takes a snapshot 各网关将重新取得快照")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -21,10 +21,13 @@ fn commands(heading: &str) -> Vec<&'static str> {
 
 #[track_caller]
 fn run(dir: &Path, database: &str, command: &str) {
+    let programs = Path::new(env!("CARGO_BIN_EXE_beian-gate")).parent().unwrap().to_str().unwrap();
+    let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
     let done = Command::new("sh")
         .args(["-ec", command])
         .current_dir(dir)
         .env("DATABASE", database)
+        .env("PATH", path)
         .output()
         .unwrap();
     assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
