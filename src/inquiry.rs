@@ -3,6 +3,10 @@
 //!
 //! Registries of one database know the same of filings; each knows those gates that follow it. Knows nothing of who asks.
 
+mod numbers;
+
+pub use numbers::learn_numbers;
+
 use crate::config::Trust;
 use crate::link::{LinkError, secured};
 use serde_json::{Value, json};

@@ -27,7 +27,7 @@ pub use audit::{
 pub use blocked::{Blocked, BlockedDomain, BlockedNotes, HOURS, Turned, TurnedAway};
 pub use counters::{Counters, DURATION_BOUNDS_MS, LookupCounts, Totals, WorkerCounters};
 pub use events::SyslogEvents;
-pub use footers::{FooterReport, FooterReports, FooterSighting, FooterSummary, LackingPage};
+pub use footers::{FooterReport, FooterReports, FooterSighting, FooterSummary, KnownNumbers, LackingPage};
 pub use life::{Life, Reload};
 pub use meters::upstreams::{STATUS_CLASSES, UpstreamTotals};
 pub use meters::{ListenerTotals, MAX_SITES, Meter, SiteTotals};

@@ -7,7 +7,7 @@ use crate::admin::Told;
 use crate::config::Config;
 use crate::follow::FollowStats;
 use crate::gate::worker::Shared;
-use crate::inquiry::Registries;
+use crate::inquiry::{Registries, learn_numbers};
 use crate::lookup::LookupPage;
 use crate::served::Watcher;
 use crate::telemetry::{AuditEvent, AuditSink, AuditThread, ServedName, ServedNamesSink, served_names};
@@ -122,7 +122,7 @@ impl People {
         self.warnings.clone()
     }
 
-    /// Watches over the hosts that are served, and over what comes up.
+    /// Watches over the hosts that are served, and over what comes up; learns what pages must show.
     pub(super) fn watch(
         &mut self,
         (config, source): (&Config, &Source),
@@ -134,7 +134,10 @@ impl People {
         let warnings = self.warnings.as_deref();
         let lookout = lookout(config, source, &self.told.warnings, warnings)?;
         let lookout = Lookout { gate: Some(Arc::clone(shared)), ..lookout };
-        let mut watching = vec![control.spawn(lookout.run(stopping.clone()))];
+        let (known, registries) = (shared.footers.known(), registries(config, source)?);
+        let numbers_stop = stopping.clone();
+        let numbers = async move { learn_numbers(&known, &registries, numbers_stop).await };
+        let mut watching = vec![control.spawn(lookout.run(stopping.clone())), control.spawn(numbers)];
         if let Some((_, from)) = self.served.take() {
             let watcher = Watcher {
                 shared: Arc::clone(shared),

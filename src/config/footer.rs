@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 pub struct Footer {
     /// Whether pages are looked at, and whether what they lack is added.
     pub mode: FooterMode,
-    /// The site's own public-security number; without one any well-formed number will do.
+    /// The site's own public-security number; without one the registry's, and where that has none any well-formed one.
     pub public_security: Option<PublicSecurityNumber>,
     /// Who holds the copyright, where the province wants that said.
     pub owner: Option<String>,

@@ -73,24 +73,22 @@ impl Footers {
         if is_head {
             return may_change.then_some(Plan { page: None, coding, may_change });
         }
-        let wanted = self.wanted(number);
-        let place = (record.host_text().into_owned(), String::from_utf8_lossy(request.path()).into_owned());
+        let host = record.host_text();
+        let wanted = self.wanted(number, &host);
+        let place = (host.into_owned(), String::from_utf8_lossy(request.path()).into_owned());
         let page = Page::new(wanted, encoding, may_change, place, Arc::clone(&self.report));
         Some(Plan { page: Some(page), coding, may_change })
     }
 
     /// What pages under this number must show.
-    fn wanted(&self, number: &FilingNumber) -> Wanted {
+    fn wanted(&self, number: &FilingNumber, host: &str) -> Wanted {
         let rule = self.rules.of(number.province());
+        let public_security = self.public_security.clone().or_else(|| self.report.known.of(number, host));
         let number = match rule.number {
             ShownNumber::Site => number.clone(),
             ShownNumber::Subject => number.subject(),
         };
-        Wanted {
-            number,
-            public_security: self.public_security.clone(),
-            owner: self.owner.clone().filter(|_| rule.copyright),
-        }
+        Wanted { number, public_security, owner: self.owner.clone().filter(|_| rule.copyright) }
     }
 }
 

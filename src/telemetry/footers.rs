@@ -1,5 +1,9 @@
 //! What was seen at the foot of pages, by site: counted, and the pages that lack something remembered, boundedly.
 
+mod known;
+
+pub use known::KnownNumbers;
+
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,6 +89,8 @@ pub struct FooterReport {
     counts: [AtomicU64; FooterSighting::ALL.len()],
     without_public_security: AtomicU64,
     lacking: Mutex<Lacking>,
+    /// Public-security numbers of all sites, as far as they are known.
+    pub known: Arc<KnownNumbers>,
 }
 
 /// One site's footers, as the API shows them.
@@ -169,24 +175,34 @@ fn bounded(path: &str) -> &str {
 
 /// Every site's, kept over reloads.
 #[derive(Debug, Default)]
-pub struct FooterReports(Mutex<BTreeMap<String, Arc<FooterReport>>>);
+pub struct FooterReports {
+    reports: Mutex<BTreeMap<String, Arc<FooterReport>>>,
+    known: Arc<KnownNumbers>,
+}
 
 impl FooterReports {
     /// The report of a site, which is in `mode` now.
     #[must_use]
     pub fn of(&self, site: &str, mode: &'static str) -> Arc<FooterReport> {
-        let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let report = reports
-            .entry(site.to_owned())
-            .or_insert_with(|| Arc::new(FooterReport { site: site.to_owned(), ..FooterReport::default() }));
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        let report = reports.entry(site.to_owned()).or_insert_with(|| {
+            let known = Arc::clone(&self.known);
+            Arc::new(FooterReport { site: site.to_owned(), known, ..FooterReport::default() })
+        });
         *report.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
         Arc::clone(report)
+    }
+
+    /// Public-security numbers of all sites, as far as they are known.
+    #[must_use]
+    pub fn known(&self) -> Arc<KnownNumbers> {
+        Arc::clone(&self.known)
     }
 
     /// All of them.
     #[must_use]
     pub fn summaries(&self) -> Vec<FooterSummary> {
-        let reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         reports.values().map(|report| report.summary()).collect()
     }
 }

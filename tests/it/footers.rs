@@ -2,7 +2,7 @@
 
 use crate::world::upstream::Then;
 use crate::world::wire::{Response, Wire};
-use crate::world::{F, World, wait};
+use crate::world::{F, World, connected, wait};
 use std::io::{Read, Write};
 
 const NUMBER: &str = "京ICP备20000001号-1";
@@ -108,6 +108,35 @@ fn a_footer_is_added_in_every_coding_and_encoding() {
             "{head:?}"
         );
     }
+}
+
+/// What the registry has as the site's public-security number is what its pages must show.
+#[test]
+fn the_registrys_public_security_number_is_the_one_to_show() {
+    let ours = "京公网安备11010102000001号";
+    let filed = |world: &World| {
+        let mut filing = connected(NUMBER);
+        filing["public_security_number"] = ours.into();
+        world.put(F, &filing);
+    };
+    let html = "Content-Type: text/html; charset=utf-8\r\n";
+    let adding = world("inject");
+    filed(&adding);
+    adding.upstream.answers("/bare", response(html, PAGE.as_bytes()), Then::Keep);
+    wait("the number in the footer", || {
+        let page = adding.get(F, "/bare").text();
+        assert!(page.contains(NUMBER), "{page}");
+        page.contains(ours).then_some(())
+    });
+    let looking = world("check");
+    filed(&looking);
+    let other = format!("<html><body>{} 京公网安备11010102000002号</body></html>", link());
+    looking.upstream.answers("/other", response(html, other.as_bytes()), Then::Keep);
+    wait("a page with another number to be told of", || {
+        assert_eq!(looking.get(F, "/other").text(), other);
+        let sites = looking.ask("/v1/footers").json();
+        (sites["sites"][0]["without_public_security"].as_u64()? > 0).then_some(())
+    });
 }
 
 /// Nothing of these may change, octet for octet, field for field.
