@@ -95,6 +95,8 @@ pub struct Record {
     pub outcome: Outcome,
     /// The number that the decision rests on.
     pub number: Option<FilingNumber>,
+    /// Octets at the host's end that are the filed name; 0 where no filing covers it.
+    filed_len: u8,
     /// Whether an order for access here is under review.
     pub access_under_review: bool,
     /// The operator's own words on a block.
@@ -135,6 +137,7 @@ impl Record {
             host: None,
             outcome: Outcome::ClientGone,
             number: None,
+            filed_len: 0,
             access_under_review: false,
             operator_reason: None,
             would_block: None,
@@ -157,6 +160,7 @@ impl Record {
     pub fn decided(&mut self, decision: &Decision<'_>) {
         self.outcome = Outcome::Forwarded(decision.verdict);
         self.number = decision.number().cloned();
+        self.filed_len = decision.covering.as_ref().map_or(0, |covering| covering.filed_len);
         self.access_under_review =
             decision.covering.as_ref().is_some_and(|covering| covering.record.access_under_review);
         if decision.verdict == Verdict::OperatorBlock {
@@ -197,8 +201,8 @@ impl Record {
         }
     }
 
-    /// Tells `note` who was turned away, or would have been but for monitor mode; by the registrable domain,
-    /// or by the host that the operator's list names.
+    /// Tells `note` who was turned away, or would have been but for monitor mode; by the name that
+    /// is filed, the host that the operator's list names, or the registrable domain.
     pub fn turned(&self, client: &Client, note: impl FnOnce(TurnedAway<'_>)) {
         let verdict = match (self.outcome, self.would_block) {
             (_, Some(verdict)) => verdict.as_str(),
@@ -208,9 +212,13 @@ impl Record {
         let listener = client.listener.address;
         match &self.host {
             Some(HostForm::Name(name)) => {
-                // The operator's list names hosts: the domain above one may be in order.
-                let is_listed = verdict == Verdict::OperatorBlock.as_str();
-                let domain = name.registrable().filter(|_| !is_listed).unwrap_or(name.as_str());
+                let whole = name.as_str();
+                // The operator's list names hosts, and units have filings of their own: what is above may be in order.
+                let domain = match usize::from(self.filed_len) {
+                    _ if verdict == Verdict::OperatorBlock.as_str() => whole,
+                    0 => name.registrable().unwrap_or(whole),
+                    filed => &whole[whole.len().saturating_sub(filed)..],
+                };
                 note(TurnedAway { domain, verdict, listener });
             }
             Some(ip @ HostForm::Ip(_)) => note(TurnedAway { domain: &ip.to_string(), verdict, listener }),

@@ -20,7 +20,7 @@ const HOUR_S: i64 = 3600;
 /// Who was turned away, why, and where it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turned {
-    /// The registrable domain, the address, or the host that the operator blocks.
+    /// The filed name, the registrable domain where none is filed, the address, or the host that the operator blocks.
     pub domain: Box<str>,
     /// The verdict's name.
     pub verdict: &'static str,

@@ -105,6 +105,12 @@ struct Told {
     broken: Option<String>,
 }
 
+/// Whether a blocked domain is a host's own name, its registrable domain, or one between them that is filed.
+fn is_of(blocked: &str, (name, registrable): (&str, &str)) -> bool {
+    let above = name.strip_suffix(blocked);
+    above.is_some_and(|above| above.is_empty() || above.ends_with('.')) && blocked.len() >= registrable.len()
+}
+
 impl Told {
     fn read(files: &[PathBuf], host: &HostForm, at: Timestamp) -> anyhow::Result<Self> {
         let mut told = Self::default();
@@ -129,7 +135,7 @@ impl Told {
                     "verdict" if line["host"] == name.as_str() => {
                         by_product.insert((text("scenario"), text("region")), line);
                     }
-                    "blocked" | "blocked_again" if line["domain"] == domain.as_str() => {
+                    "blocked" | "blocked_again" if is_of(&text("domain"), (&name, &domain)) => {
                         told.blocked = Some(line)
                     }
                     "filings" => told.filings = Some(line),
@@ -298,6 +304,22 @@ fn print(out: &mut impl Write, answer: &Value) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_blocked_is_found_by_every_name_it_is_recorded_by() {
+        let rows = [
+            ("b.town.gov.cn", true),
+            ("town.gov.cn", true),
+            ("a.b.town.gov.cn", true),
+            ("gov.cn", false),
+            ("n.gov.cn", false),
+            ("c.town.gov.cn", false),
+            ("", false),
+        ];
+        for (blocked, expected) in rows {
+            assert_eq!(is_of(blocked, ("a.b.town.gov.cn", "town.gov.cn")), expected, "{blocked}");
+        }
+    }
 
     #[test]
     fn times_are_of_china_unless_they_say_otherwise() {
