@@ -4,6 +4,7 @@ use crate::world::browser::Browser;
 use crate::world::setup::ADMIN_TOKEN;
 use crate::world::{F, U, World, connected, run, wait, wire};
 use serde_json::json;
+use std::collections::BTreeSet;
 
 fn console(world: &World) -> String {
     format!("http://127.0.0.1:{}", world.admin.port())
@@ -138,6 +139,41 @@ fn without_the_token_nothing_is_shown() {
     assert!(policy.header("content-security-policy").unwrap().contains("frame-ancestors 'none'"));
 }
 
+/// The menu, a form and its answer without a mouse; what has the focus is seen.
+#[test]
+fn the_keyboard_is_enough() {
+    let Some(mut browser) = Browser::start() else { return };
+    let world = World::start();
+    browser.resize(1280, 900);
+    browser.open(&format!("{}/?lang=en", console(&world)));
+    browser.press("Tab");
+    browser.wait_for("document.activeElement.className === 'skip'");
+    assert_eq!(browser.eval("document.activeElement.getBoundingClientRect().left >= 0"), true);
+    for words in ["Overview", "Look up"] {
+        browser.press("Tab");
+        browser.wait_for(&format!("document.activeElement.innerText === {}", json!(words)));
+        let outline = browser.eval("getComputedStyle(document.activeElement).outlineStyle");
+        assert_eq!(outline, "solid", "{words}");
+    }
+    browser.press("Enter");
+    browser.wait_for("location.pathname === '/console/look-up' && document.readyState === 'complete'");
+    // The link past the menu, the menu, the language.
+    let most = 1 + 7 + 1 + 1;
+    for _ in 0..most {
+        browser.press("Tab");
+        if browser.eval("document.activeElement.id") == "host" {
+            break;
+        }
+    }
+    assert_eq!(browser.eval("document.activeElement.id"), "host");
+    browser.write("www.filed.cn");
+    browser.wait_for("document.getElementById('host').value === 'www.filed.cn'");
+    browser.press("Enter");
+    browser.wait_for(
+        "document.querySelector('.verdict') && document.querySelector('.verdict').textContent === 'allow'",
+    );
+}
+
 /// Pages offer what the caller's role allows, and keep the language and the question.
 #[test]
 fn a_reader_is_offered_no_change() {
@@ -178,6 +214,26 @@ fn a_reader_is_offered_no_change() {
     let cookie = format!("cookie: {}", entered.header("set-cookie").unwrap().split(';').next().unwrap());
     let overview = ask("GET /", &cookie, "").text();
     assert!(overview.contains("/logout"), "{overview}");
+}
+
+/// What is blocked has the name that the verdict is about: the domain above it may be in order.
+#[test]
+fn what_is_blocked_is_called_by_its_name() {
+    let world = World::with(|setup| {
+        setup.toml(
+            "[enforcement]\nblock_list = [{ host = \"bad.filed.cn\", reason = \"r\", owner = \"ops\" }]\n",
+        )
+    });
+    for host in ["bad.filed.cn", "www.two.town.gov.cn", "www.unfiled.cn"] {
+        assert_eq!(world.get(host, "/").status, 451, "{host}");
+    }
+    wait("all of them", || {
+        let blocked = world.ask("/v1/blocked").json();
+        let named: BTreeSet<_> =
+            blocked["domains"].as_array()?.iter().map(|it| it["domain"].as_str()).collect();
+        let expected = ["bad.filed.cn", "two.town.gov.cn", "unfiled.cn"].map(Some);
+        (named == BTreeSet::from(expected)).then_some(())
+    });
 }
 
 /// A ranking of more domains than one page holds has a next page.

@@ -32,16 +32,18 @@
   const log = document.getElementById("log");
   if (log) {
     const body = log.tBodies[0], most = 300, pause = document.getElementById("pause");
+    const words = new Map(Array.from(document.getElementById("verdict").options, function (it) { return [it.value, it.textContent]; }));
     let seen = 0;
     function row(text) {
       const line = JSON.parse(text), tr = document.createElement("tr");
       const request = (line.method || "") + " " + (line.target || "");
-      for (const value of [line.time, line.client, line.host, request, line.status, line.verdict]) {
+      const time = line.time && new Date(Date.parse(line.time) + 8 * 3600e3).toISOString().slice(0, 23).replace("T", " ");
+      for (const value of [time, line.client, line.host, request, line.status, words.get(line.verdict) || line.verdict]) {
         const cell = document.createElement("td");
         cell.textContent = value === undefined ? "" : String(value);
         tr.append(cell);
       }
-      tr.children[4].className = "n";
+      ["day", "day", "name", "side", "n", "day"].forEach(function (name, nth) { tr.children[nth].className = name; });
       return tr;
     }
     async function more() {

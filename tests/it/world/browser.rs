@@ -169,6 +169,20 @@ impl Browser {
         self.call("Input.insertText", &json!({ "text": text }));
     }
 
+    /// Presses `Tab` or `Enter`.
+    pub fn press(&mut self, key: &str) {
+        let (code, text) = if key == "Enter" { (13, "\r") } else { (9, "") };
+        let focused = json!({ "enabled": true });
+        self.call("Emulation.setFocusEmulationEnabled", &focused);
+        for kind in ["keyDown", "keyUp"] {
+            let text = if kind == "keyDown" { text } else { "" };
+            let event = json!({
+                "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text,
+            });
+            self.call("Input.dispatchKeyEvent", &event);
+        }
+    }
+
     /// A picture of the page as PNG, where `BEIAN_GATE_SHOTS` names a directory for it.
     pub fn shoot(&mut self, name: &str) {
         let Some(directory) = std::env::var_os("BEIAN_GATE_SHOTS") else { return };
