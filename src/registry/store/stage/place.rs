@@ -25,6 +25,8 @@ PRAGMA work.locking_mode = EXCLUSIVE;
 /// How often the place is asked for, and how long after each time that it is taken.
 const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(100);
+/// Which tables are aside: counted on where they change, for rows that were set aside before don't fit.
+const FORMAT: u32 = 2;
 /// PostgreSQL's advisory lock of whoever has rows aside: "BEIB".
 const IMPORT_LOCK: i64 = 0x4245_4942;
 
@@ -98,7 +100,7 @@ fn remove(path: &Path) {
 
 /// What must be the same for rows to be gone on with: this version, and the machine since it started.
 pub(super) fn origin(dialect: Dialect) -> String {
-    let version = env!("CARGO_PKG_VERSION");
+    let version = format!("{}/{FORMAT}", env!("CARGO_PKG_VERSION"));
     match dialect {
         Dialect::Sqlite => {
             let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
@@ -107,7 +109,7 @@ pub(super) fn origin(dialect: Dialect) -> String {
             format!("{version} {}", boot.trim())
         }
         // Its tables are emptied by a crash of the server.
-        Dialect::Postgres => version.to_owned(),
+        Dialect::Postgres => version,
     }
 }
 
