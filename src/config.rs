@@ -25,6 +25,7 @@ mod registry;
 mod shown;
 mod site;
 mod treatment;
+mod trust_files;
 mod upstream;
 mod value;
 mod webhooks;
@@ -53,6 +54,7 @@ pub use registry::{Database, EmbeddedRegistry, PostgresUrl, Registry, Role, Toke
 pub use shown::{HIDDEN, Origin};
 pub use site::{HostRule, PathRoute, Site, SiteLimits, SiteTarget, SiteTimeouts};
 pub use treatment::{ErrorPage, FieldRules, Redirect, RedirectPath, Treatment};
+pub use trust_files::{TrustEnd, TrustKind};
 pub use upstream::{
     Alpn, Balance, Choice, Ejection, HashOn, Health, HealthKind, MAX_SERVERS, ProxyHeader, Server, Sticky,
     Upstream, UpstreamScheme, UpstreamTls, Way,
@@ -190,22 +192,6 @@ pub struct Development {
     pub certificates: Vec<String>,
     /// Where this process runs a demo upstream.
     pub upstream: Option<SocketAddr>,
-}
-
-impl Config {
-    /// Files that say whom sites believe, clients and upstreams, and what these are shown.
-    pub fn trust_files(&self) -> impl Iterator<Item = &PathBuf> {
-        let targets = self.sites.iter().map(|site| &site.target).chain(&self.default_site);
-        targets.flat_map(|target| {
-            let of_clients = target.clients.iter().flat_map(|clients| clients.authorities.files());
-            let ways = [&target.way].into_iter().chain(target.routes.iter().map(|route| &route.way));
-            let of_upstreams = ways.flat_map(|way| {
-                let shown = way.tls.client.iter().flat_map(|(certificate, key)| [certificate, key]);
-                way.tls.ca_file.iter().chain(shown)
-            });
-            of_clients.chain(of_upstreams)
-        })
-    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,13 @@ mod upstreams;
 mod warnings;
 
 use super::Told;
+use crate::config::TrustKind;
 use crate::follow::{FollowStats, Refused};
 use crate::gate::record::Outcome;
 use crate::gate::worker::Shared;
 use crate::telemetry::{Counters, DURATION_BOUNDS_MS, FooterSighting, STATUS_CLASSES, Totals};
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 /// Everything, in the text format.
@@ -298,11 +300,35 @@ fn footers(text: &mut Text, shared: &Shared) {
     );
 }
 
+/// As a label's value.
+fn quoted(file: &Path) -> String {
+    file.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
 fn certificates(text: &mut Text, shared: &Shared) {
+    let rules = shared.rules.load();
+    let trust = |kind: TrustKind| rules.trust_ends.iter().filter(move |end| end.kind == kind);
     text.family("certificate_not_after_seconds", "gauge", "End of each certificate's validity, Unix time.");
     for served in shared.certificates.load().all() {
-        let file =
-            served.file.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let file = quoted(&served.file);
         text.sample("certificate_not_after_seconds", &format!("{{file=\"{file}\"}}"), served.not_after);
+    }
+    text.family(
+        "trust_not_after_seconds",
+        "gauge",
+        "First end among the certificates of a file by which clients or upstreams are believed, Unix time.",
+    );
+    for end in trust(TrustKind::Certificate) {
+        let file = quoted(&end.file);
+        text.sample("trust_not_after_seconds", &format!("{{file=\"{file}\"}}"), end.not_after);
+    }
+    text.family(
+        "revocation_list_next_update_seconds",
+        "gauge",
+        "Until when the revocation lists of a file may be relied on, Unix time.",
+    );
+    for end in trust(TrustKind::RevocationList) {
+        let file = quoted(&end.file);
+        text.sample("revocation_list_next_update_seconds", &format!("{{file=\"{file}\"}}"), end.not_after);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::listeners::{Inherited, Layout};
 use super::logging::AccessLogs;
-use crate::config::{Config, ConfigSource};
+use crate::config::{Config, ConfigSource, TrustKind};
 use crate::gate::endpoint::Endpoints;
 use crate::gate::rules::Rules;
 use crate::gate::tickets::Tickets;
@@ -124,6 +124,7 @@ impl Reloader {
         match rules {
             Ok(mut rules) => {
                 rules.origin.since = shared.rules.load().origin.since;
+                warn_of_trust(&rules);
                 shared.rules.store(Arc::new(rules));
                 tracing::info!("reloaded authorities and revocation lists");
             }
@@ -146,6 +147,26 @@ pub(super) fn warn_of_expiry(certificates: &CertificateStore) {
             tracing::warn!(until, "the certificate {file} has expired; clients refuse it");
         } else {
             tracing::warn!(until, "the certificate {file} expires soon; renew it");
+        }
+    }
+}
+
+/// Lists are renewed by the day or the week: sooner than that is no news.
+const LIST_SOON_S: i64 = 24 * 60 * 60;
+
+/// Says which authorities and revocation lists have ended, or soon will have: then nobody is let in by them.
+pub(super) fn warn_of_trust(rules: &Rules) {
+    let now = jiff::Timestamp::now().as_second();
+    for end in &rules.trust_ends {
+        let (what, soon) = match end.kind {
+            TrustKind::Certificate => ("a certificate in", SOON_S),
+            TrustKind::RevocationList => ("the revocation list", LIST_SOON_S),
+        };
+        let (file, left) = (end.file.display(), end.not_after - now);
+        if left < 0 {
+            tracing::warn!("{what} {file} has expired; whom it speaks for is not let in");
+        } else if left < soon {
+            tracing::warn!("{what} {file} expires soon; renew it");
         }
     }
 }

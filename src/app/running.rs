@@ -4,7 +4,7 @@ use super::embedded::Source;
 use super::hand_over::{Event, Successor};
 use super::listeners::{Group, Layout};
 use super::logging::AccessLogs;
-use super::reload::{Reloaded, Reloader, warn_of_expiry};
+use super::reload::{Reloaded, Reloader, warn_of_expiry, warn_of_trust};
 use super::service_manager;
 use super::watching::{Changed, Watching};
 use crate::admin::Addresses;
@@ -98,7 +98,10 @@ impl Running {
                 }
                 _ = signals.rotated.recv() => self.shared.reopen.ask(),
                 _ = signals.hand_over.recv() => self.hand_over(),
-                _ = expiry.tick() => warn_of_expiry(&self.shared.certificates.load()),
+                _ = expiry.tick() => {
+                    warn_of_expiry(&self.shared.certificates.load());
+                    warn_of_trust(&self.shared.rules.load());
+                }
                 changed = self.watching.changed() => match changed {
                     Changed::Config => self.reload(),
                     Changed::Certificates => self.reloader.reload_certificates(&self.config, &self.shared),

@@ -3,6 +3,7 @@
 //! Finds and reports; changes nothing, binds nothing, and leaves printing to the caller.
 
 mod doors;
+mod trust;
 
 use super::certificates::{self, Pair};
 use super::{AccessLog, Config, Database, Protocol, Registry, Upstream};
@@ -48,6 +49,7 @@ pub type Resolved = HashMap<String, Result<Vec<IpAddr>, String>>;
 /// Looks at everything that `run` would rely on.
 pub fn findings(config: &Config, now: Timestamp, today: Date, resolved: &Resolved) -> Vec<Finding> {
     let mut findings = certificates(config, now);
+    findings.extend(trust::trust(config, now));
     findings.extend(upstreams(config, resolved));
     findings.extend(registry(config));
     findings.extend(calendar(config, today));

@@ -61,6 +61,8 @@ pub struct Rules {
     pub origin: Origin,
     /// Whether requests that name no trace get one.
     pub trace: bool,
+    /// When what sites believe in ends.
+    pub trust_ends: Vec<config::TrustEnd>,
     /// Limits.
     pub limits: config::Limits,
     /// For hosts that are asked about without a listener: the first one's.
@@ -137,9 +139,7 @@ impl Rules {
             let clients = resolver.clients(&site.target)?;
             let route = Route::new((site.scenario, site.region), &site.target, (target, clients));
             let route = Arc::new(route);
-            for host in &site.hosts {
-                routes.add(host, &route);
-            }
+            site.hosts.iter().for_each(|host| routes.add(host, &route));
         }
         if let Some(target) = &config.default_site {
             let resolved = resolver.target(target, || "default_site".to_owned())?;
@@ -163,6 +163,7 @@ impl Rules {
             acme_passthrough: enforcement.acme_passthrough,
             origin: Origin::new(config),
             trace: config.trace,
+            trust_ends: config.trust_ends(),
             limits: config.limits.clone(),
             default_scenario: config.listeners.first().map_or(Scenario::Web, |listener| listener.scenario),
             default_region: config.listeners.first().map_or(Region::Mainland, |listener| listener.region),

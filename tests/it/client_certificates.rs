@@ -106,6 +106,14 @@ fn who_is_let_in() {
     let since = world.ask("/v1/config").json()["since"].clone();
     std::fs::write(world.path("crl.pem"), authority.revokes(&[2])).unwrap();
     wait("the new list", || get(&world, Some(&second), (F, F), "/last").is_none().then_some(()));
+    let metric = |name: &str, file: &str| {
+        let found = format!("beian_gate_{name}{{file=\"{file}\"}} ");
+        let text = world.ask("/metrics").text();
+        text.lines().find_map(|line| line.strip_prefix(&found)?.parse::<i64>().ok())
+    };
+    // 2100-01-01, as the authority writes them.
+    assert_eq!(metric("revocation_list_next_update_seconds", "crl.pem"), Some(4_102_444_800));
+    assert!(metric("trust_not_after_seconds", "ca.pem").is_some());
     // One that is wrong changes nothing, and is told of.
     std::fs::write(world.path("crl.pem"), "no list").unwrap();
     wait("the refusal", || (world.metric("beian_gate_reload_refused") == 1).then_some(()));
