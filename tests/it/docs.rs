@@ -173,19 +173,41 @@ fn the_changelog_has_this_version() {
     assert!(changelog.lines().any(|line| line.starts_with(&heading)), "no section {heading}");
 }
 
-/// Relative links lead to files; a page that is not there yet is named without a link.
+/// What links call a heading.
+fn anchor(heading: &str) -> String {
+    let is_kept = |char: &char| char.is_alphanumeric() || matches!(char, '-' | '_' | ' ');
+    heading
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(is_kept)
+        .map(|char| if char == ' ' { '-' } else { char })
+        .collect()
+}
+
+/// Relative links lead to files, and to headings in them; a page that is not there yet is named without a link.
 #[test]
 fn links_lead_somewhere() {
     for page in pages() {
         let text = read(&page);
         for (at, _) in text.match_indices("](") {
-            let target = text[at + 2..].split(')').next().unwrap();
-            let target = target.split('#').next().unwrap();
-            if target.is_empty() || target.contains("://") {
+            let link = text[at + 2..].split(')').next().unwrap();
+            let (target, place) = link.split_once('#').unwrap_or((link, ""));
+            if target.contains("://") || link.is_empty() {
                 continue;
             }
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&page).with_file_name("").join(target);
+            let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+            let path = match target {
+                "" => root.join(&page),
+                _ => root.join(&page).with_file_name("").join(target),
+            };
             assert!(path.exists(), "{page} links to {target}");
+            if !place.is_empty() && path.extension().is_some_and(|it| it == "md") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let outside = text.split("\n```").step_by(2).flat_map(str::lines);
+                let mut headings = outside.filter_map(|line| line.trim_start_matches('#').strip_prefix(' '));
+                assert!(headings.any(|it| anchor(it) == place), "{page}: {target} has no heading {place}");
+            }
         }
     }
 }
