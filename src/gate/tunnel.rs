@@ -23,7 +23,8 @@ pub async fn run(client: &mut Channel, mut upstream: Channel, watch: &Watch) -> 
             return Poll::Ready(());
         }
         let before = up.moved + down.moved;
-        let (sent, received) = (up.poll(cx, client, &mut upstream), down.poll(cx, &mut upstream, client));
+        let sent = up.poll(cx, (client, &mut upstream), down.is_shut);
+        let received = down.poll(cx, (&mut upstream, client), up.is_shut);
         if up.moved + down.moved != before {
             watch.within(IDLE_TIMEOUT);
         }
@@ -47,6 +48,15 @@ struct Direction {
 }
 
 impl Direction {
+    /// Says that nothing more will come. Where nothing more comes back either, closing the socket says so.
+    fn poll_shut(&mut self, cx: &mut Context<'_>, to: &mut Channel, is_last: bool) -> Poll<io::Result<()>> {
+        if !(is_last && to.ends_by_closing()) {
+            ready!(to.poll_shutdown(cx))?;
+        }
+        self.is_shut = true;
+        Poll::Ready(Ok(()))
+    }
+
     /// The sockets, once so much has passed that more is likely, and nothing is held here.
     fn splice_ends<'a>(&self, from: &'a Channel, to: &'a Channel) -> Option<(&'a TcpStream, &'a TcpStream)> {
         let is_worth_it = self.splice.holds_octets() || self.moved >= splice::FROM_BYTES;
@@ -55,7 +65,13 @@ impl Direction {
         from.stream.clear().zip(to.stream.clear())
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Channel, to: &mut Channel) -> Poll<io::Result<()>> {
+    /// `is_last`: the other direction is over.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        (from, to): (&mut Channel, &mut Channel),
+        is_last: bool,
+    ) -> Poll<io::Result<()>> {
         loop {
             if self.is_shut {
                 return Poll::Ready(Ok(()));
@@ -65,10 +81,7 @@ impl Direction {
                 let polled = self.splice.poll(cx, ends, &mut left);
                 self.moved += self.splice.moved - before;
                 match ready!(polled) {
-                    Ok(_) => {
-                        ready!(to.poll_shutdown(cx))?;
-                        self.is_shut = true;
-                    }
+                    Ok(_) => ready!(self.poll_shut(cx, to, is_last))?,
                     Err(splice::Failure::From(error) | splice::Failure::To(error)) => {
                         return Poll::Ready(Err(error));
                     }
@@ -84,10 +97,7 @@ impl Direction {
                 self.moved += written as u64;
             }
             match from.poll_fill(cx, BUFFER_BYTES)? {
-                Poll::Ready(0) => {
-                    ready!(to.poll_shutdown(cx))?;
-                    self.is_shut = true;
-                }
+                Poll::Ready(0) => ready!(self.poll_shut(cx, to, is_last))?,
                 Poll::Ready(_) => {}
                 Poll::Pending => {
                     ready!(to.poll_flush(cx))?;

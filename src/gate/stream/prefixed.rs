@@ -43,6 +43,11 @@ impl Prefixed {
         self.is_holding = is_holding;
     }
 
+    /// Whether nothing is held in either direction.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.is_flushed() && self.prefix.is_empty()
+    }
+
     /// Whether nothing is held.
     pub(super) fn is_flushed(&self) -> bool {
         self.held.is_empty()
@@ -135,10 +140,14 @@ impl AsyncWrite for Prefixed {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.passes_on() {
-            return Pin::new(&mut self.tcp).poll_write_vectored(cx, pieces);
+        if !self.passes_on() {
+            return self.poll_take(cx, pieces);
         }
-        self.poll_take(cx, pieces)
+        match pieces {
+            // A record by itself, as mostly: the kernel has less to do for it than for a list of one.
+            [piece] => Pin::new(&mut self.tcp).poll_write(cx, piece),
+            _ => Pin::new(&mut self.tcp).poll_write_vectored(cx, pieces),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
