@@ -5,6 +5,7 @@ mod frames;
 mod head;
 mod held;
 mod hpack;
+mod tasks;
 mod tunnel;
 mod upload;
 mod walk;
@@ -24,20 +25,19 @@ use crate::gate::{grpc, own};
 use answer::{AnswerBody, Download};
 use bytes::Bytes;
 use frames::{Beneath, Frames};
-use futures_util::FutureExt as _;
 use held::Held;
 use http::{Method, Request, Response, StatusCode};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::task::{self, AbortHandle};
+use tasks::Streams;
 use upload::Upload;
 
 /// Streams that a client may have open at once.
@@ -146,42 +146,6 @@ impl Drop for OpenStream {
     }
 }
 
-/// Runs a connection's streams on this worker, and knows how to end each.
-#[derive(Clone, Default)]
-struct Streams(Rc<RefCell<HashMap<task::Id, AbortHandle>>>);
-
-impl Streams {
-    /// How to end the stream whose task this is called from.
-    fn current(&self) -> Option<AbortHandle> {
-        self.0.borrow().get(&task::id()).cloned()
-    }
-}
-
-/// Takes a stream's task out of the table when it ends, or is ended before it ran.
-struct Entry {
-    streams: Streams,
-    id: Rc<Cell<Option<task::Id>>>,
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        if let Some(id) = self.id.get() {
-            self.streams.0.borrow_mut().remove(&id);
-        }
-    }
-}
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
-    fn execute(&self, future: F) {
-        let id = Rc::new(Cell::new(None));
-        let entry = Entry { streams: self.clone(), id: Rc::clone(&id) };
-        // An async block around it would hold the future twice.
-        let task = task::spawn_local(future.map(move |_| drop(entry)));
-        id.set(Some(task.id()));
-        self.0.borrow_mut().insert(task.id(), task.abort_handle());
-    }
-}
-
 /// What the protocol itself is held to.
 fn builder(connection: &Connection, header_bytes: u32) -> http2::Builder<Streams> {
     let mut builder = http2::Builder::new(connection.tasks.clone());
@@ -262,7 +226,7 @@ pub async fn serve(worker: Rc<Worker>, client: Box<Client>, mut channel: Channel
     }
 }
 
-/// What log and counters will be told of a stream, however it ends.
+/// What log and counters will be told of a stream, however it ends. In a box: it is handed on more than once.
 struct Told {
     stream: OpenStream,
     record: Record,
@@ -283,66 +247,83 @@ impl Drop for Told {
     }
 }
 
-/// One stream: a request and its answer.
-async fn stream(
-    connection: Rc<Connection>,
-    mut request: Request<hyper::body::Incoming>,
-) -> Result<Response<AnswerBody>, Infallible> {
-    let upgrade = (request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
-    let (parts, body) = request.into_parts();
-    let worker = Rc::clone(&connection.worker);
-    let watch = worker.clock.watch();
-    if let Some(task) = connection.tasks.current() {
-        watch.aborts(task);
+/// A stream whose head was read.
+struct Begun {
+    /// What is wrong with the head.
+    read: Result<(), Reject>,
+    upload: Upload,
+    upgrade: Option<OnUpgrade>,
+    watch: WatchGuard,
+    told: Box<Told>,
+}
+
+impl Begun {
+    /// To be called from the stream's task.
+    fn new(connection: Rc<Connection>, mut request: Request<hyper::body::Incoming>) -> Self {
+        let upgrade = (request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
+        let (parts, body) = request.into_parts();
+        let watch = connection.worker.clock.watch();
+        if let Some(task) = connection.tasks.current() {
+            watch.aborts(task);
+        }
+        let record = Record::begin(connection.worker.next_number());
+        let mut head = connection.heads.borrow_mut().pop().unwrap_or_default();
+        head.reset();
+        let mut told = Box::new(Told { stream: OpenStream::new(connection), record, head });
+        let mut upload = Upload::new(body, Rc::clone(&told.stream.held));
+        let rules = told.stream.worker.rules();
+        let read = head::read(&parts, upload.is_ended(), &rules.limits, &mut told.head);
+        upload.expect(told.head.body);
+        Self { read, upload, upgrade, watch, told }
     }
-    let record = Record::begin(worker.next_number());
-    let mut head = connection.heads.borrow_mut().pop().unwrap_or_default();
-    head.reset();
-    let mut told = Told { stream: OpenStream::new(connection), record, head };
-    let mut upload = Upload::new(body, Rc::clone(&told.stream.held));
-    let read = head::read(&parts, upload.is_ended(), &worker.rules().limits, &mut told.head);
-    upload.expect(told.head.body);
-    let deadline = grpc::timeout(&told.head).map(|time| worker.clock.now() + time);
-    let whole = match read {
-        Ok(()) if told.head.body == BodyLength::None => nothing_more(&worker, &mut upload, &watch).await,
-        other => other,
-    };
-    let answer = match whole {
-        Ok(()) => {
-            let request = Incoming { head: &told.head, body: &mut upload, watch: &watch };
-            handle(&worker, &told.stream.client, request, &mut told.record).await
-        }
-        Err(reject) => {
-            told.record.reject(&reject);
-            Answer::Own(reject)
-        }
-    };
-    match (tunnel::checked(answer, upgrade.is_some(), &watch, &mut told), upgrade) {
-        (Answer::Forward(exchange, _), Some(upgrade)) if exchange.is_switched() => {
-            Ok(tunnel::open(told, watch, exchange, upgrade))
-        }
-        (Answer::Forward(exchange, target), _) => {
-            let idle_timeout = target.timeouts.idle;
-            // What is still needed of the request is in `told`.
-            drop(parts);
-            Ok(Download {
-                exchange: Some(exchange),
-                upload,
-                watch,
-                idle_timeout,
-                deadline,
-                pace: worker.pace(),
-                told,
+}
+
+/// One stream: a request and its answer.
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps room for its arguments twice, as long as it runs"
+)]
+fn stream(
+    connection: Rc<Connection>,
+    request: Request<hyper::body::Incoming>,
+) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> {
+    async move {
+        let worker = Rc::clone(&connection.worker);
+        let Begun { read, mut upload, upgrade, watch, mut told } = Begun::new(connection, request);
+        let deadline = grpc::timeout(&told.head).map(|time| worker.clock.now() + time);
+        let whole = match read {
+            Ok(()) if told.head.body == BodyLength::None => nothing_more(&worker, &mut upload, &watch).await,
+            other => other,
+        };
+        let answer = match whole {
+            Ok(()) => {
+                let Told { stream, record, head } = &mut *told;
+                let request = Incoming { head, body: &mut upload, watch: &watch };
+                handle(&worker, &stream.client, request, record).await
             }
-            .into_response())
+            Err(reject) => {
+                told.record.reject(&reject);
+                Answer::Own(reject)
+            }
+        };
+        match (tunnel::checked(answer, upgrade.is_some(), &watch, &mut told), upgrade) {
+            (Answer::Forward(exchange, _), Some(upgrade)) if exchange.is_switched() => {
+                Ok(tunnel::open(told, watch, exchange, upgrade))
+            }
+            (Answer::Forward(exchange, target), _) => {
+                let (idle_timeout, pace) = (target.timeouts.idle, worker.pace());
+                let exchange = Some(exchange);
+                let download = Download { exchange, upload, watch, idle_timeout, deadline, pace, told };
+                Ok(download.into_response())
+            }
+            (Answer::Healthy, _) => Ok(by_the_gate(&worker, told, None)),
+            (Answer::Own(reject), _) => Ok(by_the_gate(&worker, told, Some(&reject))),
         }
-        (Answer::Healthy, _) => Ok(by_the_gate(&worker, told, None)),
-        (Answer::Own(reject), _) => Ok(by_the_gate(&worker, told, Some(&reject))),
     }
 }
 
 /// What the gate answers itself: to a health check, or why not.
-fn by_the_gate(worker: &Worker, mut told: Told, reject: Option<&Reject>) -> Response<AnswerBody> {
+fn by_the_gate(worker: &Worker, mut told: Box<Told>, reject: Option<&Reject>) -> Response<AnswerBody> {
     let own = match reject {
         None => {
             (told.record.outcome, told.record.status) = (Outcome::Health, 200);

@@ -40,7 +40,7 @@ pub(super) struct Download {
     /// Of a gRPC call whose client gave it one.
     pub(super) deadline: Option<Instant>,
     pub(super) pace: Pace,
-    pub(super) told: Told,
+    pub(super) told: Box<Told>,
 }
 
 impl Download {

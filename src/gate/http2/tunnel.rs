@@ -86,7 +86,7 @@ fn named<'a>(response: &'a ResponseHead, name: &[u8]) -> Option<&'a [u8]> {
 
 /// Says that the tunnel is open, and carries octets on a task of its own until either side ends it.
 pub(super) fn open(
-    mut told: Told,
+    mut told: Box<Told>,
     watch: WatchGuard,
     exchange: Forward,
     upgrade: OnUpgrade,
