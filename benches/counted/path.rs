@@ -17,6 +17,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -93,7 +94,10 @@ fn run(way: &Way) -> u64 {
             let tcp = tokio::net::TcpStream::from_std(tcp).expect("a socket");
             let client =
                 Client { address: peer, is_trusted: false, listener: Arc::new(listener(address)), tls: None };
-            let mut served = pin!(http1::serve(worker, Box::new(client), Channel::new(Stream::Tcp(tcp))));
+            let mut served = pin!(http1::serve(
+                Rc::clone(&worker),
+                http1::Waiting::new(&worker, Box::new(client), Channel::new(Stream::Tcp(tcp)))
+            ));
             let (mut seen, mut allocations) = (0, 0);
             // The client asks for a stage before what it sends next: the first thing done of that is a poll.
             poll_fn(|cx| {

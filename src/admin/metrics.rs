@@ -121,6 +121,12 @@ fn connections(text: &mut Text, totals: &Totals) {
     text.one("connections_total", "counter", "Connections taken.", totals.connections);
     text.one("connections_open", "gauge", "Connections open now.", totals.open);
     text.one(
+        "connections_silent",
+        "gauge",
+        "HTTP/1 connections of those that wait for a next request and hold next to nothing.",
+        totals.silent,
+    );
+    text.one(
         "connections_refused_total",
         "counter",
         "Connections closed at once because a limit was reached.",

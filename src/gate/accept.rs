@@ -51,33 +51,59 @@ impl Drop for Open {
     }
 }
 
-async fn connection(
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps room for its arguments twice, as long as it runs"
+)]
+fn connection(
     worker: Rc<Worker>,
     listener: Arc<Listener>,
-    (tcp, peer): (TcpStream, SocketAddr),
+    accepted: (TcpStream, SocketAddr),
     mut place: Place,
-) {
-    worker.counters.connection(worker.counters.listener_of(&listener.meter, || listener.label()));
-    worker.counters.one(|c| &c.open);
-    let _open = Open(Rc::clone(&worker));
+) -> impl Future<Output = ()> {
+    async move {
+        worker.counters.connection(worker.counters.listener_of(&listener.meter, || listener.label()));
+        worker.counters.one(|c| &c.open);
+        let _open = Open(Rc::clone(&worker));
+        let Some((client, channel, watch)) = welcome(&worker, listener, accepted, &mut place).await else {
+            return;
+        };
+        let Some((client, channel, is_http2)) = begin(&worker, client, channel, watch).await else { return };
+        // Each stage is in a box of its own, given back when it is over: a connection that waits holds what it waits with.
+        if is_http2 {
+            Box::pin(http2::serve(worker, client, channel)).await;
+        } else {
+            let waiting = http1::Waiting::new(&worker, client, channel);
+            http1::serve(worker, waiting).await;
+        }
+    }
+}
+
+/// Who the client is, and whether it may come in.
+async fn welcome(
+    worker: &Rc<Worker>,
+    listener: Arc<Listener>,
+    (tcp, peer): (TcpStream, SocketAddr),
+    place: &mut Place,
+) -> Option<(Box<Client>, Channel, WatchGuard)> {
     let is_trusted = listener.trusts(peer.ip());
     let mut channel = Channel::new(Stream::Tcp(tcp));
     let watch = worker.clock.watch();
     watch.within(worker.rules().limits.header_timeout);
     // A load balancer's connections are its clients': each counts as that of whom it names.
-    if !is_trusted && !is_let_in(&worker, &listener, peer, &mut place) {
-        return;
+    if !is_trusted && !is_let_in(worker, &listener, peer, place) {
+        return None;
     }
-    let Some(address) = client_address(&listener, peer, is_trusted, &mut channel, &watch).await else {
-        return;
+    let address = match listener.proxy_protocol {
+        ProxyProtocol::Off => peer,
+        _ => Box::pin(client_address(&listener, peer, is_trusted, &mut channel, &watch)).await?,
     };
-    if is_trusted && address != peer && !is_let_in(&worker, &listener, address, &mut place) {
-        return;
+    if is_trusted && address != peer && !is_let_in(worker, &listener, address, place) {
+        return None;
     }
     // Whom a PROXY header names is a stranger unless listed, however trusted the balancer that named it.
     let is_trusted = listener.trusts(address.ip());
-    let client = Box::new(Client { address, is_trusted, listener, tls: None });
-    serve(worker, client, channel, watch).await;
+    Some((Box::new(Client { address, is_trusted, listener, tls: None }), channel, watch))
 }
 
 /// Whether one more connection of this client's is taken; counted as one of its own.
@@ -101,23 +127,20 @@ fn is_let_in(worker: &Worker, listener: &Listener, client: SocketAddr, place: &m
     true
 }
 
-/// Each stage in a box of its own, given back when it is over: a connection that waits holds what it waits with.
-async fn serve(worker: Rc<Worker>, client: Box<Client>, channel: Channel, watch: WatchGuard) {
-    let (client, channel, is_http2) = match client.listener.protocol {
-        Protocol::Http => (client, channel, false),
-        Protocol::Https => match Box::pin(tls(&worker, client, channel, &watch)).await {
-            Some(secured) => secured,
-            None => return,
-        },
+/// What comes before HTTP; also whether that is HTTP/2. `None`: the connection is over.
+async fn begin(
+    worker: &Rc<Worker>,
+    client: Box<Client>,
+    channel: Channel,
+    watch: WatchGuard,
+) -> Option<(Box<Client>, Channel, bool)> {
+    match client.listener.protocol {
+        Protocol::Http => Some((client, channel, false)),
+        Protocol::Https => Box::pin(tls(worker, client, channel, &watch)).await,
         Protocol::TlsPassthrough => {
-            return Box::pin(passthrough::serve(worker, client, channel, &watch)).await;
+            Box::pin(passthrough::serve(Rc::clone(worker), client, channel, &watch)).await;
+            None
         }
-    };
-    drop(watch);
-    if is_http2 {
-        Box::pin(http2::serve(worker, client, channel)).await;
-    } else {
-        Box::pin(http1::serve(worker, client, channel)).await;
     }
 }
 
@@ -230,7 +253,7 @@ async fn tls(
     worker.counters.one(|c| &c.handshakes);
     let session = stream.get_ref().1;
     let agreed = Alpn::BOTH.into_iter().find(|alpn| session.alpn_protocol() == Some(alpn.name()));
-    client.tls = Some(TlsFacts {
+    client.tls = Some(Box::new(TlsFacts {
         sni: hello.server_name,
         names: Arc::clone(&served.names),
         version: if session.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3) {
@@ -244,7 +267,7 @@ async fn tls(
             .unwrap_or("unknown"),
         agreed,
         shown,
-    });
+    }));
     watch.unbounded();
     Some((client, Channel::new(Stream::TlsServer(Box::new(stream))), agreed == Some(Alpn::Http2)))
 }

@@ -128,7 +128,7 @@ pub struct Client {
     /// Where it came in.
     pub listener: Arc<Listener>,
     /// TLS, where it is.
-    pub tls: Option<TlsFacts>,
+    pub tls: Option<Box<TlsFacts>>,
 }
 
 impl Client {

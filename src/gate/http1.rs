@@ -7,6 +7,9 @@ pub mod head;
 mod lines;
 mod relay;
 mod side;
+mod waiting;
+
+pub use waiting::Waiting;
 
 use crate::gate::buffer::WriteBuffer;
 use crate::gate::client::Client;
@@ -17,7 +20,6 @@ use crate::gate::own::{self, OwnResponse};
 use crate::gate::record::{Outcome, Record, Waits};
 use crate::gate::reject::{Afterwards, Reject};
 use crate::gate::request::{RequestHead, Version};
-use crate::gate::stream::Channel;
 use crate::gate::watch::{Expired, Watch};
 use crate::gate::worker::Worker;
 use crate::gate::{Answer, Incoming, handle, headers, http2, tunnel};
@@ -27,6 +29,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
+use waiting::Ready;
 
 /// How an HTTP/2 connection without TLS or upgrade begins (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -41,6 +44,8 @@ enum Read {
     Request,
     /// The client speaks HTTP/2 with prior knowledge.
     Http2,
+    /// Nothing, for a while.
+    Silence,
     /// The connection is over: closed, idle for too long, or drained.
     End,
 }
@@ -52,33 +57,57 @@ enum Next {
     Close,
 }
 
-/// Serves a connection to its end.
-pub async fn serve(worker: Rc<Worker>, client: Box<Client>, channel: Channel) {
-    let watch = worker.clock.watch();
-    let lifetime = Lifetime::new(&worker.rules().limits, worker.clock.now(), worker.next_number());
-    let mut connection = Connection {
-        side: ClientSide::new(channel),
-        head: RequestHead::default(),
-        client,
-        lifetime,
-        head_us: None,
-    };
-    let mut is_first = true;
+/// Serves a connection to its end. What serving takes is in a box of its own, and given back in long silences.
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps room for its arguments twice, as long as it runs"
+)]
+pub fn serve(worker: Rc<Worker>, mut waiting: Waiting) -> impl Future<Output = ()> {
+    async move {
+        while let Some(silent) = Box::pin(serve_until_silent(&worker, waiting)).await {
+            waiting = silent;
+            waiting.wait(&worker).await;
+        }
+    }
+}
+
+/// Serves until the connection is over, or is silent: then what it waits with is given.
+async fn serve_until_silent(worker: &Rc<Worker>, waiting: Waiting) -> Option<Waiting> {
+    let Waiting { channel, client, lifetime, watch, mut is_first, mut has_waited } = waiting;
+    let (side, head) = (ClientSide::new(channel), RequestHead::default());
+    let mut connection = Connection { side, head, client, lifetime, head_us: None };
     loop {
-        let next = match connection.read_request(&worker, &watch, is_first).await {
-            Ok(Read::Request) => connection.request(&worker, &watch).await,
+        let next = match connection.read_request(worker, &watch, (is_first, has_waited)).await {
+            Ok(Read::Request) => connection.request(worker, &watch).await,
             Ok(Read::Http2) => {
                 drop(watch);
-                return Box::pin(http2::serve(worker, connection.client, connection.side.channel)).await;
+                let serving = http2::serve(Rc::clone(worker), connection.client, connection.side.channel);
+                Box::pin(serving).await;
+                return None;
+            }
+            Ok(Read::Silence) => {
+                watch.forget();
+                let Connection { side, client, lifetime, .. } = connection;
+                return Some(Waiting {
+                    channel: side.channel,
+                    client,
+                    lifetime,
+                    watch,
+                    is_first,
+                    has_waited: true,
+                });
             }
             Ok(Read::End) => Next::Close,
-            Err(reject) => connection.refuse(&worker, &watch, &reject).await,
+            Err(reject) => connection.refuse(worker, &watch, &reject).await,
         };
-        is_first = false;
+        (is_first, has_waited) = (false, false);
         match next {
             Next::Request => {}
-            Next::Linger => return connection.linger(&watch).await,
-            Next::Close => return connection.close(&watch).await,
+            Next::Linger => connection.linger(&watch).await,
+            Next::Close => connection.close(&watch).await,
+        }
+        if !matches!(next, Next::Request) {
+            return None;
         }
         connection.side.channel.output.release();
     }
@@ -93,6 +122,10 @@ struct Reading {
     /// Since when the head's own deadline runs.
     begun: Option<Instant>,
     may_skip_line: bool,
+    /// How much longer than `waiting::AFTER` nothing may come.
+    patience: Duration,
+    /// Whether it waits here all the same for so long.
+    may_stay: bool,
 }
 
 struct Connection {
@@ -105,18 +138,30 @@ struct Connection {
 }
 
 impl Connection {
-    async fn read_request(&mut self, worker: &Worker, watch: &Watch, is_first: bool) -> Result<Read, Reject> {
+    async fn read_request(
+        &mut self,
+        worker: &Worker,
+        watch: &Watch,
+        (is_first, has_waited): (bool, bool),
+    ) -> Result<Read, Reject> {
         self.head.reset();
         let rules = worker.rules();
         let limits = &rules.limits;
+        let patience = if is_first { limits.header_timeout } else { limits.idle_timeout };
+        let place = Ready::take(worker);
+        let is_split = place.is_some() && !has_waited;
         let mut reading = Reading {
             limits: HeadLimits { bytes: limits.header_bytes, fields: limits.headers },
             header_timeout: limits.header_timeout,
             scanned: 0,
             begun: None,
             may_skip_line: true,
+            patience: if is_split { patience.saturating_sub(waiting::AFTER) } else { Duration::ZERO },
+            may_stay: place.is_some(),
         };
-        watch.idle_within(if is_first { limits.header_timeout } else { limits.idle_timeout });
+        if !has_waited {
+            watch.idle_within(patience - reading.patience);
+        }
         drop(rules);
         self.head_us = Some(0);
         let read = poll_fn(|cx| self.poll_request(cx, watch, &mut reading)).await;
@@ -144,11 +189,21 @@ impl Connection {
             }
             if let Err(expired) = watch.check(cx) {
                 let is_silent = channel.input.is_empty() || expired == Expired::Drained;
+                if expired == Expired::Deadline && is_silent && !reading.patience.is_zero() {
+                    watch.idle_within(std::mem::take(&mut reading.patience));
+                    if channel.is_at_rest() {
+                        return Poll::Ready(Ok(Read::Silence));
+                    }
+                    continue;
+                }
                 return Poll::Ready(if is_silent { Ok(Read::End) } else { Err(Reject::RequestTimeout) });
             }
             let filled = channel.poll_fill(cx, limits.bytes);
             if filled.is_pending() {
                 self.head.release();
+                if !reading.may_stay && reading.begun.is_none() && channel.is_at_rest() {
+                    return Poll::Ready(Ok(Read::Silence));
+                }
             }
             match ready!(filled) {
                 Ok(octets) if octets > 0 => {}
@@ -286,7 +341,7 @@ impl Connection {
     }
 
     /// Ends what is sent, and reads on for a while: a reset would take the answer back from the client.
-    async fn linger(mut self, watch: &Watch) {
+    async fn linger(&mut self, watch: &Watch) {
         let since = std::time::Instant::now();
         watch.within(LINGER_SILENCE);
         let mut left = MAX_LINGER_BYTES;
@@ -314,7 +369,7 @@ impl Connection {
         .await;
     }
 
-    async fn close(mut self, watch: &Watch) {
+    async fn close(&mut self, watch: &Watch) {
         if self.side.channel.ends_by_closing() {
             return;
         }

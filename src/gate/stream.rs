@@ -131,6 +131,22 @@ impl Channel {
         }
     }
 
+    /// Whether the socket alone can bring news: nothing is held in either direction, by TLS neither.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let is_tls_at_rest = match &self.stream {
+            Stream::Tcp(_) => true,
+            Stream::TlsServer(tls) => tls.get_ref().0.is_at_rest() && !tls.get_ref().1.wants_write(),
+            Stream::TlsClient(_) | Stream::Http2(_) => false,
+        };
+        self.input.is_empty() && self.is_flushed() && is_tls_at_rest
+    }
+
+    /// Waits until the socket has news, without reading them.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.tcp().map_or(Poll::Ready(()), |tcp| tcp.poll_read_ready(cx).map(drop))
+    }
+
     /// Reads once; `capacity` bounds what may be held. Gives the octets read: 0 at the end of the stream.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, capacity: usize) -> Poll<io::Result<usize>> {
         self.poll_fill_some(cx, capacity, usize::MAX)

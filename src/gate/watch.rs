@@ -61,7 +61,8 @@ pub struct Live {
 pub struct Watch {
     deadline: Cell<Option<Instant>>,
     idle: Cell<bool>,
-    live: RefCell<Option<Live>>,
+    /// In a box: most watches that there are wait for a next request.
+    live: RefCell<Option<Box<Live>>>,
     is_cut: Cell<bool>,
     /// Ticks for which it has been expired without anybody acting on it.
     overdue: Cell<u32>,
@@ -169,7 +170,7 @@ impl Clock {
     pub fn cut(&self, session: usize, may_go_on: impl FnOnce(&Live) -> bool) -> bool {
         let watches = self.watches.borrow();
         let Some(watch) = watches.get(session) else { return false };
-        let goes_on = watch.live.borrow().as_ref().is_none_or(|live| live.is_over || may_go_on(live));
+        let goes_on = watch.live.borrow().as_deref().is_none_or(|live| live.is_over || may_go_on(live));
         if goes_on || watch.is_cut.replace(true) {
             return false;
         }
@@ -262,9 +263,20 @@ impl Watch {
                 (live.defaults, live.is_acme_challenge, live.is_over) = (defaults, is_acme_challenge, false);
             }
             live => {
-                *live = Some(Live { host: host.clone(), defaults, is_acme_challenge, is_over: false });
+                let next = Live { host: host.clone(), defaults, is_acme_challenge, is_over: false };
+                match live {
+                    Some(before) => **before = next,
+                    None => *live = Some(Box::new(next)),
+                }
                 self.clock.sessions.borrow_mut().note(self.key);
             }
+        }
+    }
+
+    /// Gives back what the last name takes: the next request may come much later.
+    pub fn forget(&self) {
+        if self.live.take().is_some() {
+            self.clock.sessions.borrow_mut().remove(self.key);
         }
     }
 

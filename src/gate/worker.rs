@@ -101,6 +101,8 @@ pub struct Worker {
     spans: Option<SpanSink>,
     blocked: RefCell<BlockedNotes>,
     names: Option<RefCell<NameNotes>>,
+    /// HTTP/1 connections that wait with all that serving them takes.
+    pub ready: Cell<usize>,
     today: Cell<Date>,
     random: Cell<u64>,
 }
@@ -126,6 +128,7 @@ impl Worker {
             log: RefCell::new(LogBuffer::new(log)),
             spans,
             blocked: RefCell::default(),
+            ready: Cell::new(0),
             today: Cell::new(today()),
             random: Cell::new(RandomState::new().hash_one(0)),
         })

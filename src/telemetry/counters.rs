@@ -24,6 +24,8 @@ pub struct WorkerCounters {
     pub connections: AtomicU64,
     /// Connections open now.
     pub open: AtomicU64,
+    /// Those of them that wait for a next request and hold next to nothing.
+    pub silent: AtomicU64,
     /// Connections closed at once because a limit was reached.
     pub refused: AtomicU64,
     /// Connections closed at once because of their client's address.
@@ -145,6 +147,8 @@ pub struct Totals {
     pub bytes_out: u64,
     pub connections: u64,
     pub open: u64,
+    /// Of `WorkerCounters::silent`.
+    pub silent: u64,
     pub refused: u64,
     pub denied: u64,
     pub hurried: u64,
@@ -209,6 +213,7 @@ impl Counters {
             totals.bytes_out += read(&worker.bytes_out);
             totals.connections += read(&worker.connections);
             totals.open = totals.open.wrapping_add(read(&worker.open));
+            totals.silent = totals.silent.wrapping_add(read(&worker.silent));
             totals.refused += read(&worker.refused);
             totals.denied += read(&worker.denied);
             totals.hurried += read(&worker.hurried);

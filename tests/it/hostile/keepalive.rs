@@ -160,3 +160,30 @@ fn cancelled_with_an_open_upload() {
     assert_eq!(world.upstream.request(&format!("/up-{G}")).body, b"halfrest");
     assert!(world.upstream.requests().iter().all(|one| one.host() == G));
 }
+
+/// A connection that is silent for long holds next to nothing, and is served all the same when its next request comes:
+/// decided by what is in force then.
+#[test]
+fn after_a_silence() {
+    let world = World::start();
+    let silent = || world.metric("beian_gate_connections_silent");
+    let mut fresh = world.connect();
+    let mut used = [world.connect(), world.tls(Some(F), &["http/1.1"]).unwrap()];
+    for wire in &mut used {
+        assert_eq!(wire.send(request(F, "/before")).response().unwrap().status, 200);
+    }
+    wait("all to be silent", || (silent() == 3).then_some(()));
+    for wire in used.iter_mut().chain([&mut fresh]) {
+        wire.send(request(F, "/after") + &request(F, "/behind"));
+        let statuses: Vec<_> = (0..2).map(|_| wire.response().unwrap().status).collect();
+        assert_eq!(statuses, [200, 200]);
+    }
+    wait("all to be silent again", || (silent() == 3).then_some(()));
+    world.cancel(F, NUMBER);
+    for wire in used.iter_mut().chain([&mut fresh]) {
+        assert_eq!(wire.send(request(F, "/cancelled")).response().unwrap().verdict(), "access_cancelled");
+    }
+    drop((used, fresh));
+    wait("none to be left", || (silent() == 0).then_some(()));
+    assert_eq!(world.upstream.requests().len(), 2 + 2 * 3);
+}
