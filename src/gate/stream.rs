@@ -137,7 +137,7 @@ impl Channel {
         let is_tls_at_rest = match &self.stream {
             Stream::Tcp(_) => true,
             Stream::TlsServer(tls) => tls.get_ref().0.is_at_rest() && !tls.get_ref().1.wants_write(),
-            Stream::TlsClient(_) | Stream::Http2(_) => false,
+            Stream::TlsClient(_) | Stream::Http2(_) | Stream::Lane(_) => false,
         };
         self.input.is_empty() && self.is_flushed() && is_tls_at_rest
     }
