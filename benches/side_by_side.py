@@ -43,7 +43,7 @@ ECHO_NAME = f"echo.{NAME}"
 ECHO_CONNECTIONS = 32
 LATENCY_RATE = 2_000
 HOSTS_ASKED = 20_000
-IDLE = {"idle": 2_000, "idle_tls": 1_000}
+IDLE = {"idle": 5_000, "idle_tls": 5_000}
 MIB = 1024 * 1024
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = "<html><body>blocked</body></html>" + " " * 3000
@@ -191,7 +191,7 @@ def configs(work):
                f"  http-request return status 451 content-type text/html hdr Cache-Control no-store file {work}/www/blocked.html unless filed or parent_filed\n"
                "  option forwardfor\n  http-request set-header X-Forwarded-Proto https if { ssl_fc }\n  http-request set-header X-Forwarded-Proto http if !{ ssl_fc }\n"
                f"  use_backend echo if {{ req.hdr(host),host_only,lower -m str {ECHO_NAME} }}\n  default_backend origin\n")
-    write(f"{work}/haproxy.cfg", f"global\n  nbthread 1\n  maxconn 4000\n  log {work}/log.sock format raw local0\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n  option splice-auto\n"
+    write(f"{work}/haproxy.cfg", f"global\n  nbthread 1\n  maxconn 6000\n  log {work}/log.sock format raw local0\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n  option splice-auto\n"
           f"frontend all\n  bind 127.0.0.1:{ports[CLEAR]} backlog 4096\n  bind 127.0.0.1:{ports[TLS]} backlog 4096 ssl crt {work}/bench.pem alpn h2,http/1.1\n{filter_}"
           f"frontend logged\n  bind 127.0.0.1:{ports[LOGGED]} backlog 4096\n  log global\n  option httplog\n{filter_}"
           f"frontend pass\n  mode tcp\n  bind 127.0.0.1:{ports[PASS]} backlog 4096\n  tcp-request inspect-delay 5s\n  tcp-request content accept if {{ req.ssl_hello_type 1 }}\n"

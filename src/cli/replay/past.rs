@@ -208,7 +208,7 @@ impl Filings for Filed {
 }
 
 /// A name's document at a time, and the change that made it so. Both null where nothing is known; without a change
-/// in the log (a bulk import leaves none) the document of today, with a null change beside it.
+/// in the log the document of today, with a null change beside it.
 async fn at_time(registry: &Registry, name: &str, at: Timestamp) -> anyhow::Result<(Value, Value)> {
     let path = format!("/v1/filings/{name}/history");
     let (mut cursor, mut read, mut first) = (None::<u64>, 0, Value::Null);
