@@ -314,9 +314,13 @@ fn share(
     }))
 }
 
+/// Events that are told unless `RUST_LOG` says otherwise. Libraries warn of what a client alone brings about, as often as
+/// it likes (each PING answer that nobody asked for, each renegotiation): that would be its way to fill a log.
+const EVENTS: &str = "info,h2=error,rustls=error";
+
 /// What the whole process needs once: a crypto provider, and events on standard error (`RUST_LOG` filters them).
 fn install() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| EVENTS.into());
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);

@@ -27,6 +27,7 @@ pub mod http1;
 pub mod http2;
 pub mod judge;
 pub mod lifetime;
+pub mod linger;
 pub mod listen;
 pub mod local;
 pub mod names;

@@ -4,6 +4,7 @@ use crate::config::{Alpn, Protocol, ProxyProtocol, TlsBlocked};
 use crate::domain::{DomainName, HostForm};
 use crate::gate::client::{Client, Listener, TlsFacts};
 use crate::gate::hello::{self, Alert, HelloReader};
+use crate::gate::linger::{self, Bounds};
 use crate::gate::listen::{Place, Source};
 use crate::gate::proxy_header::{self, Start};
 use crate::gate::stream::{Channel, Prefixed, Stream};
@@ -24,6 +25,10 @@ use tokio_rustls::server::TlsStream;
 
 /// How long accepting pauses when the system has nothing to accept with (descriptors, memory).
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// What is read behind a hello that was refused: as much again as the longest one, from a client on a slow line.
+const AFTER_ALERT: Bounds =
+    Bounds { octets: hello::MAX_HELLO_BYTES, time: Duration::from_secs(10), silence: Duration::from_secs(2) };
 
 /// Accepts on one listener until the worker drains.
 pub async fn run(worker: Rc<Worker>, listener: Arc<Listener>, source: Source) {
@@ -196,11 +201,10 @@ pub(super) async fn client_hello(
     }
 }
 
-/// Sends an alert and ends.
+/// Sends an alert, and reads on a little so that the client gets to see it.
 pub(super) async fn alert(channel: &mut Channel, watch: &Watch, alert: Alert) {
     channel.output.put(&alert.record());
-    // Nobody is owed more than the try.
-    let _ = watch.bound(|cx| channel.poll_shutdown(cx)).await;
+    linger::run(channel, watch, AFTER_ALERT).await;
 }
 
 /// Ends with a reset: no octet, no alert.

@@ -16,6 +16,7 @@ use crate::gate::client::Client;
 use crate::gate::ended::{By, Phase};
 use crate::gate::http1::head::HeadLimits;
 use crate::gate::lifetime::Lifetime;
+use crate::gate::linger::{self, Bounds};
 use crate::gate::own::{self, OwnResponse};
 use crate::gate::record::{Outcome, Record, Waits};
 use crate::gate::reject::{Afterwards, Reject};
@@ -33,11 +34,9 @@ use waiting::Ready;
 
 /// How an HTTP/2 connection without TLS or upgrade begins (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Octets of an unwanted body that are read so that the client can see the answer.
-const MAX_LINGER_BYTES: usize = 256 * 1024;
-/// How long a client is given to take the last answer: in all, and without a sign of it.
-const LINGER_TIME: Duration = Duration::from_secs(30);
-const LINGER_SILENCE: Duration = Duration::from_secs(5);
+/// What is read of an unwanted body so that the client can see the answer.
+const UNWANTED_BODY: Bounds =
+    Bounds { octets: 256 * 1024, time: Duration::from_secs(30), silence: Duration::from_secs(5) };
 
 /// What reading for a request came to.
 enum Read {
@@ -342,38 +341,14 @@ impl Connection {
 
     /// Ends what is sent, and reads on for a while: a reset would take the answer back from the client.
     async fn linger(&mut self, watch: &Watch) {
-        let since = std::time::Instant::now();
-        watch.within(LINGER_SILENCE);
-        let mut left = MAX_LINGER_BYTES;
-        let mut is_shut = false;
-        let channel = &mut self.side.channel;
-        poll_fn(|cx| {
-            if watch.check(cx).is_err() || since.elapsed() > LINGER_TIME {
-                return Poll::Ready(());
-            }
-            if !is_shut {
-                is_shut = channel.poll_shutdown(cx).is_ready();
-            }
-            loop {
-                let held = channel.input.data().len();
-                channel.input.consume(held);
-                match ready!(channel.poll_fill(cx, HTTP2_PREFACE.len())) {
-                    Ok(octets) if octets > 0 && left > octets => {
-                        left -= octets;
-                        watch.within(LINGER_SILENCE);
-                    }
-                    _ => return Poll::Ready(()),
-                }
-            }
-        })
-        .await;
+        linger::run(&mut self.side.channel, watch, UNWANTED_BODY).await;
     }
 
     async fn close(&mut self, watch: &Watch) {
         if self.side.channel.ends_by_closing() {
             return;
         }
-        watch.within(LINGER_SILENCE);
+        watch.within(UNWANTED_BODY.silence);
         // Nobody is owed more than the try.
         let _ = watch.bound(|cx| self.side.channel.poll_shutdown(cx)).await;
     }

@@ -424,6 +424,8 @@ fn floods() {
             assert!(outcome == Outcome::GoAway(CALM) || lost, "{lane:?} {name}: {outcome:?}");
         }
     }
+    let said = world.process.output();
+    assert!(!said.contains("h2::"), "what clients send fills no log: {said:.2000}");
     world.assert_well();
     let ended = world.metric("beian_gate_http2_floods_total");
     assert!(ended >= 14, "{ended} of 18 by count; empty DATA and resets may be h2's");
