@@ -79,7 +79,7 @@ fn no_certificate() {
         );
         // What the client has sent on without waiting makes no reset of it.
         let mut wire = Wire::clear(world.https());
-        wire.send(&[hello(&world, sni.as_bytes()).records(16384), vec![23; 40_000]].concat());
+        wire.send([hello(&world, sni.as_bytes()).records(16384), vec![23; 40_000]].concat());
         let (rest, end) = wire.rest();
         assert_eq!(rest, [21, 3, 3, 0, 2, 2, 112], "{sni}: {end:?}");
         assert!(matches!(end, Lost::Closed(_)), "{sni}: {end:?}");
