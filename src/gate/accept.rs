@@ -99,9 +99,10 @@ async fn welcome(
     if !is_trusted && !is_let_in(worker, &listener, peer, place) {
         return None;
     }
-    let address = match listener.proxy_protocol {
-        ProxyProtocol::Off => peer,
-        _ => Box::pin(client_address(&listener, peer, is_trusted, &mut channel, &watch)).await?,
+    let address = match (listener.proxy_protocol, is_trusted) {
+        (ProxyProtocol::Off, _) | (ProxyProtocol::Optional, false) => peer,
+        (ProxyProtocol::Required, false) => return None,
+        (wanted, true) => Box::pin(client_address(wanted, peer, &mut channel, &watch)).await?,
     };
     if is_trusted && address != peer && !is_let_in(worker, &listener, address, place) {
         return None;
@@ -149,27 +150,20 @@ async fn begin(
     }
 }
 
-/// Reads a PROXY header where the listener and the peer are such that one may come; `None` ends the connection.
+/// Reads the PROXY header of a trusted peer; `None` ends the connection.
 async fn client_address(
-    listener: &Listener,
+    wanted: ProxyProtocol,
     peer: SocketAddr,
-    is_trusted: bool,
     channel: &mut Channel,
     watch: &Watch,
 ) -> Option<SocketAddr> {
-    match listener.proxy_protocol {
-        ProxyProtocol::Off => return Some(peer),
-        ProxyProtocol::Optional if !is_trusted => return Some(peer),
-        ProxyProtocol::Required if !is_trusted => return None,
-        ProxyProtocol::Optional | ProxyProtocol::Required => {}
-    }
     loop {
         match proxy_header::parse(channel.input.data()) {
             Start::Header(octets, client) => {
                 channel.input.consume(octets);
                 return Some(client.unwrap_or(peer));
             }
-            Start::Absent if listener.proxy_protocol == ProxyProtocol::Optional => return Some(peer),
+            Start::Absent if wanted == ProxyProtocol::Optional => return Some(peer),
             Start::Absent | Start::Malformed => return None,
             Start::Incomplete => fill(channel, watch, proxy_header::MAX_HEADER_BYTES).await.ok()?,
         }
