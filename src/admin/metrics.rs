@@ -306,35 +306,41 @@ fn footers(text: &mut Text, shared: &Shared) {
     );
 }
 
-/// As a label's value.
-fn quoted(file: &Path) -> String {
-    file.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+/// When what stands in each of these files ends, Unix time.
+fn ends<'a>(text: &mut Text, (name, help): (&str, &str), files: impl Iterator<Item = (&'a Path, i64)>) {
+    text.family(name, "gauge", help);
+    for (file, end) in files {
+        let file = file.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        text.sample(name, &format!("{{file=\"{file}\"}}"), end);
+    }
 }
 
 fn certificates(text: &mut Text, shared: &Shared) {
     let rules = shared.rules.load();
-    let trust = |kind: TrustKind| rules.trust_ends.iter().filter(move |end| end.kind == kind);
-    text.family("certificate_not_after_seconds", "gauge", "End of each certificate's validity, Unix time.");
-    for served in shared.certificates.load().all() {
-        let file = quoted(&served.file);
-        text.sample("certificate_not_after_seconds", &format!("{{file=\"{file}\"}}"), served.not_after);
-    }
-    text.family(
-        "trust_not_after_seconds",
-        "gauge",
-        "First end among the certificates of a file by which clients or upstreams are believed, Unix time.",
+    let trust = |kind: TrustKind| {
+        let ends = rules.trust_ends.iter().filter(move |end| end.kind == kind);
+        ends.map(|end| (&*end.file, end.not_after))
+    };
+    let served = shared.certificates.load();
+    ends(
+        text,
+        ("certificate_not_after_seconds", "End of each certificate's validity, Unix time."),
+        served.all().iter().map(|served| (&*served.file, served.not_after)),
     );
-    for end in trust(TrustKind::Certificate) {
-        let file = quoted(&end.file);
-        text.sample("trust_not_after_seconds", &format!("{{file=\"{file}\"}}"), end.not_after);
-    }
-    text.family(
-        "revocation_list_next_update_seconds",
-        "gauge",
-        "Until when the revocation lists of a file may be relied on, Unix time.",
+    ends(
+        text,
+        (
+            "trust_not_after_seconds",
+            "First end among the certificates of a file by which clients or upstreams are believed, Unix time.",
+        ),
+        trust(TrustKind::Certificate),
     );
-    for end in trust(TrustKind::RevocationList) {
-        let file = quoted(&end.file);
-        text.sample("revocation_list_next_update_seconds", &format!("{{file=\"{file}\"}}"), end.not_after);
-    }
+    ends(
+        text,
+        (
+            "revocation_list_next_update_seconds",
+            "Until when the revocation lists of a file may be relied on, Unix time.",
+        ),
+        trust(TrustKind::RevocationList),
+    );
 }
