@@ -15,6 +15,7 @@ mod names;
 mod otlp;
 mod syslog;
 mod tail;
+mod tee;
 
 pub use access_log::{
     AccessLine, AccessLogSink, AccessLogSwitch, AccessLogWriter, LogBuffer, LogField, LogFile, LogLayout,
@@ -33,5 +34,6 @@ pub use meters::upstreams::{STATUS_CLASSES, UpstreamTotals};
 pub use meters::{ListenerTotals, MAX_SITES, Meter, SiteTotals};
 pub use names::{NameNotes, ServedName, ServedNamesSink, ServedState, served_names};
 pub use otlp::{OtlpOptions, Span, SpanCounts, SpanExporter, SpanSink};
-pub use syslog::{Severity, Syslog, SyslogCounts, SyslogLines, SyslogName, SyslogTarget, SyslogThread};
-pub use tail::{Tail, TailWriter};
+pub use syslog::{Severity, Syslog, SyslogCounts, SyslogName, SyslogTarget, SyslogThread};
+pub use tail::Tail;
+pub use tee::{Tee, each_line};

@@ -4,8 +4,8 @@ use super::whereabouts;
 use crate::admin::Told;
 use crate::config::{AccessLog, Config, Log};
 use crate::telemetry::{
-    AccessLogSink, AccessLogSwitch, AccessLogWriter, Reopen, SpanCounts, SpanExporter, SpanSink, Syslog,
-    SyslogCounts, SyslogEvents, SyslogLines, SyslogName, SyslogThread, Tail, TailWriter,
+    AccessLogSink, AccessLogSwitch, AccessLogWriter, Reopen, Severity, SpanCounts, SpanExporter, SpanSink,
+    Syslog, SyslogCounts, SyslogEvents, SyslogName, SyslogThread, Tail, Tee, each_line,
 };
 use anyhow::{Context, Result};
 use std::io::Write;
@@ -119,14 +119,20 @@ impl AccessLogs {
             AccessLog::Stdout => Box::new(std::io::stdout()),
         };
         let out: Box<dyn Write + Send> = match &self.syslog {
-            Some(syslog) => Box::new(SyslogLines::new(out, syslog.clone())),
+            Some(syslog) => {
+                let syslog = syslog.clone();
+                let send = move |lines: &[u8]| {
+                    each_line(lines).for_each(|line| syslog.send(Severity::Info, "access", line));
+                };
+                Box::new(Tee::new(out, send))
+            }
             None => out,
         };
         let (sink, writer) = AccessLogWriter::new(log.layout.clone());
         let tail = Arc::clone(&self.tail);
         let thread = std::thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || writer.run(TailWriter::new(out, tail)))?;
+            .spawn(move || writer.run(Tee::new(out, move |lines: &[u8]| tail.keep(lines))))?;
         Ok(Some(OpenedLog { log: log.clone(), written: Some((sink, thread)) }))
     }
 

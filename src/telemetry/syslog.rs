@@ -269,38 +269,6 @@ impl Sender {
     }
 }
 
-/// Writes on, and hands each line over as well. Each write is of whole lines.
-#[derive(Debug)]
-pub struct SyslogLines<W> {
-    out: W,
-    syslog: Syslog,
-}
-
-impl<W: Write> SyslogLines<W> {
-    /// Beside a writer.
-    pub fn new(out: W, syslog: Syslog) -> Self {
-        Self { out, syslog }
-    }
-}
-
-impl<W: Write> Write for SyslogLines<W> {
-    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        self.write_all(lines)?;
-        Ok(lines.len())
-    }
-
-    fn write_all(&mut self, lines: &[u8]) -> io::Result<()> {
-        for line in lines.split(|octet| *octet == b'\n').filter(|line| !line.is_empty()) {
-            self.syslog.send(Severity::Info, "access", line);
-        }
-        self.out.write_all(lines)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,8 @@
-//! The last lines of the access log, for whoever watches: a writer that keeps a copy of what passes.
+//! The last lines of the access log, for whoever watches.
 
+use super::tee::each_line;
 use std::collections::VecDeque;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// Lines that are kept.
 const MAX_LINES: usize = 500;
@@ -30,9 +30,10 @@ impl Tail {
         (kept.lines.iter().skip(skipped).cloned().collect(), all)
     }
 
-    fn keep(&self, lines: &[u8]) {
+    /// Keeps whole lines.
+    pub fn keep(&self, lines: &[u8]) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for line in lines.split(|octet| *octet == b'\n').filter(|line| !line.is_empty()) {
+        for line in each_line(lines) {
             if kept.lines.len() >= MAX_LINES {
                 kept.lines.pop_front();
                 kept.before += 1;
@@ -42,44 +43,16 @@ impl Tail {
     }
 }
 
-/// Writes on, and keeps the last lines. Each write is of whole lines.
-#[derive(Debug)]
-pub struct TailWriter<W> {
-    out: W,
-    tail: Arc<Tail>,
-}
-
-impl<W: Write> TailWriter<W> {
-    /// Over a writer.
-    pub fn new(out: W, tail: Arc<Tail>) -> Self {
-        Self { out, tail }
-    }
-}
-
-impl<W: Write> Write for TailWriter<W> {
-    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        self.write_all(lines)?;
-        Ok(lines.len())
-    }
-
-    fn write_all(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.tail.keep(lines);
-        self.out.write_all(lines)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::tee::Tee;
     use super::*;
+    use std::io::Write as _;
 
     #[test]
     fn the_last_lines_are_kept() {
-        let tail = Arc::<Tail>::default();
-        let mut out = TailWriter::new(Vec::new(), Arc::clone(&tail));
+        let tail = Tail::default();
+        let mut out = Tee::new(Vec::new(), |lines: &[u8]| tail.keep(lines));
         for number in 0..MAX_LINES + 10 {
             out.write_all(format!("{number}\n").as_bytes()).unwrap();
         }
