@@ -8,19 +8,14 @@ Needs no generated code: messages are octets. Never part of CI. Ends only what i
 """
 
 import concurrent.futures
-import json
 import os
-import re
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-import urllib.request
 
 import grpc
+from served import BLOCKED, HOST, gate
 
-HOST, BLOCKED = "filed.cn", "unfiled.cn"
 cancelled = threading.Event()
 
 
@@ -60,41 +55,6 @@ class Calls(grpc.GenericRpcHandler):
 
     def fail(self, request, context):
         context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not 现在, 100 %")
-
-
-def gate(binary, directory, upstream):
-    config = f"""provider = "example-cloud"
-[[listener]]
-address = "127.0.0.1:0"
-[[site]]
-hosts = ["{HOST}", "{BLOCKED}"]
-upstreams = ["h2c://127.0.0.1:{upstream}"]
-[registry.embedded]
-address = "127.0.0.1:0"
-database = "sqlite:registry.db"
-[cache]
-directory = "state"
-[log]
-access = "off"
-[admin]
-address = "127.0.0.1:0"
-"""
-    with open(os.path.join(directory, "gate.toml"), "w") as file:
-        file.write(config)
-    process = subprocess.Popen([binary, "run", "-c", "gate.toml"], cwd=directory, stdout=subprocess.PIPE, text=True)
-    found = {}
-    for line in process.stdout:
-        for name, url in re.findall(r"^\s+(http|admin|registry)\s+(http://\S+)", line):
-            found[name] = url.rstrip("/")
-        if len(found) == 3:
-            return process, found
-    raise SystemExit("the gate did not start")
-
-
-def ask(method, url, body=None):
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, method=method, headers={"content-type": "application/json"})
-    return urllib.request.urlopen(request, timeout=5).read()
 
 
 def run(http):
@@ -148,25 +108,15 @@ def run(http):
 
 
 def main():
-    binary = os.path.realpath(sys.argv[1])
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(8))
     server.add_generic_rpc_handlers((Calls(),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with tempfile.TemporaryDirectory() as directory:
-        process, urls = gate(binary, directory, port)
-        try:
-            document = {"number": "京ICP备20000001号-1", "access": {"example-cloud": "active"}}
-            ask("PUT", f"{urls['registry']}/v1/filings/{HOST}", document)
-            until = time.monotonic() + 10
-            while json.loads(ask("GET", f"{urls['admin']}/v1/verdict?host={HOST}")).get("verdict") != "allow":
-                assert time.monotonic() < until, "the filing is not in force"
-                time.sleep(0.02)
-            run(urls["http"])
-        finally:
-            process.terminate()
-            process.wait(30)
-            server.stop(None)
+    try:
+        with gate(sys.argv[1], f"h2c://127.0.0.1:{port}") as http:
+            run(http)
+    finally:
+        server.stop(None)
 
 
 if __name__ == "__main__":

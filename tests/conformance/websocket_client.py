@@ -9,55 +9,13 @@ only what it started. Exit code 0: all well.
 """
 
 import asyncio
-import json
 import os
-import re
-import subprocess
 import sys
-import tempfile
-import time
-import urllib.request
 
 import websockets
+from served import BLOCKED, HOST, gate
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
-
-HOST, BLOCKED = "filed.cn", "unfiled.cn"
-CONFIG = """provider = "example-cloud"
-[[listener]]
-address = "127.0.0.1:0"
-[[site]]
-hosts = ["{hosts}"]
-upstreams = ["http://127.0.0.1:{upstream}"]
-[registry.embedded]
-address = "127.0.0.1:0"
-database = "sqlite:registry.db"
-[cache]
-directory = "state"
-[log]
-access = "off"
-[admin]
-address = "127.0.0.1:0"
-"""
-
-
-def gate(binary, directory, upstream):
-    with open(os.path.join(directory, "gate.toml"), "w") as file:
-        file.write(CONFIG.format(hosts=f'{HOST}", "{BLOCKED}', upstream=upstream))
-    process = subprocess.Popen([binary, "run", "-c", "gate.toml"], cwd=directory, stdout=subprocess.PIPE, text=True)
-    found = {}
-    for line in process.stdout:
-        for name, url in re.findall(r"^\s+(http|admin|registry)\s+(http://\S+)", line):
-            found[name] = url.rstrip("/")
-        if len(found) == 3:
-            return process, found
-    raise SystemExit("the gate did not start")
-
-
-def ask(method, url, body=None):
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, method=method, headers={"content-type": "application/json"})
-    return urllib.request.urlopen(request, timeout=5).read()
 
 
 async def server(connection):
@@ -117,22 +75,10 @@ async def run(http):
 
 
 async def main():
-    binary = os.path.realpath(sys.argv[1])
     async with serve(server, "127.0.0.1", 0, max_size=None, subprotocols=["chat"]) as upstream:
         port = upstream.sockets[0].getsockname()[1]
-        with tempfile.TemporaryDirectory() as directory:
-            process, urls = gate(binary, directory, port)
-            try:
-                document = {"number": "京ICP备20000001号-1", "access": {"example-cloud": "active"}}
-                ask("PUT", f"{urls['registry']}/v1/filings/{HOST}", document)
-                until = time.monotonic() + 10
-                while json.loads(ask("GET", f"{urls['admin']}/v1/verdict?host={HOST}")).get("verdict") != "allow":
-                    assert time.monotonic() < until, "the filing is not in force"
-                    time.sleep(0.02)
-                await run(urls["http"])
-            finally:
-                process.terminate()
-                process.wait(30)
+        with gate(sys.argv[1], f"http://127.0.0.1:{port}") as http:
+            await run(http)
 
 
 if __name__ == "__main__":
