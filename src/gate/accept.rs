@@ -243,10 +243,16 @@ async fn tls(
     let prefixed = Prefixed::new(Bytes::copy_from_slice(channel.input.data()), tcp);
     drop(channel.input);
     let clients = asked(worker, &client, hello.server_name.as_ref());
-    let handshake = handshake(&served, (&hello, &client.listener, clients), prefixed, watch);
-    let Some((stream, shown)) = handshake.await else {
-        worker.counters.one(|c| &c.handshakes_failed);
-        return None;
+    let (stream, shown) = match handshake(&served, (&hello, &client.listener, clients), prefixed, watch).await
+    {
+        Ok(agreed) => agreed,
+        Err(alerted) => {
+            worker.counters.one(|c| &c.handshakes_failed);
+            if let Some(mut prefixed) = alerted {
+                linger::run(&mut prefixed, watch, AFTER_ALERT).await;
+            }
+            return None;
+        }
     };
     worker.counters.one(|c| &c.handshakes);
     let session = stream.get_ref().1;
@@ -271,23 +277,28 @@ async fn tls(
 }
 
 /// The handshake itself, and what the client has shown where it was asked to.
+///
+/// # Errors
+/// It came to nothing; with the connection where an alert is to leave on it.
 async fn handshake(
     served: &Served,
     (hello, listener, clients): (&hello::Hello, &Listener, Option<Arc<Clients>>),
     prefixed: Prefixed,
     watch: &Watch,
-) -> Option<(TlsStream<Prefixed>, Option<Shown>)> {
+) -> Result<(TlsStream<Prefixed>, Option<Shown>), Option<Prefixed>> {
     let config = match &clients {
         None if listener.alpn == Alpn::BOTH => Arc::clone(served.config_for(hello)),
-        _ => served.variant(hello, clients.as_ref(), &listener.alpn).ok()?,
+        _ => served.variant(hello, clients.as_ref(), &listener.alpn).map_err(|_| None)?,
     };
-    let mut accepting = pin!(tokio_rustls::TlsAcceptor::from(config).accept(prefixed));
-    let stream = watch.bound(|cx| accepting.as_mut().poll(cx)).await.ok()?.ok()?;
+    let mut accepting = pin!(tokio_rustls::TlsAcceptor::from(config).accept(prefixed).into_fallible());
+    let accepted = watch.bound(|cx| accepting.as_mut().poll(cx)).await.map_err(|_| None)?;
+    let is_to_leave = |(_, prefixed): (io::Error, Prefixed)| Some(prefixed).filter(|it| !it.is_flushed());
+    let stream = accepted.map_err(is_to_leave)?;
     let shown = match &clients {
         None => None,
-        Some(clients) => Some(Shown::new(clients, stream.get_ref().1.peer_certificates())?),
+        Some(clients) => Some(Shown::new(clients, stream.get_ref().1.peer_certificates()).ok_or(None)?),
     };
-    Some((stream, shown))
+    Ok((stream, shown))
 }
 
 /// What the site of that name asks its clients to show. Where it is blocked there is nothing but a page, for everybody.

@@ -26,15 +26,17 @@ use std::sync::Arc;
 pub async fn serve(worker: Rc<Worker>, client: Box<Client>, mut channel: Channel, watch: &Watch) {
     let mut record = Record::begin(worker.next_number());
     let outcome = tunnel(&worker, &client, &mut channel, watch, &mut record).await;
-    if let Err((reject, ending)) = outcome {
+    let ending = outcome.err().map(|(reject, ending)| {
         record.reject(&reject);
-        match ending {
-            Ending::Alert(code) => accept::alert(&mut channel, watch, code).await,
-            Ending::Reset => accept::reset(&channel),
-            Ending::Close => {}
-        }
-    }
+        ending
+    });
+    // The client may take its time over the end; what became of it is known.
     worker.tell(&record, &client, &RequestHead::default());
+    match ending {
+        Some(Ending::Alert(code)) => accept::alert(&mut channel, watch, code).await,
+        Some(Ending::Reset) => accept::reset(&channel),
+        Some(Ending::Close) | None => {}
+    }
 }
 
 enum Ending {

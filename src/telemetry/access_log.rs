@@ -202,7 +202,14 @@ impl LogBuffer {
         if self.count == 0 {
             return failed;
         }
-        let lines = std::mem::replace(&mut self.lines, Vec::with_capacity(HAND_OVER_BYTES + 4096));
+        // A buffer that is full goes as it is. Of a few lines a copy does: a thousand may wait for the writer.
+        let lines = if self.lines.len() < HAND_OVER_BYTES / 2 {
+            let copy = self.lines.as_slice().to_vec();
+            self.lines.clear();
+            copy
+        } else {
+            std::mem::replace(&mut self.lines, Vec::with_capacity(HAND_OVER_BYTES + 4096))
+        };
         let count = std::mem::take(&mut self.count);
         match sink.to.try_send(lines) {
             Ok(()) => failed,
@@ -226,6 +233,32 @@ mod tests {
         let line = AccessLine::of_test("a");
         assert_eq!(buffer.add(&line) + buffer.add(&line), 0);
         assert_eq!(buffer.hand_over(), 2);
+    }
+
+    /// A writer that is stuck: what waits for it is what was written, not the room that was there for more.
+    #[test]
+    fn few_lines_wait_in_little_room() {
+        let (sink, writer) =
+            AccessLogWriter::new(LogLayout { style: LogStyle::Json, fields: vec![LogField::Host] });
+        let switch = Arc::<AccessLogSwitch>::default();
+        switch.turn(Some(sink));
+        let mut buffer = LogBuffer::new(switch);
+        let line = AccessLine::of_test("a");
+        for lines in [1, 3, HAND_OVER_BYTES] {
+            for _ in 0..lines {
+                assert_eq!(buffer.add(&line), 0);
+            }
+            assert_eq!(buffer.hand_over(), 0);
+            while let Ok(waiting) = writer.from.try_recv() {
+                assert!(
+                    waiting.capacity() <= 2 * waiting.len() + 4096,
+                    "{} of {}",
+                    waiting.len(),
+                    waiting.capacity()
+                );
+                assert!(waiting.ends_with(b"\n"));
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! octet FF. `‖` vanishes; `{n}` is the number of octets after it, `{x}` the same in hex. `{U}` is a whole
 //! request for the unfiled host, `{F}` one for the filed host, both for /hidden.
 
+mod alerts;
 mod framing;
 mod http2;
 mod keepalive;

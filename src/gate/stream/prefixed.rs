@@ -49,7 +49,7 @@ impl Prefixed {
     }
 
     /// Whether nothing is held.
-    pub(super) fn is_flushed(&self) -> bool {
+    pub fn is_flushed(&self) -> bool {
         self.held.is_empty()
     }
 

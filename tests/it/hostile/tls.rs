@@ -16,7 +16,7 @@ fn get(wire: &mut Wire, host: &str) -> Response {
 }
 
 /// A hello as rustls sends it, with any name in it.
-fn hello(world: &World, sni: &[u8]) -> Hello {
+pub(super) fn hello(world: &World, sni: &[u8]) -> Hello {
     Hello::of(world.tls.config(&["h2", "http/1.1"]), Some(F)).names(&[(0, sni)])
 }
 
