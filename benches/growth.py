@@ -59,7 +59,7 @@ def set_up(work, axis, size):
     filings = size if axis == "filings" else 100_000 if axis == "sites" else 20_000
     filed = beside.names(filings)
     beside.prepare(work, filed)
-    beside.configs(work)
+    beside.configs(work, filings)
     # As many as nginx keeps in its config here.
     rewrite(f"{work}/gate.toml", ("[default_site]\n", "[default_site]\nkeep.idle = 256\n"))
     listen = f"127.0.0.1:{beside.PORTS['nginx'][beside.CLEAR]}"

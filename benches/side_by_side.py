@@ -7,17 +7,23 @@ installs nothing.
 
     python3 benches/side_by_side.py [--filings 100000] [--rounds 5] [--seconds 3] [--rows plain,tls,h2] [--gate PATH]
     python3 benches/side_by_side.py --quick        # every row, three short rounds: some eight minutes
+    python3 benches/side_by_side.py --filings 10000000 --rows memory,start,reload,added --rounds 1 --data /var/tmp/beside
+
+`--data DIR` keeps what is made of the names (maps, the gate's registry and its saved state) for the next run with as many
+filings: ten million take minutes. Runs that differ in nothing but --rows and --proxies add to one side_by_side.json, so
+that a long table can be measured in parts; its ratios are taken over all that is there.
 
 Each proxy has one worker pinned to CPU 0; the origin (nginx) and the load generator have CPU 1. Rounds are interleaved;
 a figure is the median over the rounds, its spread (max - min) / median. CPU is what the scheduler counted for the
 proxy's threads, per request (or GiB, or connection); user and system shares come from /proc. The ratio is to the better
-of nginx and HAProxy. Writes side_by_side.json and side_by_side.svg into --out after each row, so that what was measured
+of nginx and HAProxy. Rows without requests (memory, start, reload, added) are in standing.py. Writes side_by_side.json and side_by_side.svg into --out after each row, so that what was measured
 is kept if it is stopped. Latency is at a fixed rate with both processors kept awake, of one connection; `direct` is the
 origin without a proxy. Pingora is no Debian package and is left out. All traffic stays on
 loopback; only what this script started is ended.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -79,6 +85,10 @@ ROWS = {
     "bulk_passthrough": ("1 MiB bodies, SNI passthrough", "s/GiB", 0.88),
     "idle": ("idle clear connection", "KiB", None),
     "idle_tls": ("idle TLS connection (run this row alone)", "KiB", None),
+    "memory": ("memory of the filings, above the same proxy without any", "MiB", None),
+    "start": ("start, until a filed name is answered", "s", None),
+    "reload": ("reload of the config (peers: of the map)", "s", None),
+    "added": ("one filing more in force (nginx: by a reload)", "s", None),
 }
 
 
@@ -89,11 +99,16 @@ def parse_arguments():
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--quick", action="store_true", help="three rounds of a second each")
+    parser.add_argument("--proxies", default=",".join(PORTS), help="for the rows without requests: which of them")
+    parser.add_argument("--data", help="a directory that keeps what is made of the names")
     parser.add_argument("--gate", help="path of a beian-gate binary")
     parser.add_argument("--out", default="benches/out")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rounds, arguments.seconds = 3, 1
+    arguments.proxies = arguments.proxies.split(",")
+    if unknown := set(arguments.proxies) - set(PORTS):
+        sys.exit(f"no such proxy: {', '.join(sorted(unknown))}; there are {', '.join(PORTS)}")
     return arguments
 
 
@@ -147,7 +162,7 @@ def prepare(work, filed):
             file.write(f"{name},京ICP备{10_000_000 + number}号-1,example-cloud=active\n")
     write(f"{work}/map.nginx", "".join(f".{name} 1;\n" for name in filed + [NAME]))
     write(f"{work}/map.haproxy", "".join(f"{name} 1\n" for name in filed + [NAME]))
-    os.makedirs(f"{work}/www/product/list")
+    os.makedirs(f"{work}/www/product/list", exist_ok=True)
     write(f"{work}/www/1k", "x" * 1024)
     write(f"{work}/www/product/list/detail", "x" * 1024)
     write(f"{work}/www/1m", "x" * MIB)
@@ -161,7 +176,31 @@ def prepare(work, filed):
                 pem.write(file.read())
 
 
-def configs(work):
+@contextlib.contextmanager
+def made(arguments):
+    """A directory with all that is made of the names."""
+    with tempfile.TemporaryDirectory() if not arguments.data else contextlib.nullcontext(os.path.abspath(f"{arguments.data}/{arguments.filings}")) as work:
+        if not os.path.exists(f"{work}/prepared"):
+            for directory in ("www", "tmp"):
+                os.makedirs(f"{work}/{directory}", exist_ok=True)
+            os.chmod(work, 0o755)
+            prepare(work, names(arguments.filings))
+            write(f"{work}/prepared", "")
+        configs(work, arguments.filings)
+        yield work
+
+
+def imported(work, gate, titles, log):
+    """Puts the filings into each gate's registry that has none."""
+    for title in titles:
+        if not os.path.exists(f"{work}/{title}.imported"):
+            subprocess.run([gate, "registry", "import", f"{work}/filings.csv", "-c", f"{work}/{title}.toml"], check=True, stdout=log, stderr=log)
+            write(f"{work}/{title}.imported", "")
+
+
+def configs(work, filings):
+    # Names of one bucket are looked through one after the other.
+    room, bucket = max(4_194_304, 2 * filings), 128 if filings < 2_000_000 else 512
     common = f"daemon off; pid {work}/%s.pid; error_log {work}/%s.log; events {{ worker_connections 16384; }}"
     temp = "".join(f"{kind}_temp_path {work}/tmp; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     secure = f"ssl_certificate {work}/bench.crt; ssl_certificate_key {work}/bench.key; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets on;"
@@ -174,7 +213,7 @@ def configs(work):
                 f"error_page 451 /blocked.html; location = /blocked.html {{ internal; root {work}/www; }}")
     line = "'{\"time\":\"$time_iso8601\",\"client\":\"$remote_addr\",\"method\":\"$request_method\",\"host\":\"$host\",\"target\":\"$request_uri\",\"user_agent\":\"$http_user_agent\",\"status\":$status,\"bytes_out\":$body_bytes_sent,\"upstream\":\"$upstream_addr\",\"duration\":$request_time}'"
     write(f"{work}/nginx.conf", f"load_module /usr/lib/nginx/modules/ngx_stream_module.so; worker_processes 1; {common % ('nginx', 'nginx')}\n"
-          f"http {{ access_log off; {temp} keepalive_requests 100000000; keepalive_timeout 300s; map_hash_max_size 4194304; map_hash_bucket_size 128;\n"
+          f"http {{ access_log off; {temp} keepalive_requests 100000000; keepalive_timeout 300s; map_hash_max_size {room}; map_hash_bucket_size {bucket};\n"
           f"log_format json escape=json {line};\n"
           f"map $host $filed {{ hostnames; default 0; include {work}/map.nginx; }}\n"
           f"upstream origin {{ server 127.0.0.1:{ORIGIN}; keepalive 256; keepalive_requests 100000000; }}\n"
@@ -182,7 +221,7 @@ def configs(work):
           "proxy_set_header Host $host; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; } }\n"
           f"server {{ listen 127.0.0.1:{ports[CLEAR]} default_server backlog=4096; listen 127.0.0.1:{ports[TLS]} ssl http2 backlog=4096; {secure} {location} }}\n"
           f"server {{ listen 127.0.0.1:{ports[LOGGED]} backlog=4096; access_log {work}/nginx.access json buffer=32k flush=1s; {location} }} }}\n"
-          f"stream {{ map_hash_max_size 4194304; map_hash_bucket_size 128; map $ssl_preread_server_name $to {{ hostnames; default 127.0.0.1:1; {NAME} 127.0.0.1:{ORIGIN_TLS}; }}\n"
+          f"stream {{ map $ssl_preread_server_name $to {{ hostnames; default 127.0.0.1:1; {NAME} 127.0.0.1:{ORIGIN_TLS}; }}\n"
           f"server {{ listen 127.0.0.1:{ports[PASS]} backlog=4096; ssl_preread on; proxy_pass $to; }} }}\n")
     ports = PORTS["haproxy"]
     filter_ = ("  http-request set-var(txn.host) req.hdr(host),host_only,lower\n"
@@ -191,7 +230,7 @@ def configs(work):
                f"  http-request return status 451 content-type text/html hdr Cache-Control no-store file {work}/www/blocked.html unless filed or parent_filed\n"
                "  option forwardfor\n  http-request set-header X-Forwarded-Proto https if { ssl_fc }\n  http-request set-header X-Forwarded-Proto http if !{ ssl_fc }\n"
                f"  use_backend echo if {{ req.hdr(host),host_only,lower -m str {ECHO_NAME} }}\n  default_backend origin\n")
-    write(f"{work}/haproxy.cfg", f"global\n  nbthread 1\n  maxconn 6000\n  log {work}/log.sock format raw local0\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n  option splice-auto\n"
+    write(f"{work}/haproxy.cfg", f"global\n  nbthread 1\n  maxconn 6000\n  stats socket {work}/haproxy.sock mode 600 level admin\n  log {work}/log.sock format raw local0\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n  option splice-auto\n"
           f"frontend all\n  bind 127.0.0.1:{ports[CLEAR]} backlog 4096\n  bind 127.0.0.1:{ports[TLS]} backlog 4096 ssl crt {work}/bench.pem alpn h2,http/1.1\n{filter_}"
           f"frontend logged\n  bind 127.0.0.1:{ports[LOGGED]} backlog 4096\n  log global\n  option httplog\n{filter_}"
           f"frontend pass\n  mode tcp\n  bind 127.0.0.1:{ports[PASS]} backlog 4096\n  tcp-request inspect-delay 5s\n  tcp-request content accept if {{ req.ssl_hello_type 1 }}\n"
@@ -541,16 +580,16 @@ def summary(row, rounds):
         values = [one[key] for one in rounds if one[key] is not None]
         return statistics.median(values) if values else None
     figures = [one["figure"] for one in rounds]
-    made = {key: median(key) for key in rounds[0]}
+    medians = {key: median(key) for key in rounds[0]}
     if row in IDLE:
         # What the allocator kept from an earlier round is not grown again: the first round tells.
-        made["figure"] = figures[0]
-    return made | {"spread": (max(figures) - min(figures)) / max(abs(made["figure"]), 1e-9), "rounds": figures}
+        medians["figure"] = figures[0]
+    return medians | {"p999_ms": medians.get("p999_ms"), "spread": (max(figures) - min(figures)) / max(abs(medians["figure"]), 1e-9), "rounds": figures}
 
 
 def with_ratios(results):
     for by_proxy in results.values():
-        best = min(one["figure"] for proxy, one in by_proxy.items() if proxy != "gate")
+        best = min((one["figure"] for proxy, one in by_proxy.items() if proxy != "gate"), default=0)
         for one in by_proxy.values():
             one["ratio"] = one["figure"] / best if best > 0 else None
     return results
@@ -558,13 +597,13 @@ def with_ratios(results):
 
 def table(results):
     show = lambda value, form: "–" if value is None else format(value, form)
-    lines = ["| work | proxy | CPU (or memory) | user + system | spread | ratio to best peer | per second | p50 / p99 ms | memory MiB |", "|" + " --- |" * 9]
+    lines = ["| work | proxy | CPU, memory or time | user + system | spread | ratio to best peer | per second | p50 / p99 / p99.9 ms | memory MiB |", "|" + " --- |" * 9]
     for row, by_proxy in results.items():
         title, unit, aim = ROWS[row]
         for proxy, one in by_proxy.items():
             ratio = show(one["ratio"], ".2f") + (f" (aim {aim:.2f})" if proxy == "gate" and aim else "")
             lines.append(f"| {title} | {proxy} | {one['figure']:.2f} {unit} | {show(one['user'], '.2f')} + {show(one['system'], '.2f')} | {one['spread']:.0%} | {ratio} "
-                         f"| {show(one['rate'], '.0f')} | {show(one['p50_ms'], '.2f')} / {show(one['p99_ms'], '.2f')} | {one['memory_mib']:.0f} |")
+                         f"| {show(one['rate'], '.0f')} | {show(one['p50_ms'], '.2f')} / {show(one['p99_ms'], '.2f')} / {show(one.get('p999_ms'), '.2f')} | {one['memory_mib']:.0f} |")
     return "\n".join(lines)
 
 
@@ -614,17 +653,28 @@ def main():
     if not gate:
         subprocess.run(["cargo", "build", "--release"], check=True)
         gate = os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "release", "beian-gate")
-    processes = {}
-    with tempfile.TemporaryDirectory() as work, open(os.path.join(work, "processes.log"), "w", encoding="utf-8") as log:
-        os.chmod(work, 0o755)
-        for directory in ("www", "tmp"):
-            os.mkdir(f"{work}/{directory}")
-        prepare(work, names(arguments.filings))
-        configs(work)
-        gates = sorted({"gate"} | {gate_for(row) for row in rows})
-        for title in [title for title in gates if title != "gate-idle"]:
-            subprocess.run([gate, "registry", "import", f"{work}/filings.csv", "-c", f"{work}/{title}.toml"], check=True, stdout=log, stderr=log)
+    import standing  # It uses this module.
+    processes, results, failed = {}, earlier(arguments), []
+    loaded = [row for row in rows if row not in standing.ROWS]
+    with made(arguments) as work, open(os.path.join(work, "processes.log"), "w", encoding="utf-8") as log:
+        gates = sorted({"gate"} | {gate_for(row) for row in loaded})
+        imported(work, gate, [title for title in gates if title != "gate-idle"], log)
         try:
+            if len(loaded) < len(rows):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{work}/log.sock")
+                origin = start(["nginx", "-c", f"{work}/origin.conf", "-p", work], 1, log)
+                try:
+                    measured = standing.measure(work, gate, arguments, log)
+                finally:
+                    stop({"origin": origin})
+                for row in [row for row in rows if row in standing.ROWS]:
+                    results[row] = results.get(row, {}) | {proxy: summary(row, rounds) for proxy, rounds in measured[row].items()}
+                keep(arguments, with_ratios(results))
+            if not loaded:
+                return show(arguments, results, failed)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{work}/log.sock")
             sink = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             sink.bind(f"{work}/log.sock")
             os.chmod(f"{work}/log.sock", 0o777)
@@ -638,8 +688,7 @@ def main():
             ready = [(title, PORTS[title][CLEAR]) for title in ("nginx", "haproxy")] + [(title, PORTS["gate"][others[title]]) for title in gates]
             for title, port in ready:
                 wait_for(lambda port=port: answers(port), title, processes[title], log)
-            results, failed = {}, []
-            for row in rows:
+            for row in loaded:
                 try:
                     results[row] = measure_row(work, row, processes, arguments)
                 except SystemExit as refused:
@@ -649,6 +698,10 @@ def main():
                 keep(arguments, with_ratios(results))
         finally:
             stop(processes)
+    return show(arguments, results, failed)
+
+
+def show(arguments, results, failed):
     print(f"{arguments.filings:,} filings, {arguments.rounds} rounds of {arguments.seconds} s\n\n{table(results)}\n{asides(results)}")
     if failed:
         sys.exit("\n".join(failed))
@@ -663,10 +716,29 @@ def measure_row(work, row, processes, arguments):
     return {proxy: summary(row, measured) for proxy, measured in rounds.items()}
 
 
+def head(arguments):
+    return {"filings": arguments.filings, "rounds": arguments.rounds, "seconds": arguments.seconds}
+
+
+def earlier(arguments):
+    """What runs of the same kind have left."""
+    path = os.path.join(arguments.out, "side_by_side.json")
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        kept = json.load(file)
+    return kept["results"] if head(arguments).items() <= kept.items() else {}
+
+
 def keep(arguments, results):
     os.makedirs(arguments.out, exist_ok=True)
-    write(os.path.join(arguments.out, "side_by_side.json"), json.dumps({"filings": arguments.filings, "rounds": arguments.rounds, "seconds": arguments.seconds, "results": results}, indent=1))
+    write(os.path.join(arguments.out, "side_by_side.json"), json.dumps(head(arguments) | {"results": results}, indent=1))
     write(os.path.join(arguments.out, "side_by_side.svg"), plot(results))
+
+
+def standing_aside(results):
+    return [f"{proxy}: {results['start'][proxy]['start_cpu_s']:.2f} s of CPU for the start; {one['empty_mib']:.0f} MiB without filings, {one['peak_in_reload_mib']:.0f} MiB at most while it reloads"
+            for proxy, one in results.get("reload", results["start"]).items()]
 
 
 def asides(results):
@@ -675,6 +747,8 @@ def asides(results):
     if "plain" in results and "logged" in results:
         ratios = {proxy: results["logged"][proxy]["figure"] / results["plain"][proxy]["figure"] for proxy in PORTS}
         lines.append("access log on, against off: " + ", ".join(f"{proxy} {ratio:.2f}" for proxy, ratio in ratios.items()) + " (aim: gate 1.06)")
+    if "start" in results:
+        lines += standing_aside(results)
     if "latency" in results:
         for proxy, one in results["latency"].items():
             added = (one["p50_ms"] - one["direct_p50_ms"]) * 1e3, (one["p99_ms"] - one["direct_p99_ms"]) * 1e3
