@@ -234,6 +234,8 @@ impl Connection {
             return head::check_begun(raw).map(|()| None);
         };
         input.consume(end);
+        // Answering may take long, and the next to read finds it warm.
+        input.release();
         self.side.begin(&self.head);
         Ok(Some(Read::Request))
     }

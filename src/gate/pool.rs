@@ -6,7 +6,15 @@
 use crate::gate::endpoint::Endpoint;
 use crate::gate::exchange::Exchange;
 use std::cell::{Cell, RefCell};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a connection that is more than shall be kept waits all the same: one of as many as were used at once
+/// lately is likely to be wanted again, and opening another costs as much as a request.
+const SURPLUS_TIME: Duration = Duration::from_secs(1);
+/// The most that wait for one endpoint, surplus ones included.
+const MAX_IDLE: usize = 16 * 1024;
+/// Surplus connections that are closed in one look: closing many must not keep requests waiting.
+const MAX_LET_GO: usize = 256;
 
 /// A connection that waits for an exchange.
 #[derive(Debug)]
@@ -60,7 +68,7 @@ impl Pool {
         if idle.len() <= slot {
             idle.resize_with(slot + 1, Vec::new);
         }
-        if idle[slot].len() < most {
+        if most > 0 && idle[slot].len() < MAX_IDLE {
             idle[slot].push(Idle { exchange, since: now });
         }
     }
@@ -76,6 +84,17 @@ impl Pool {
         }
     }
 
+    /// Closes what is more than shall be kept and has not been of use for a while; all of it where nothing may be spared.
+    pub fn let_go(&self, now: Instant, is_short: bool) {
+        let patience = if is_short { Duration::ZERO } else { SURPLUS_TIME };
+        for stack in self.idle.borrow_mut().iter_mut() {
+            let Some(first) = stack.first() else { continue };
+            let most = first.exchange.endpoint().way.keep.idle;
+            let count = surplus(stack.iter().map(|idle| idle.since), most, now, patience);
+            stack.drain(..count);
+        }
+    }
+
     /// Closes what keeps others waiting: idle connections to servers whose limit of connections is reached.
     pub fn make_room(&self) {
         if !self.has_limited.get() {
@@ -87,5 +106,40 @@ impl Pool {
                 stack.remove(0);
             }
         }
+    }
+}
+
+/// How many, the longest unused first, are to be closed of connections that came back at these times, in their order.
+fn surplus(
+    since: impl ExactSizeIterator<Item = Instant>,
+    most: usize,
+    now: Instant,
+    patience: Duration,
+) -> usize {
+    let more = since.len().saturating_sub(most).min(MAX_LET_GO);
+    since.take(more).take_while(|&since| now.saturating_duration_since(since) >= patience).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Milliseconds since which each waits, how many shall be kept, and how many go a second after the first came.
+    #[track_caller]
+    fn check(came_ms: &[u64], most: usize, expected: usize) {
+        let begun = Instant::now();
+        let since = came_ms.iter().map(|&ms| begun + Duration::from_millis(ms));
+        assert_eq!(surplus(since, most, begun + SURPLUS_TIME, SURPLUS_TIME), expected, "{came_ms:?}, {most}");
+    }
+
+    #[test]
+    fn only_what_is_too_many_and_of_no_use_is_let_go() {
+        check(&[], 2, 0);
+        check(&[0, 0], 2, 0);
+        check(&[0, 0, 0, 0, 0], 2, 3);
+        // What was of use a moment ago stays, were there ever so many.
+        check(&[0, 0, 1, 1, 1], 2, 2);
+        check(&[1, 1, 1, 1, 1], 2, 0);
+        check(&vec![0; MAX_LET_GO * 2], 2, MAX_LET_GO);
     }
 }

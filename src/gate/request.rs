@@ -16,7 +16,7 @@ use std::ops::Range;
 const KEPT_BYTES: usize = 2048;
 const KEPT_FIELDS: usize = 32;
 /// Storage of heads that each worker keeps for the next.
-const MAX_SPARE: usize = 64;
+const MAX_SPARE: usize = 1024;
 
 thread_local! {
     static SPARE: RefCell<Vec<(Vec<u8>, Fields)>> = const { RefCell::new(Vec::new()) };

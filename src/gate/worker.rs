@@ -150,6 +150,7 @@ impl Worker {
             self.look_at_load(now.saturating_duration_since(meant));
             self.hand_over_log();
             self.pool.make_room();
+            self.pool.let_go(now, self.overload.is_over());
             if ticks % SWEEP_TICKS == 0 {
                 let now_s = jiff::Timestamp::now().as_second();
                 self.hand_over_notes(now_s, now);

@@ -153,6 +153,22 @@ fn kept_for_so_long() {
     }
 }
 
+/// Connections beyond those that shall be kept wait for a while, and are closed then.
+#[test]
+fn surplus_is_closed_in_time() {
+    let upstream = Upstream::start();
+    let open = holding(&upstream);
+    let world = world(&[&upstream], "[site.keep]\nidle = 1");
+    let mut asking = [begin(&world), begin(&world), begin(&world)];
+    wait("all to be asked", || (upstream.heads().len() == 3).then_some(()));
+    open();
+    for one in &mut asking {
+        assert_eq!(one.response().unwrap().status, 200);
+    }
+    wait("the surplus to be closed", || (upstream.open() == 1).then_some(()));
+    assert_eq!(upstream.connections(), 3);
+}
+
 #[test]
 fn idle_ones_are_closed_in_time() {
     let upstream = Upstream::start();
