@@ -157,7 +157,10 @@ impl Built {
         let exporting = spans.exporter.map(|exporter| control.spawn(exporter.run(stopping.clone())));
         let keeper = follower.keeper();
         let following = control.spawn(follower.run(stopping.clone()));
-        let probing = control.spawn(health::run(Arc::clone(&shared), stopping.clone()));
+        let probing = {
+            let (shared, stopping) = (Arc::clone(&shared), stopping.clone());
+            control.spawn_blocking(move || health::run(shared, stopping))
+        };
         let resolving = control.spawn(names::run(Arc::clone(&shared), stopping.clone()));
         let counting = control.spawn(descriptors::run(Arc::clone(&shared), stopping));
         if expects_filings {

@@ -195,6 +195,17 @@ impl WriteBuffer {
         give_back_out(std::mem::replace(&mut self.storage, larger));
     }
 
+    /// Puts other octets in place of some that are still to be written, from the `at`-th on.
+    pub fn overwrite(&mut self, at: usize, octets: &[u8]) {
+        let at = self.start + at;
+        self.storage[at..at + octets.len()].copy_from_slice(octets);
+    }
+
+    /// Takes back all but so many of the octets that are still to be written.
+    pub fn truncate(&mut self, octets: usize) {
+        self.end = self.end.min(self.start + octets);
+    }
+
     /// Counts octets as written.
     pub fn written(&mut self, octets: usize) {
         self.start += octets.min(self.len());

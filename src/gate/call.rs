@@ -325,6 +325,12 @@ impl Call {
         }
     }
 
+    /// Whether something followed the body that may be passed on.
+    #[must_use]
+    pub fn has_trailers(&self) -> bool {
+        self.trailers.is_some()
+    }
+
     /// What followed the body; taken once.
     pub fn take_trailers(&mut self) -> Option<HeaderMap> {
         self.trailers.take()

@@ -338,10 +338,16 @@ impl Exchange {
         }
     }
 
+    /// Whether something followed the body.
+    #[must_use]
+    pub fn has_trailers(&self) -> bool {
+        // The empty line alone is what mostly stands there.
+        self.trailers.len() > 2
+    }
+
     /// What followed the body, as far as it may be passed on; taken once.
     pub fn take_trailers(&mut self) -> Option<HeaderMap> {
-        // The empty line alone is what mostly stands there.
-        if self.trailers.len() <= 2 {
+        if !self.has_trailers() {
             return None;
         }
         trailers::of_section(&std::mem::take(&mut self.trailers))

@@ -178,6 +178,12 @@ impl Forward {
         each!(&mut self.over, it => it.consume(octets));
     }
 
+    /// Whether something followed the response's body that may be passed on.
+    #[must_use]
+    pub fn has_trailers(&self) -> bool {
+        each!(&self.over, it => it.has_trailers())
+    }
+
     /// What followed the response's body, once it is whole; taken once.
     pub fn take_trailers(&mut self) -> Option<HeaderMap> {
         each!(&mut self.over, it => it.take_trailers())

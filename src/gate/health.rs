@@ -1,4 +1,4 @@
-//! Active checks: one prober for all workers, on the control thread. What it finds is in each endpoint's standing.
+//! Active checks: one prober for all workers, on a thread of its own. What it finds is in each endpoint's standing.
 //!
 //! A check is a connection of its own, closed afterwards: it tells whether new connections are served.
 
@@ -14,7 +14,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
+use tokio::task;
 
 const USER_AGENT: &str = "beian-gate-check";
 /// How often the prober looks whose check is due.
@@ -24,8 +26,14 @@ const MAX_CHECKS: usize = 64;
 /// Of an answer's head; its body is not read.
 const LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, fields: 100 };
 
-/// Checks whatever the rules in force want checked, until told to stop.
-pub async fn run(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
+/// Checks whatever the rules in force want checked, until told to stop. To be called on a thread of its own that
+/// belongs to a runtime: connections belong to one thread.
+pub fn run(shared: Arc<Shared>, stopping: watch::Receiver<bool>) {
+    let probing = task::LocalSet::new();
+    Handle::current().block_on(probing.run_until(probe_all(shared, stopping)));
+}
+
+async fn probe_all(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(MAX_CHECKS));
     let mut due: HashMap<usize, Instant> = HashMap::new();
     let mut known = None;
@@ -55,7 +63,7 @@ pub async fn run(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
                 now + spread(health.interval, endpoint.slot, !due.contains_key(&endpoint.slot)),
             );
             let (shared, endpoint) = (Arc::clone(&shared), Arc::clone(endpoint));
-            tokio::spawn(async move {
+            task::spawn_local(async move {
                 check(&shared, &endpoint).await;
                 drop(place);
             });

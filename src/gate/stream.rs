@@ -9,8 +9,7 @@ pub use lane::Lane;
 pub use prefixed::Prefixed;
 
 use crate::gate::buffer::{ReadBuffer, WriteBuffer};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
+use crate::gate::http2::Duplex;
 use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::pin::{Pin, pin};
@@ -28,7 +27,7 @@ pub enum Stream {
     /// TLS, to an upstream.
     TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
     /// A stream of an HTTP/2 connection that has become a tunnel, from a client.
-    Http2(Box<TokioIo<Upgraded>>),
+    Http2(Box<Duplex>),
     /// The same, to an upstream.
     Lane(Box<Lane>),
 }

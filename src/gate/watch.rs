@@ -13,13 +13,9 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
-use tokio::task::AbortHandle;
 
 /// How often deadlines are looked at: a wait may last this much longer than its limit.
 pub const TICK: Duration = Duration::from_millis(50);
-
-/// Ticks that an expired watch is given to be looked at before its task is ended.
-const OVERDUE_TICKS: u32 = 1;
 
 /// A wait has lasted too long, or the gate is going away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +60,6 @@ pub struct Watch {
     /// In a box: most watches that there are wait for a next request.
     live: RefCell<Option<Box<Live>>>,
     is_cut: Cell<bool>,
-    /// Ticks for which it has been expired without anybody acting on it.
-    overdue: Cell<u32>,
-    abort: RefCell<Option<AbortHandle>>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<Clock>,
     key: usize,
@@ -81,8 +74,6 @@ pub struct Clock {
     watches: RefCell<slab::Slab<Rc<Watch>>>,
     /// By the watches' keys.
     sessions: RefCell<Sessions>,
-    /// Keys of what was cut and may not have noticed yet.
-    cut: RefCell<Vec<usize>>,
 }
 
 impl Clock {
@@ -94,7 +85,6 @@ impl Clock {
             draining: Cell::new(None),
             watches: RefCell::default(),
             sessions: RefCell::default(),
-            cut: RefCell::default(),
         })
     }
 
@@ -174,22 +164,10 @@ impl Clock {
         if goes_on || watch.is_cut.replace(true) {
             return false;
         }
-        self.cut.borrow_mut().push(session);
         if let Some(waker) = watch.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
         true
-    }
-
-    /// Ends the tasks of streams that were cut and have not ended by themselves: they wait for something else.
-    pub fn end_cut(&self) {
-        let watches = self.watches.borrow();
-        for session in self.cut.borrow_mut().drain(..) {
-            let watch = watches.get(session).filter(|watch| watch.is_cut());
-            if let Some(task) = watch.and_then(|watch| watch.abort.borrow().clone()) {
-                task.abort();
-            }
-        }
     }
 
     /// Begins to watch; ends when the guard is dropped.
@@ -202,8 +180,6 @@ impl Clock {
             idle: Cell::new(false),
             live: RefCell::new(None),
             is_cut: Cell::new(false),
-            overdue: Cell::new(0),
-            abort: RefCell::new(None),
             waker: RefCell::new(None),
             clock: Rc::clone(self),
             key: slot.key(),
@@ -226,23 +202,10 @@ impl Watch {
         self.idle.set(true);
     }
 
-    /// What to end if nobody looks at this watch in time: a task that waits for something else than it, as an
-    /// HTTP/2 stream does whose client opens no window.
-    pub fn aborts(&self, task: AbortHandle) {
-        self.abort.replace(Some(task));
-    }
-
     fn tick(&self) {
-        if self.expired().is_none() {
-            return self.overdue.set(0);
-        }
-        self.overdue.set(self.overdue.get() + 1);
-        if let Some(task) = self.abort.borrow().as_ref()
-            && self.overdue.get() > OVERDUE_TICKS
+        if self.expired().is_some()
+            && let Some(waker) = self.waker.borrow().as_ref()
         {
-            return task.abort();
-        }
-        if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
     }

@@ -32,7 +32,6 @@ use crate::telemetry::{
 };
 use crate::verdict;
 use arc_swap::ArcSwap;
-use http::HeaderValue;
 use jiff::civil::Date;
 use mine::Mine;
 use std::cell::{Cell, RefCell};
@@ -96,7 +95,7 @@ pub struct Worker {
     pub counters: Arc<WorkerCounters>,
     mine: Mine,
     /// What HTTP/2 responses say of their way; `None` for a name that no field can hold.
-    vias: [Option<HeaderValue>; 3],
+    vias: [String; 3],
     log: RefCell<LogBuffer>,
     spans: Option<SpanSink>,
     blocked: RefCell<BlockedNotes>,
@@ -118,7 +117,7 @@ impl Worker {
         Rc::new(Self {
             mine: Mine::new(&shared),
             names: shared.served.clone().map(|sink| RefCell::new(NameNotes::new(sink))),
-            vias: headers::response_vias(&shared.via).map(|via| HeaderValue::try_from(via).ok()),
+            vias: headers::response_vias(&shared.via),
             shared,
             clock: Clock::new(),
             pool: Pool::default(),
@@ -229,13 +228,13 @@ impl Worker {
     }
 
     /// The Via of a response to HTTP/2 that an upstream sent in such a version.
-    pub fn via(&self, version: Version) -> Option<HeaderValue> {
+    pub fn via(&self, version: Version) -> &str {
         let place = match version {
             Version::Http10 => 0,
             Version::Http11 => 1,
             Version::Http2 => 2,
         };
-        self.vias[place].clone()
+        &self.vias[place]
     }
 
     /// Today in UTC+8.

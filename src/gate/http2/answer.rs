@@ -1,228 +1,312 @@
 //! A stream's answer: the upstream's response as its client reads it, or the gate's own.
 
-use super::held::Piece;
+use super::connection::Connection;
+use super::flow::Flow;
+use super::protocol::Protocol;
 use super::upload::Upload;
-use super::{Told, status};
 use crate::gate::forward::Forward;
 use crate::gate::own::OwnResponse;
 use crate::gate::pace::Pace;
-use crate::gate::record::Outcome;
+use crate::gate::record::{Outcome, Record};
 use crate::gate::reject::Reject;
-use crate::gate::watch::{Expired, Watch, WatchGuard};
+use crate::gate::request::RequestHead;
+use crate::gate::watch::{Expired, Watch};
 use crate::gate::{grpc, headers};
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response};
-use http_body::{Body, Frame, SizeHint};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use http::HeaderMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-/// A stream's answer body.
-pub(super) enum AnswerBody {
-    /// Ready octets; taken once.
-    Ready(Bytes),
-    /// The upstream's, as it comes.
-    Download(Box<Download>),
-}
-
-/// What an exchange that breaks off does to its stream: it is reset.
-#[derive(Debug, thiserror::Error)]
-#[error("the response broke off")]
-pub(super) struct BrokenOff;
+/// Octets of a number in decimal.
+const NUMBER_BYTES: usize = 20;
 
 /// A response on its way back, while the request body may still be on its way out.
-pub(super) struct Download {
+pub(super) struct Download<'a> {
+    connection: &'a Connection,
+    flow: &'a Rc<Flow>,
     /// `None` once it is over.
-    pub(super) exchange: Option<Forward>,
-    pub(super) upload: Upload,
-    pub(super) watch: WatchGuard,
-    pub(super) idle_timeout: Duration,
+    exchange: Option<Forward>,
+    upload: Upload,
+    watch: &'a Watch,
+    idle_timeout: Duration,
     /// Of a gRPC call whose client gave it one.
-    pub(super) deadline: Option<Instant>,
-    pub(super) pace: Pace,
-    pub(super) told: Box<Told>,
+    deadline: Option<Instant>,
+    pace: Pace,
+    /// Octets that came with the head, or before the client took what came before them.
+    held: Vec<u8>,
+    record: &'a mut Record,
 }
 
-impl Download {
-    /// The response; its body goes on being driven by hyper.
-    pub(super) fn into_response(mut self) -> Response<AnswerBody> {
-        let mut response = Response::new(AnswerBody::Ready(Bytes::new()));
-        let Some(exchange) = &mut self.exchange else { return response };
-        // The client may want the first octets much later.
-        exchange.release();
-        *response.status_mut() = status(exchange.head().status);
-        response.headers_mut().reserve(exchange.head().fields.len() + 2);
-        for (name, value) in headers::response_fields(exchange.head()) {
-            // Both were held against RFC 9110's characters when the head was parsed.
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-                response.headers_mut().append(name, value);
-            }
+/// The next octets may take so long; a gRPC call's end has an instant.
+type Times = (Duration, Option<Instant>);
+
+impl<'a> Download<'a> {
+    pub(super) fn new(
+        (connection, flow): (&'a Rc<Connection>, &'a Rc<Flow>),
+        exchange: Forward,
+        upload: Upload,
+        (watch, (idle_timeout, deadline), pace): (&'a Watch, Times, Pace),
+        record: &'a mut Record,
+    ) -> Self {
+        Self {
+            connection,
+            flow,
+            exchange: Some(exchange),
+            upload,
+            watch,
+            idle_timeout,
+            deadline,
+            pace,
+            held: Vec::new(),
+            record,
         }
-        if let Some(via) = self.told.stream.worker.via(exchange.head().version) {
-            response.headers_mut().append(http::header::VIA, via);
-        }
-        if let Some(octets) =
-            headers::response_length(exchange.head()).filter(|_| exchange.head().status != 204)
-        {
-            response.headers_mut().insert(http::header::CONTENT_LENGTH, octets.into());
-        }
-        wait(&self.watch, (self.idle_timeout, self.deadline), self.told.stream.worker.clock.now());
-        // An exchange that is over already tells its story by being dropped here.
-        if !(exchange.is_done() && exchange.is_sent()) {
-            *response.body_mut() = AnswerBody::Download(Box::new(self));
-        } else {
-            let mut done = self;
-            done.finish();
-        }
-        response
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, Reject>>> {
-        let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
-        if self.deadline.is_some_and(|deadline| deadline <= self.told.stream.worker.clock.now()) {
-            return Poll::Ready(Some(Ok(self.too_late())));
+    /// Passes the response on to its end.
+    pub(super) async fn run(mut self) {
+        self.send_head();
+        self.wait();
+        if let Err(reject) = poll_fn(|cx| self.poll(cx)).await {
+            self.record.reject(&reject);
         }
-        if let Err(expired) = self.watch.check(cx) {
-            let reject = if expired == Expired::Cut { Reject::Cut } else { Reject::UpstreamTimeout };
-            return Poll::Ready(Some(Err(reject)));
-        }
-        // Between two polls it is the client that is waited for, unless the last one found nothing to give.
-        let (now, taken) = (self.told.stream.worker.clock.now(), self.told.record.bytes_out);
-        if !self.pace.keeps(now, false, taken) {
-            return Poll::Ready(Some(Err(Reject::ClientStalled)));
-        }
-        let before = exchange.body_octets();
-        if !exchange.is_sent()
-            && let Poll::Ready(Err(reject)) = exchange.poll_send(cx, &mut self.upload)
-        {
-            return Poll::Ready(Some(Err(reject)));
-        }
-        if exchange.body_octets() != before {
-            wait(&self.watch, (self.idle_timeout, self.deadline), self.told.stream.worker.clock.now());
-        }
-        let held = &self.told.stream.held;
-        let room = held.room();
-        exchange.set_room(room);
-        match exchange.poll_data(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(reject)) => Poll::Ready(Some(Err(reject))),
-            Poll::Ready(Ok(false)) => {
-                let trailers = exchange.take_trailers();
-                self.finish();
-                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
-            }
-            Poll::Ready(Ok(true)) => {
-                let octets = exchange.data().len().min(room);
-                let data = held.hold(&exchange.data()[..octets]);
-                exchange.consume(octets);
-                // The client may take this piece much later.
-                exchange.release();
-                self.told.record.bytes_out += octets as u64;
-                wait(&self.watch, (self.idle_timeout, self.deadline), self.told.stream.worker.clock.now());
-                self.pace.keeps(now, true, self.told.record.bytes_out);
-                // The last octets end the stream in their own frame.
-                if exchange.is_done() && exchange.is_sent() {
-                    self.finish();
+    }
+
+    fn send_head(&mut self) {
+        let Some(exchange) = &self.exchange else { return };
+        let head = exchange.head();
+        let is_whole = exchange.is_done() && exchange.is_sent();
+        let via = self.connection.worker.via(head.version);
+        self.connection.with(|protocol, out| {
+            protocol.send_fields(self.flow, is_whole, out, |encoder, out| {
+                encoder.status(head.status, out);
+                for (name, value) in headers::response_fields(head) {
+                    encoder.put(name, value, out);
                 }
-                Poll::Ready(Some(Ok(Frame::data(data))))
+                encoder.put(b"via", via.as_bytes(), out);
+                if let Some(octets) = headers::response_length(head).filter(|_| head.status != 204) {
+                    let (digits, from) = decimal(octets);
+                    encoder.put(b"content-length", &digits[from..], out);
+                }
+            });
+        });
+        if is_whole {
+            self.finish();
+        }
+    }
+
+    /// # Errors
+    /// The response broke off: the client must not take what it has for whole.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reject>> {
+        loop {
+            let Some(exchange) = &mut self.exchange else { return Poll::Ready(Ok(())) };
+            let now = self.connection.worker.clock.now();
+            if self.deadline.is_some_and(|deadline| deadline <= now) {
+                self.end_too_late();
+                return Poll::Ready(Ok(()));
+            }
+            if let Err(expired) = self.watch.check(cx) {
+                return Poll::Ready(Err(self.expired(expired)));
+            }
+            // Between two polls it is the client that is waited for, where something is held.
+            if !self.pace.keeps(now, false, self.record.bytes_out) {
+                return Poll::Ready(Err(Reject::ClientStalled));
+            }
+            let before = exchange.body_octets();
+            if !exchange.is_sent() {
+                // Pending or not: the response goes on by itself.
+                if let Poll::Ready(Err(reject)) = exchange.poll_send(cx, &mut self.upload) {
+                    return Poll::Ready(Err(reject));
+                }
+            }
+            if exchange.body_octets() != before {
+                self.wait();
+            }
+            if self.held.is_empty() {
+                if !ready!(self.poll_piece(cx))? {
+                    self.end();
+                    return Poll::Ready(Ok(()));
+                }
+            } else if !self.send_held() {
+                self.pace.keeps(now, true, self.record.bytes_out);
+                return Poll::Pending;
             }
         }
+    }
+
+    /// Sends what comes next, or holds it; `false`: nothing does.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Reject>> {
+        let Some(exchange) = &mut self.exchange else { return Poll::Ready(Ok(false)) };
+        exchange.set_room(self.connection.with(|protocol, _| protocol.room()));
+        let data = match exchange.poll_data(cx) {
+            Poll::Ready(Ok(true)) => exchange.data(),
+            Poll::Ready(Err(reject)) => return Poll::Ready(Err(reject)),
+            other => {
+                // The next octets may come much later.
+                exchange.release();
+                return other;
+            }
+        };
+        let mut octets = self.connection.send(self.flow, data, false);
+        let sent = octets;
+        if octets == 0 {
+            // The client may take it much later.
+            self.held.extend_from_slice(data);
+            octets = data.len();
+            self.connection.with(|protocol, _| protocol.held += octets);
+        }
+        exchange.consume(octets);
+        if sent > 0 {
+            self.moved(sent);
+        } else if let Some(exchange) = &mut self.exchange {
+            exchange.release();
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    /// Sends what is held; `false`: nothing of it can be sent now.
+    fn send_held(&mut self) -> bool {
+        let octets = self.connection.send(self.flow, &self.held, false);
+        if octets == 0 {
+            return false;
+        }
+        self.held.drain(..octets);
+        if self.held.is_empty() {
+            self.held = Vec::new();
+        }
+        self.connection.with(|protocol, _| protocol.held = protocol.held.saturating_sub(octets));
+        self.moved(octets);
+        true
+    }
+
+    /// Octets were sent just now. The last of them end the stream in their own frame.
+    fn moved(&mut self, octets: usize) {
+        self.record.bytes_out += octets as u64;
+        self.wait();
+        let Some(exchange) = &mut self.exchange else { return };
+        if self.held.is_empty() && exchange.is_done() && exchange.is_sent() && !exchange.has_trailers() {
+            self.connection.with(|_, out| Protocol::end_with_last(self.flow, octets, out));
+            self.finish();
+        }
+    }
+
+    fn expired(&self, expired: Expired) -> Reject {
+        match expired {
+            Expired::Cut => Reject::Cut,
+            _ if self.held.is_empty() => Reject::UpstreamTimeout,
+            _ => Reject::ClientStalled,
+        }
+    }
+
+    /// The response is whole.
+    fn end(&mut self) {
+        let trailers = self.exchange.as_mut().and_then(Forward::take_trailers);
+        self.finish();
+        match trailers {
+            Some(trailers) => self.send_trailers(&trailers),
+            None => self.connection.with(|_, out| Protocol::end_stream(self.flow, out)),
+        }
+    }
+
+    fn send_trailers(&self, trailers: &HeaderMap) {
+        self.connection.with(|protocol, out| {
+            protocol.send_fields(self.flow, true, out, |encoder, out| {
+                for (name, value) in trailers {
+                    encoder.put(name.as_str().as_bytes(), value.as_bytes(), out);
+                }
+            });
+        });
     }
 
     /// Ends a call whose time is over: the upstream's stream is reset, the client told.
-    fn too_late(&mut self) -> Frame<Piece> {
+    fn end_too_late(&mut self) {
         if let Some(exchange) = self.exchange.take() {
-            self.told.record.bytes_in = exchange.body_octets();
+            self.record.bytes_in = exchange.body_octets();
         }
-        self.told.record.reject(&Reject::RequestTimeout);
-        Frame::trailers(grpc::too_late())
+        self.record.reject(&Reject::RequestTimeout);
+        self.send_trailers(&grpc::too_late());
     }
 
     fn finish(&mut self) {
         if let Some(exchange) = self.exchange.take() {
-            self.told.record.bytes_in = exchange.body_octets();
-            exchange.finish(&self.told.stream.worker.pool, self.told.stream.worker.clock.now());
+            self.record.bytes_in = exchange.body_octets();
+            let worker = &self.connection.worker;
+            exchange.finish(&worker.pool, worker.clock.now());
         }
+    }
+
+    /// The next octets may take as long as the site allows, and as the call has left.
+    fn wait(&self) {
+        let now = self.connection.worker.clock.now();
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        self.watch.within(left.map_or(self.idle_timeout, |left| left.min(self.idle_timeout)));
     }
 }
 
-/// The next octets may take as long as the site allows, and as the call has left.
-fn wait(watch: &Watch, (idle_timeout, deadline): (Duration, Option<Instant>), now: Instant) {
-    let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
-    watch.within(left.map_or(idle_timeout, |left| left.min(idle_timeout)));
-}
-
-impl Drop for Download {
+impl Drop for Download<'_> {
     fn drop(&mut self) {
-        let record = &mut self.told.record;
+        let held = self.held.len();
+        self.connection.with(|protocol, _| protocol.held = protocol.held.saturating_sub(held));
         let Some(exchange) = &self.exchange else {
             if self.watch.is_cut() {
-                record.reject(&Reject::Cut);
+                self.record.reject(&Reject::Cut);
             }
             return;
         };
-        record.bytes_in = exchange.body_octets();
-        // Dropped on its way, as a stream is that was reset or took nothing for too long.
-        if matches!(record.outcome, Outcome::Forwarded(_)) {
-            record.reject(if self.watch.is_cut() { &Reject::Cut } else { &Reject::ClientGone });
+        self.record.bytes_in = exchange.body_octets();
+        // Dropped on its way, as a stream is that was reset.
+        if matches!(self.record.outcome, Outcome::Forwarded(_)) {
+            self.record.reject(if self.watch.is_cut() { &Reject::Cut } else { &Reject::ClientGone });
         }
     }
 }
 
-impl Body for AnswerBody {
-    type Data = Piece;
-    type Error = BrokenOff;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Piece>, BrokenOff>>> {
-        let download = match self.get_mut() {
-            Self::Ready(octets) if octets.is_empty() => return Poll::Ready(None),
-            Self::Ready(octets) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(octets).into())))),
-            Self::Download(download) => download,
-        };
-        download.poll(cx).map(|polled| match polled {
-            None => None,
-            Some(Ok(frame)) => Some(Ok(frame)),
-            Some(Err(reject)) => {
-                download.told.record.reject(&reject);
-                Some(Err(BrokenOff))
+/// Sends the gate's own answer; without one (nobody is there) the stream is reset.
+pub(super) async fn own(
+    (connection, flow): (&Rc<Connection>, &Rc<Flow>),
+    watch: &Watch,
+    own: Option<OwnResponse>,
+    (head, record): (&RequestHead, &mut Record),
+) {
+    let Some(own) = own else { return };
+    let is_bare = head.is_head() || own.body.is_empty();
+    record.bytes_out = own.body.len() as u64;
+    connection.with(|protocol, out| {
+        protocol.send_fields(flow, is_bare, out, |encoder, out| {
+            encoder.status(own.status, out);
+            for (name, value) in &own.fields {
+                encoder.put(name.as_bytes(), value, out);
             }
+            let (digits, from) = decimal(own.body.len() as u64);
+            encoder.put(b"content-length", &digits[from..], out);
+        });
+    });
+    if is_bare {
+        return;
+    }
+    watch.within(connection.worker.rules().limits.body_timeout);
+    let mut left = &own.body[..];
+    // A client that takes nothing for so long has its stream reset.
+    let _ = watch
+        .bound(|_| {
+            while !left.is_empty() {
+                match connection.send(flow, left, true) {
+                    0 => return Poll::Pending,
+                    octets => left = &left[octets..],
+                }
+            }
+            Poll::Ready(())
         })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Ready(octets) => octets.is_empty(),
-            Self::Download(download) => download.exchange.is_none(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Ready(octets) => SizeHint::with_exact(octets.len() as u64),
-            Self::Download(_) => SizeHint::default(),
-        }
-    }
+        .await;
 }
 
-/// The gate's own answer; without one (nobody is there) an empty 502 that nobody will read.
-pub(super) fn own(own: Option<OwnResponse>, is_head: bool) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::Ready(Bytes::new()));
-    let Some(own) = own else {
-        *response.status_mut() = status(502);
-        return response;
-    };
-    *response.status_mut() = status(own.status);
-    for (name, value) in own.fields {
-        if let Ok(value) = HeaderValue::from_maybe_shared(value) {
-            response.headers_mut().append(HeaderName::from_static(name), value);
-        }
+/// A number in decimal: its digits end the array, from the index that is given on.
+fn decimal(mut number: u64) -> ([u8; NUMBER_BYTES], usize) {
+    let (mut digits, mut at) = ([b'0'; NUMBER_BYTES], NUMBER_BYTES);
+    while number > 0 || at == NUMBER_BYTES {
+        at -= 1;
+        digits[at] = b"0123456789"[usize::try_from(number % 10).unwrap_or(0)];
+        number /= 10;
     }
-    response.headers_mut().insert(http::header::CONTENT_LENGTH, own.body.len().into());
-    if !is_head {
-        *response.body_mut() = AnswerBody::Ready(own.body);
-    }
-    response
+    (digits, at)
 }

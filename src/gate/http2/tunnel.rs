@@ -1,36 +1,37 @@
 //! WebSocket over HTTP/2 (RFC 8441): a stream that becomes a tunnel. Its upstream is asked as HTTP/1.1 asks, by an
 //! `Upgrade`, with a key of the gate's own; what that is in the upstream's words is `call`'s.
 
-use super::answer::AnswerBody;
-use super::{Told, status};
+use super::connection::Connection;
+use super::flow::Flow;
+use super::protocol::Protocol;
 use crate::gate::Answer;
 use crate::gate::ended::{By, Phase};
 use crate::gate::forward::Forward;
 use crate::gate::headers;
 use crate::gate::http1::head::ResponseHead;
+use crate::gate::record::Record;
 use crate::gate::reject::Reject;
 use crate::gate::request::{Field, RequestHead};
 use crate::gate::stream::{Channel, Stream};
 use crate::gate::tunnel;
-use crate::gate::watch::{Watch, WatchGuard};
+use crate::gate::watch::Watch;
 use crate::gate::websocket::{self, ACCEPT, KEY};
-use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Response};
-use hyper::ext::Protocol;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use tokio::task;
+use bytes::{Buf as _, Bytes};
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Whether a request asks for a tunnel that we know.
-pub(super) fn is_asked_for(parts: &Parts) -> bool {
-    parts.method == Method::CONNECT
-        && parts.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket")
+/// Whether a `:protocol` is one that we know.
+pub(super) fn is_known(protocol: &[u8]) -> bool {
+    protocol == b"websocket"
 }
 
 /// Whether a field is of no use in HTTP/2 (RFC 8441, 5.1): the gate has a key of its own.
-pub(super) fn is_left_out(name: &str) -> bool {
-    name.as_bytes() == KEY
+pub(super) fn is_left_out(name: &[u8]) -> bool {
+    name == KEY
 }
 
 /// Makes a request one that HTTP/1.1 knows.
@@ -50,14 +51,14 @@ pub(super) fn ask(head: &mut RequestHead) -> Result<(), Reject> {
 }
 
 /// What became of a request for a tunnel: an answer by which one would be open, where none is, is the upstream's fault.
-pub(super) fn checked(answer: Answer, is_asked_for: bool, watch: &Watch, told: &mut Told) -> Answer {
+pub(super) fn checked(answer: Answer, watch: &Watch, head: &RequestHead, record: &mut Record) -> Answer {
     let Answer::Forward(exchange, _) = &answer else { return answer };
-    let wrong = if is_asked_for { check(&told.head, exchange).err() } else { None };
+    let wrong = if head.upgrade.is_some() { check(head, exchange).err() } else { None };
     match wrong {
         None => answer,
         Some(reject) => {
             watch.serve(None);
-            told.record.reject(&reject);
+            record.reject(&reject);
             Answer::Own(reject)
         }
     }
@@ -84,36 +85,82 @@ fn named<'a>(response: &'a ResponseHead, name: &[u8]) -> Option<&'a [u8]> {
     response.fields.iter().find(is_it).map(|field| field.value.of(&response.text))
 }
 
-/// Says that the tunnel is open, and carries octets on a task of its own until either side ends it.
-pub(super) fn open(
-    mut told: Box<Told>,
-    watch: WatchGuard,
+/// Says that the tunnel is open, and carries octets until either side ends it.
+pub(super) async fn run(
+    (connection, flow): (&Rc<Connection>, &Rc<Flow>),
     exchange: Forward,
-    upgrade: OnUpgrade,
-) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::Ready(Bytes::new()));
-    for (name, value) in headers::response_fields(exchange.head()) {
-        // Both were held against RFC 9110's characters when the head was parsed.
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-            && name.as_str().as_bytes() != ACCEPT
-        {
-            response.headers_mut().append(name, value);
+    watch: &Watch,
+    record: &mut Record,
+) {
+    connection.with(|protocol, out| {
+        protocol.send_fields(flow, false, out, |encoder, out| {
+            encoder.status(200, out);
+            for (name, value) in headers::response_fields(exchange.head()) {
+                if !name.eq_ignore_ascii_case(ACCEPT) {
+                    encoder.put(name, value, out);
+                }
+            }
+        });
+    });
+    record.status = 200;
+    record.phase = Phase::Tunnel;
+    // Until the end the server is in use.
+    let Some((upstream, _hold)) = exchange.into_tunnel() else { return };
+    let duplex = Duplex { connection: Rc::clone(connection), flow: Rc::clone(flow), current: Bytes::new() };
+    let mut client = Channel::new(Stream::Http2(Box::new(duplex)));
+    let carried = Box::pin(tunnel::run(&mut client, upstream, watch)).await;
+    (record.bytes_in, record.bytes_out) = carried;
+    record.ended_by = watch.is_cut().then_some(By::Cut);
+}
+
+/// A stream's octets, both ways. To be polled by the stream's future only.
+pub struct Duplex {
+    connection: Rc<Connection>,
+    flow: Rc<Flow>,
+    current: Bytes,
+}
+
+impl fmt::Debug for Duplex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Duplex").field("flow", &self.flow).finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for Duplex {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.current.is_empty() {
+            this.current = this.flow.take();
+        }
+        if this.current.is_empty() {
+            return if this.flow.is_whole() { Poll::Ready(Ok(())) } else { Poll::Pending };
+        }
+        let octets = this.current.len().min(into.remaining());
+        into.put_slice(&this.current[..octets]);
+        this.current.advance(octets);
+        this.connection.with(|protocol, out| protocol.used(&this.flow, octets, out));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Duplex {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        if self.flow.is_over() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        match self.connection.send(&self.flow, octets, false) {
+            0 if !octets.is_empty() => Poll::Pending,
+            some => Poll::Ready(Ok(some)),
         }
     }
-    *response.status_mut() = status(200);
-    told.record.status = 200;
-    told.record.phase = Phase::Tunnel;
-    let Some((upstream, hold)) = exchange.into_tunnel() else { return response };
-    task::spawn_local(async move {
-        // Until the end the server is in use, and the stream is open.
-        let (_hold, mut told) = (hold, told);
-        let Ok(upgraded) = upgrade.await else {
-            return told.record.reject(&Reject::ClientGone);
-        };
-        let mut client = Channel::new(Stream::Http2(Box::new(TokioIo::new(upgraded))));
-        let carried = tunnel::run(&mut client, upstream, &watch).await;
-        (told.record.bytes_in, told.record.bytes_out) = carried;
-        told.record.ended_by = watch.is_cut().then_some(By::Cut);
-    });
-    response
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The connection writes once all its streams have run.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.connection.with(|_, out| Protocol::end_stream(&self.flow, out));
+        Poll::Ready(Ok(()))
+    }
 }

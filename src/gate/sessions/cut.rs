@@ -47,7 +47,6 @@ pub async fn run(worker: &Worker) {
         next.as_mut().enable();
         judged.look(worker).await;
         sleep(PAUSE).await;
-        worker.clock.end_cut();
         // Whichever it was, it is time to look again.
         let _ = timeout(TICK, next).await;
     }
