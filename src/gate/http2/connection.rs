@@ -169,10 +169,12 @@ impl Connection {
                     Err(code) => return Poll::Ready(End::Fault(code)),
                 }
             }
-            self.stamp(protocol.due(channel.input.data()));
             if Protocol::is_full(&channel.output) {
+                // It is the client's to take something first.
+                self.stamp(0);
                 return Poll::Pending;
             }
+            self.stamp(protocol.due(channel.input.data()));
             match channel.poll_fill(cx, BUFFER_BYTES) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(1..)) => {}

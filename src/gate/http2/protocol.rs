@@ -4,6 +4,7 @@
 //! Knows no verdict and no upstream; what a request means is for its stream's future to find.
 
 mod blocks;
+mod control;
 mod sending;
 
 use super::floods::Floods;
@@ -37,18 +38,6 @@ const MAX_STILLBORN: usize = 20;
 const MAX_LOCAL_RESETS: usize = 256;
 /// Streams of which it is remembered that we have reset them: what was on its way is let pass.
 const MAX_REMEMBERED_RESETS: usize = MAX_STREAMS;
-/// What the PING says that goes with the announcement of the end.
-const LEAVING: [u8; 8] = *b"leaving.";
-
-const HEADER_TABLE_SIZE: u16 = 1;
-const ENABLE_PUSH: u16 = 2;
-const MAX_CONCURRENT_STREAMS: u16 = 3;
-const INITIAL_WINDOW_SIZE: u16 = 4;
-const MAX_FRAME_SIZE: u16 = 5;
-const MAX_HEADER_LIST_SIZE: u16 = 6;
-/// RFC 8441, 3.
-const ENABLE_CONNECT_PROTOCOL: u16 = 8;
-
 /// A stream that begins.
 #[derive(Debug)]
 pub struct Born {
@@ -112,19 +101,7 @@ impl Protocol {
     /// A connection begins: says what it is held to.
     #[must_use]
     pub fn new(limits: &Limits, now: Instant, out: &mut WriteBuffer) -> Self {
-        let header_bytes = u32::try_from(limits.header_bytes).unwrap_or(u32::MAX);
-        let settings = [
-            (MAX_CONCURRENT_STREAMS, u32::try_from(MAX_STREAMS).unwrap_or(u32::MAX)),
-            (INITIAL_WINDOW_SIZE, STREAM_WINDOW),
-            (MAX_HEADER_LIST_SIZE, header_bytes),
-            (ENABLE_CONNECT_PROTOCOL, 1),
-        ];
-        let settings = settings.map(|(name, value)| {
-            let ([a, b], [c, d, e, f]) = (name.to_be_bytes(), value.to_be_bytes());
-            [a, b, c, d, e, f]
-        });
-        frame::put(out, (frame::SETTINGS, 0, 0), settings.as_flattened());
-        frame::put(out, (frame::WINDOW_UPDATE, 0, 0), &(CONNECTION_WINDOW - FIRST_WINDOW).to_be_bytes());
+        control::say_settings(limits, out);
         Self {
             decoder: Decoder::default(),
             encoder: Encoder::default(),
@@ -286,8 +263,20 @@ impl Protocol {
     /// Resets a stream for an error of the client's.
     fn fault(&mut self, flow: &Flow, code: Code, out: &mut WriteBuffer) -> Result<(), Code> {
         self.reset(flow, code, out);
-        flow.go();
+        self.let_go(flow);
         self.count_reset()
+    }
+
+    /// A stream is over before its future is, which hears of it at once.
+    fn let_go(&mut self, flow: &Flow) {
+        flow.go();
+        self.remove(flow);
+    }
+
+    fn remove(&mut self, flow: &Flow) {
+        if let Ok(at) = self.flows.binary_search_by_key(&flow.id, |flow| flow.id) {
+            self.flows.remove(at);
+        }
     }
 
     /// Resets a stream whose head was no request.
@@ -314,25 +303,6 @@ impl Protocol {
         self.remembered.push_back(stream);
     }
 
-    fn priority(&mut self, head: FrameHead, payload: &[u8], out: &mut WriteBuffer) -> Result<(), Code> {
-        if head.stream == 0 {
-            return Err(Code::Protocol);
-        }
-        let code = match payload.first_chunk() {
-            Some(on) if payload.len() == 5 && u32::from_be_bytes(*on) & frame::MASK != head.stream => {
-                return Ok(());
-            }
-            Some(_) if payload.len() == 5 => Code::Protocol,
-            _ => Code::FrameSize,
-        };
-        match self.flow(head.stream) {
-            Some(flow) => self.fault(&flow, code, out),
-            // Of a stream that is idle or over nobody waits for anything.
-            None if head.stream > self.last_stream => Err(code),
-            None => Ok(()),
-        }
-    }
-
     fn reset_by_client(&mut self, head: FrameHead, payload: &[u8]) -> Result<(), Code> {
         frame::number(payload).ok_or(Code::FrameSize)?;
         if head.stream == 0 || head.stream > self.last_stream {
@@ -342,7 +312,7 @@ impl Protocol {
             if !flow.has_begun() {
                 self.stillborn += 1;
             }
-            flow.go();
+            self.let_go(&flow);
         }
         if self.stillborn > MAX_STILLBORN { Err(Code::Calm) } else { Ok(()) }
     }
@@ -352,95 +322,6 @@ impl Protocol {
         self.stillborn = 0;
     }
 
-    fn settings(&mut self, head: FrameHead, payload: &[u8], out: &mut WriteBuffer) -> Result<(), Code> {
-        if head.stream != 0 {
-            return Err(Code::Protocol);
-        }
-        let (settings, rest) = payload.as_chunks::<6>();
-        if !rest.is_empty() || (head.has(frame::ACK) && !payload.is_empty()) {
-            return Err(Code::FrameSize);
-        }
-        self.has_settings = true;
-        if head.has(frame::ACK) {
-            self.is_acknowledged = true;
-            return Ok(());
-        }
-        for [a, b, c, d, e, f] in settings {
-            let value = u32::from_be_bytes([*c, *d, *e, *f]);
-            self.setting(u16::from_be_bytes([*a, *b]), value)?;
-        }
-        frame::put(out, (frame::SETTINGS, frame::ACK, 0), &[]);
-        Ok(())
-    }
-
-    fn setting(&mut self, name: u16, value: u32) -> Result<(), Code> {
-        match name {
-            HEADER_TABLE_SIZE => self.encoder.resize(value as usize),
-            ENABLE_PUSH | ENABLE_CONNECT_PROTOCOL if value > 1 => return Err(Code::Protocol),
-            INITIAL_WINDOW_SIZE if i64::from(value) > MAX_WINDOW => return Err(Code::FlowControl),
-            INITIAL_WINDOW_SIZE => {
-                let more = i64::from(value) - self.first_send_window;
-                self.first_send_window = value.into();
-                for flow in &self.flows {
-                    let window = flow.send_window.get() + more;
-                    if window > MAX_WINDOW {
-                        return Err(Code::FlowControl);
-                    }
-                    flow.send_window.set(window);
-                    flow.wake();
-                }
-            }
-            MAX_FRAME_SIZE => {
-                if !(16_384..=frame::LARGEST_FRAME_BYTES).contains(&value) {
-                    return Err(Code::Protocol);
-                }
-                self.max_frame_bytes = (value as usize).min(frame::MAX_FRAME_BYTES);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn ping(&mut self, head: FrameHead, payload: &[u8], out: &mut WriteBuffer) -> Result<(), Code> {
-        if head.stream != 0 {
-            return Err(Code::Protocol);
-        }
-        if payload.len() != 8 {
-            return Err(Code::FrameSize);
-        }
-        if !head.has(frame::ACK) {
-            frame::put(out, (frame::PING, frame::ACK, 0), payload);
-        } else if *payload == LEAVING && self.leaving == Leaving::Announced {
-            self.leave(out);
-        }
-        Ok(())
-    }
-
-    /// Tells the client to send what is still to come over another connection. What it has sent by now is served.
-    pub(super) fn announce(&mut self, out: &mut WriteBuffer) {
-        if self.leaving == Leaving::No {
-            self.leaving = Leaving::Announced;
-            self.say_goaway(frame::MASK, Code::NoError, out);
-            frame::put(out, (frame::PING, 0, 0), &LEAVING);
-        }
-    }
-
-    fn leave(&mut self, out: &mut WriteBuffer) {
-        self.leaving = Leaving::Final;
-        self.say_goaway(self.last_served, Code::NoError, out);
-    }
-
-    /// Says why the connection ends.
-    pub(super) fn end(&mut self, code: Code, out: &mut WriteBuffer) {
-        self.say_goaway(self.last_served, code, out);
-        self.flows.iter().for_each(|flow| flow.go());
-    }
-
-    fn say_goaway(&self, last: u32, code: Code, out: &mut WriteBuffer) {
-        let payload = [last.to_be_bytes(), (code as u32).to_be_bytes()];
-        frame::put(out, (frame::GOAWAY, 0, 0), payload.as_flattened());
-    }
-
     /// Octets were written to the client.
     pub(super) fn wrote(&mut self, octets: usize) {
         self.floods.wrote(octets);
@@ -448,7 +329,7 @@ impl Protocol {
 
     fn flow(&self, id: u32) -> Option<Rc<Flow>> {
         let at = self.flows.binary_search_by_key(&id, |flow| flow.id).ok()?;
-        Some(Rc::clone(&self.flows[at])).filter(|flow| !flow.is_gone())
+        Some(Rc::clone(&self.flows[at]))
     }
 
     /// Open streams.
@@ -466,15 +347,352 @@ impl Protocol {
         }
         let unused = u32::try_from(flow.unused.replace(0)).unwrap_or(u32::MAX);
         self.give_back(unused, out);
-        if let Ok(at) = self.flows.binary_search_by_key(&flow.id, |flow| flow.id) {
-            self.flows.remove(at);
-        }
+        self.remove(flow);
     }
 
     /// Takes back the storage of a head.
     pub(super) fn keep(&mut self, head: RequestHead) {
         if self.heads.len() < MAX_SPARE_HEADS {
             self.heads.push(head);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::control::{ENABLE_PUSH, INITIAL_WINDOW_SIZE, LEAVING, MAX_FRAME_SIZE};
+    use super::*;
+
+    const GET: &[u8] = b"\x82\x86\x84\x41\x08filed.cn";
+    const POST: &[u8] = b"\x83\x86\x84\x41\x08filed.cn";
+
+    /// A frame as it is sent.
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        [&FrameHead { length: payload.len(), kind, flags, stream }.octets()[..], payload].concat()
+    }
+
+    fn get(stream: u32) -> Vec<u8> {
+        frame(frame::HEADERS, frame::END_HEADERS | frame::END_STREAM, stream, GET)
+    }
+
+    fn post(stream: u32) -> Vec<u8> {
+        frame(frame::HEADERS, frame::END_HEADERS, stream, POST)
+    }
+
+    fn setting(name: u16, value: u32) -> Vec<u8> {
+        let payload = [&name.to_be_bytes()[..], &value.to_be_bytes()].concat();
+        frame(frame::SETTINGS, 0, 0, &payload)
+    }
+
+    /// A connection whose client has said its settings.
+    struct Peer {
+        protocol: Protocol,
+        out: WriteBuffer,
+        born: Vec<Born>,
+        now: Instant,
+    }
+
+    impl Peer {
+        fn new() -> Self {
+            let (now, mut out) = (Instant::now(), WriteBuffer::default());
+            let protocol = Protocol::new(&Limits::default(), now, &mut out);
+            let mut peer = Self { protocol, out, born: Vec::new(), now };
+            let begin = [frame::PREFACE, &frame(frame::SETTINGS, 0, 0, &[])].concat();
+            assert_eq!(peer.take(&begin), Ok(begin.len()));
+            peer.said();
+            peer
+        }
+
+        /// Takes all that is whole; gives how much that was.
+        fn take(&mut self, octets: &[u8]) -> Result<usize, Code> {
+            let mut at = 0;
+            loop {
+                match self.protocol.take(&octets[at..], self.now, &mut self.out, &mut self.born)? {
+                    0 => return Ok(at),
+                    some => at += some,
+                }
+            }
+        }
+
+        /// Frames that were said since the last time: kind, stream, and the payload's first number.
+        fn said(&mut self) -> Vec<(u8, u32, u32)> {
+            let (mut said, mut octets) = (Vec::new(), self.out.data());
+            while let Some(head) = FrameHead::read(octets) {
+                let payload = &octets[frame::HEAD_BYTES..][..head.length];
+                let number = payload.first_chunk().map_or(0, |first| u32::from_be_bytes(*first));
+                said.push((head.kind, head.stream, number));
+                octets = &octets[frame::HEAD_BYTES + head.length..];
+            }
+            self.out.written(self.out.len());
+            said
+        }
+    }
+
+    /// What frames come to after the settings: how the connection ends, if it does, else the streams that were reset.
+    #[track_caller]
+    fn check(name: &str, frames: &[Vec<u8>], expected: Result<&[(u32, Code)], Code>) {
+        let mut peer = Peer::new();
+        let octets = frames.concat();
+        let taken = peer.take(&octets);
+        let resets = peer.said().into_iter().filter(|(kind, ..)| *kind == frame::RST_STREAM);
+        let resets: Vec<_> = resets.map(|(_, stream, code)| (stream, code)).collect();
+        let expected = expected.map(|resets| {
+            (octets.len(), resets.iter().map(|(stream, code)| (*stream, *code as u32)).collect())
+        });
+        assert_eq!(taken.map(|taken| (taken, resets)), expected, "{name}");
+    }
+
+    #[test]
+    fn what_is_in_order() {
+        check("requests", &[get(1), get(3), get(101)], Ok(&[]));
+        let end = frame(frame::DATA, frame::END_STREAM, 1, b"");
+        check("a body", &[post(1), frame(frame::DATA, 0, 1, b"x"), end.clone()], Ok(&[]));
+        let trailers = frame(frame::HEADERS, frame::END_HEADERS | frame::END_STREAM, 1, b"\x00\x01x\x01y");
+        check("trailers", &[post(1), frame(frame::DATA, 0, 1, b"x"), trailers], Ok(&[]));
+        let pieces = [
+            frame(frame::HEADERS, frame::END_STREAM, 1, &GET[..1]),
+            frame(frame::CONTINUATION, 0, 1, &GET[1..2]),
+            frame(frame::CONTINUATION, frame::END_HEADERS, 1, &GET[2..]),
+        ];
+        check("a block in pieces", &pieces, Ok(&[]));
+        check("a kind that nobody knows", &[frame(0xfa, 0xff, 7, b"x"), get(1)], Ok(&[]));
+        check("a reset", &[get(1), frame(frame::RST_STREAM, 0, 1, &[0; 4]), get(3)], Ok(&[]));
+        check(
+            "a late window",
+            &[
+                get(1),
+                frame(frame::RST_STREAM, 0, 1, &[0; 4]),
+                frame(frame::WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]),
+            ],
+            Ok(&[]),
+        );
+    }
+
+    #[test]
+    fn what_ends_the_connection() {
+        let is = |name: &str, bad: Vec<u8>, code: Code| check(name, &[get(1), bad], Err(code));
+        is("DATA for nobody", frame(frame::DATA, 0, 0, b"x"), Code::Protocol);
+        is("DATA for the future", frame(frame::DATA, 0, 3, b"x"), Code::Protocol);
+        is("padding without end", frame(frame::DATA, frame::PADDED, 1, &[9, 0]), Code::Protocol);
+        is("a stream of ours", get(2), Code::Protocol);
+        is("a stream that is none", get(0), Code::Protocol);
+        is("no block", frame(frame::HEADERS, frame::END_HEADERS, 3, b"\xff"), Code::Compression);
+        is("a priority cut short", frame(frame::HEADERS, 4 | frame::HAS_PRIORITY, 3, b"\0"), Code::Protocol);
+        is("CONTINUATION alone", frame(frame::CONTINUATION, 4, 3, GET), Code::Protocol);
+        let begun = frame(frame::HEADERS, 0, 3, GET);
+        is("another amid a block", [begun.clone(), get(5)].concat(), Code::Protocol);
+        is(
+            "another's piece",
+            [begun.clone(), frame(frame::CONTINUATION, 4, 5, b"")].concat(),
+            Code::Protocol,
+        );
+        is(
+            "pieces without end",
+            [begun, frame(frame::CONTINUATION, 0, 3, b"").repeat(65)].concat(),
+            Code::Calm,
+        );
+        is("a promise", frame(frame::PUSH_PROMISE, 4, 1, &[0; 8]), Code::Protocol);
+        is("a reset of nobody", frame(frame::RST_STREAM, 0, 0, &[0; 4]), Code::Protocol);
+        is("a reset of the future", frame(frame::RST_STREAM, 0, 3, &[0; 4]), Code::Protocol);
+        is("a short reset", frame(frame::RST_STREAM, 0, 1, &[0; 3]), Code::FrameSize);
+        is("settings of a stream", frame(frame::SETTINGS, 0, 1, &[]), Code::Protocol);
+        is("settings cut short", frame(frame::SETTINGS, 0, 0, &[0; 5]), Code::FrameSize);
+        is("settings that acknowledge", frame(frame::SETTINGS, frame::ACK, 0, &[0; 6]), Code::FrameSize);
+        is("ENABLE_PUSH", setting(ENABLE_PUSH, 2), Code::Protocol);
+        is("INITIAL_WINDOW_SIZE", setting(INITIAL_WINDOW_SIZE, 1 << 31), Code::FlowControl);
+        is("MAX_FRAME_SIZE", setting(MAX_FRAME_SIZE, 16_383), Code::Protocol);
+        is("MAX_FRAME_SIZE beyond", setting(MAX_FRAME_SIZE, 1 << 24), Code::Protocol);
+        is("a PING of a stream", frame(frame::PING, 0, 1, &[0; 8]), Code::Protocol);
+        is("a short PING", frame(frame::PING, 0, 0, &[0; 7]), Code::FrameSize);
+        is("GOAWAY of a stream", frame(frame::GOAWAY, 0, 1, &[0; 8]), Code::Protocol);
+        is("a short GOAWAY", frame(frame::GOAWAY, 0, 0, &[0; 7]), Code::FrameSize);
+        is("no window", frame(frame::WINDOW_UPDATE, 0, 0, &[0; 4]), Code::Protocol);
+        is("too much window", frame(frame::WINDOW_UPDATE, 0, 0, &[0x7f, 255, 255, 255]), Code::FlowControl);
+        is("a short window", frame(frame::WINDOW_UPDATE, 0, 0, &[0; 3]), Code::FrameSize);
+        is("a window of the future", frame(frame::WINDOW_UPDATE, 0, 3, &[0, 0, 0, 1]), Code::Protocol);
+        is("a frame too large", frame(0xfa, 0, 0, &[0; frame::MAX_FRAME_BYTES + 1]), Code::FrameSize);
+        let again = frame(frame::RST_STREAM, 0, 1, &[0; 4]);
+        is("a closed stream again", [again, get(1)].concat(), Code::StreamClosed);
+    }
+
+    #[test]
+    fn what_ends_a_stream() {
+        let is =
+            |name: &str, bad: Vec<u8>, code: Code| check(name, &[post(1), bad, get(3)], Ok(&[(1, code)]));
+        is("no window", frame(frame::WINDOW_UPDATE, 0, 1, &[0; 4]), Code::Protocol);
+        is("too much window", frame(frame::WINDOW_UPDATE, 0, 1, &[0x7f, 255, 255, 255]), Code::FlowControl);
+        is("trailers amid", frame(frame::HEADERS, frame::END_HEADERS, 1, b"\x00\x01x\x01y"), Code::Protocol);
+        is("pseudo-fields behind", frame(frame::HEADERS, 5, 1, b"\x82"), Code::Protocol);
+        is("itself before itself", frame(frame::PRIORITY, 0, 1, &[0, 0, 0, 1, 0]), Code::Protocol);
+        is("a short priority", frame(frame::PRIORITY, 0, 1, &[0; 4]), Code::FrameSize);
+        let end = frame(frame::DATA, frame::END_STREAM, 1, b"");
+        is("DATA behind the end", [end, frame(frame::DATA, 0, 1, b"x")].concat(), Code::StreamClosed);
+        let gone = frame(frame::RST_STREAM, 0, 1, &[0; 4]);
+        is("DATA behind a reset", [gone, frame(frame::DATA, 0, 1, b"x")].concat(), Code::StreamClosed);
+        // Of what is reset already nothing more is said, and its octets are given back.
+        let twice = frame(frame::WINDOW_UPDATE, 0, 1, &[0; 4]).repeat(2);
+        is("twice", [twice, frame(frame::DATA, 0, 1, b"x")].concat(), Code::Protocol);
+    }
+
+    #[test]
+    fn a_length_that_is_another() {
+        let five = [POST, b"\x0f\x0d\x015"].concat();
+        let head = frame(frame::HEADERS, frame::END_HEADERS, 1, &five);
+        let data = |flags: u8, data: &[u8]| frame(frame::DATA, flags, 1, data);
+        let bad = Ok(&[(1, Code::Protocol)][..]);
+        check("as it says", &[head.clone(), data(0, b"he"), data(1, b"llo")], Ok(&[]));
+        check("too much", &[head.clone(), data(0, b"hello!")], bad);
+        check("too little", &[head.clone(), data(1, b"hell")], bad);
+        check("none", &[head.clone(), data(1, b"")], bad);
+        check("trailers too early", &[head, data(0, b"hell"), frame(frame::HEADERS, 5, 1, b"")], bad);
+    }
+
+    #[test]
+    fn settings_come_first() {
+        for first in [get(1), frame(frame::SETTINGS, frame::ACK, 0, &[]), frame(frame::PING, 0, 0, &[0; 8])] {
+            let (now, mut out) = (Instant::now(), WriteBuffer::default());
+            let mut protocol = Protocol::new(&Limits::default(), now, &mut out);
+            let taken = protocol.take(frame::PREFACE, now, &mut out, &mut Vec::new());
+            assert_eq!(taken, Ok(frame::PREFACE.len()));
+            assert_eq!(protocol.take(&first, now, &mut out, &mut Vec::new()), Err(Code::Protocol));
+        }
+        let (now, mut out) = (Instant::now(), WriteBuffer::default());
+        let mut protocol = Protocol::new(&Limits::default(), now, &mut out);
+        assert_eq!(protocol.take(b"PRI", now, &mut out, &mut Vec::new()), Ok(0));
+        assert_eq!(protocol.take(b"PRI * HTTP/1.1\r\n", now, &mut out, &mut Vec::new()), Err(Code::Protocol));
+    }
+
+    #[test]
+    fn streams_are_bounded() {
+        let mut peer = Peer::new();
+        let last = u32::try_from(2 * MAX_STREAMS + 1).unwrap();
+        let all: Vec<_> = (1..=last).step_by(2).map(get).collect();
+        assert!(peer.take(&all.concat()).is_ok());
+        assert_eq!(peer.born.len(), MAX_STREAMS);
+        assert_eq!(peer.said(), [(frame::RST_STREAM, last, Code::Refused as u32)]);
+        // One that is over makes room.
+        peer.protocol.close(&peer.born[0].flow.clone(), &mut peer.out);
+        assert!(peer.take(&get(last + 2)).is_ok());
+        assert_eq!(peer.born.len(), MAX_STREAMS + 1);
+    }
+
+    #[test]
+    fn rapid_resets() {
+        let mut peer = Peer::new();
+        let pair = |stream: u32| [get(stream), frame(frame::RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat();
+        let pairs: Vec<_> = (0..=u32::try_from(MAX_STILLBORN).unwrap()).map(|n| pair(2 * n + 1)).collect();
+        assert_eq!(peer.take(&pairs.concat()), Err(Code::Calm));
+    }
+
+    #[test]
+    fn the_end_is_announced() {
+        let mut peer = Peer::new();
+        assert!(peer.take(&get(1)).is_ok());
+        peer.protocol.announce(&mut peer.out);
+        assert_eq!(peer.said().iter().map(|said| said.0).collect::<Vec<_>>(), [frame::GOAWAY, frame::PING]);
+        // What was on its way is served, until the client has heard of it.
+        assert!(peer.take(&[get(3), frame(frame::PING, frame::ACK, 0, &LEAVING), get(5)].concat()).is_ok());
+        assert_eq!(peer.born.len(), 2);
+        assert_eq!((peer.said(), peer.protocol.leaving), (vec![(frame::GOAWAY, 0, 3)], Leaving::Final));
+    }
+
+    #[test]
+    fn what_is_due() {
+        let mut peer = Peer::new();
+        assert_eq!(peer.protocol.due(b""), 0);
+        let block = frame(frame::HEADERS, 0, 1, GET);
+        let (in_part, body) = (peer.protocol.due(&block[..9]), peer.protocol.due(&frame(0, 0, 1, b"x")[..9]));
+        assert!(in_part > 0 && body == 0);
+        assert!(peer.take(&block).is_ok());
+        let piece = frame(frame::CONTINUATION, 0, 1, b"");
+        let begun = peer.protocol.due(b"");
+        assert_eq!((begun, peer.protocol.due(&piece[..5])), (in_part, in_part), "a block has one deadline");
+        assert!(peer.take(&piece).is_ok());
+        assert_eq!(peer.protocol.due(b""), begun);
+    }
+
+    /// Answers go as far as both windows let them, in turns, and on when there is more.
+    #[test]
+    fn windows() {
+        let mut peer = Peer::new();
+        assert!(peer.take(&[setting(INITIAL_WINDOW_SIZE, 50_000), get(1), get(3)].concat()).is_ok());
+        let flows: Vec<_> = peer.born.iter().map(|born| Rc::clone(&born.flow)).collect();
+        let data = vec![0; 100_000];
+        let mut sent = [0, 0];
+        let mut turn = |peer: &mut Peer| {
+            for (flow, sent) in flows.iter().zip(&mut sent) {
+                while let octets @ 1.. = peer.protocol.send_data(flow, &data, &mut peer.out) {
+                    assert!(octets <= frame::MAX_FRAME_BYTES);
+                    *sent += octets;
+                }
+            }
+            assert!(peer.out.len() <= sending::GATHER_BYTES + 100, "{}", peer.out.len());
+            peer.said();
+            peer.protocol.next_turns(&peer.out);
+            sent
+        };
+        for _ in 0..20 {
+            turn(&mut peer);
+        }
+        let all = turn(&mut peer);
+        assert_eq!(all[0] + all[1], FIRST_WINDOW as usize, "{all:?}");
+        assert!(all.iter().all(|octets| (15_000..=50_000).contains(octets)), "{all:?}");
+        assert!(peer.take(&frame(frame::WINDOW_UPDATE, 0, 0, &1_000_000_u32.to_be_bytes())).is_ok());
+        for _ in 0..20 {
+            peer.protocol.next_turns(&peer.out);
+            turn(&mut peer);
+        }
+        assert_eq!(turn(&mut peer), [50_000, 50_000]);
+        // A window that shrinks below nothing opens only after it has been made good.
+        assert!(peer.take(&setting(INITIAL_WINDOW_SIZE, 10_000)).is_ok());
+        assert!(peer.take(&frame(frame::WINDOW_UPDATE, 0, 1, &40_001_u32.to_be_bytes())).is_ok());
+        assert_eq!(turn(&mut peer), [50_001, 50_000]);
+    }
+
+    /// A body that is passed on makes room for more; what is beyond the window is too much.
+    #[test]
+    fn windows_of_the_client() {
+        let mut peer = Peer::new();
+        assert!(peer.take(&post(1)).is_ok());
+        let flow = Rc::clone(&peer.born[0].flow);
+        let piece = frame(frame::DATA, 0, 1, &[7; frame::MAX_FRAME_BYTES]);
+        for _ in 0..100 {
+            assert!(peer.take(&piece).is_ok());
+            assert_eq!(flow.take().len(), frame::MAX_FRAME_BYTES);
+            peer.protocol.used(&flow, frame::MAX_FRAME_BYTES, &mut peer.out);
+        }
+        let said = peer.said();
+        assert!(said.len() < 30 && said.iter().all(|said| said.0 == frame::WINDOW_UPDATE), "{said:?}");
+        assert!(peer.take(&piece.repeat(8)).is_ok());
+        let most = STREAM_WINDOW as usize / frame::MAX_FRAME_BYTES;
+        assert!(peer.take(&piece.repeat(most)).is_ok());
+        assert!(peer.said().contains(&(frame::RST_STREAM, 1, Code::FlowControl as u32)));
+        peer.protocol.close(&flow, &mut peer.out);
+        // On other streams the connection's window is what counts.
+        assert!(peer.take(&[post(3), post(5)].concat()).is_ok());
+        let of = |stream: u32| frame(frame::DATA, 0, stream, &[7; frame::MAX_FRAME_BYTES]);
+        assert!(peer.take(&of(3).repeat(12)).is_ok());
+        assert_eq!(peer.take(&of(5).repeat(16)), Err(Code::FlowControl));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_frames_never_panic(frames in proptest::collection::vec(
+            (0..11_u8, proptest::num::u8::ANY, 0..8_u32,
+                proptest::collection::vec(proptest::num::u8::ANY, 0..40)), 0..40)
+        ) {
+            let mut peer = Peer::new();
+            for (kind, flags, stream, payload) in frames {
+                let of_head = [GET, &payload].concat();
+                let payload = if kind == frame::HEADERS { &of_head } else { &payload };
+                if peer.take(&frame(kind, flags, stream, payload)).is_err() {
+                    break;
+                }
+                proptest::prop_assert!(peer.protocol.flows.is_sorted_by_key(|flow| flow.id));
+                if payload.len() == 7 && let Some(born) = peer.born.pop() {
+                    peer.protocol.close(&born.flow, &mut peer.out);
+                }
+            }
         }
     }
 }
