@@ -26,6 +26,8 @@ mod http1_body;
 mod http1_request;
 #[path = "../../fuzz/fuzz_targets/http1_response.rs"]
 mod http1_response;
+#[path = "../../fuzz/fuzz_targets/http2_frames.rs"]
+mod http2_frames;
 #[path = "../../fuzz/fuzz_targets/proxy_header.rs"]
 mod proxy_header;
 #[path = "../../fuzz/fuzz_targets/saved_state.rs"]
@@ -142,6 +144,11 @@ fn http1_request() {
 #[test]
 fn http1_response() {
     check("http1_response", http1_response::run);
+}
+
+#[test]
+fn http2_frames() {
+    check("http2_frames", http2_frames::run);
 }
 
 #[test]

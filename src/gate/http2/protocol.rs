@@ -47,6 +47,20 @@ pub struct Born {
     pub(super) read: Result<(), Wrong>,
 }
 
+impl Born {
+    /// Its number.
+    #[must_use]
+    pub fn stream(&self) -> u32 {
+        self.flow.id
+    }
+
+    /// What is asked, where it is a request.
+    #[must_use]
+    pub fn request(&self) -> Option<&RequestHead> {
+        self.read.is_ok().then_some(&self.head)
+    }
+}
+
 /// How far the connection's end has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leaving {
