@@ -22,6 +22,7 @@ pub mod app;
 pub mod bilingual;
 pub mod cli;
 pub mod config;
+pub mod digits;
 pub mod hexadecimal;
 pub mod inquiry;
 pub mod link;

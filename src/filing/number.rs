@@ -15,6 +15,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::province::{PROVINCES, Province};
+use crate::digits::Digits;
 
 /// Characters beyond which no number goes, spaces included.
 const TEXT_MAX: usize = 64;
@@ -129,6 +130,27 @@ impl FilingNumber {
         match &self.0 {
             Form::Common(bits) => province_of_code(field(*bits, PROVINCE_AT, PROVINCE_BITS)).map(|it| it.1),
             Form::Odd(text) => text.chars().next().and_then(Province::from_glyph),
+        }
+    }
+
+    /// Adds its canonical text, as `Display` says it, without `fmt`.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        let bits = match &self.0 {
+            Form::Common(bits) => *bits,
+            Form::Odd(text) => return out.extend_from_slice(text.as_bytes()),
+        };
+        if let Some((glyph, _)) = province_of_code(field(bits, PROVINCE_AT, PROVINCE_BITS)) {
+            out.extend_from_slice(glyph.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        let width = if serial_width(bits) == 10 { 10 } else { 8 };
+        out.extend_from_slice("ICP备".as_bytes());
+        out.extend_from_slice(Digits::padded(field(bits, SERIAL_AT, SERIAL_BITS), width).as_bytes());
+        out.extend_from_slice("号".as_bytes());
+        let index = field(bits, 0, INDEX_BITS);
+        if index > 0 {
+            out.push(b'-');
+            out.extend_from_slice(Digits::decimal(index).as_bytes());
+            out.extend_from_slice(self.kind().letter().as_bytes());
         }
     }
 
@@ -508,6 +530,9 @@ mod tests {
         ) {
             let Ok(number) = FilingNumber::parse(&text) else { return Ok(()) };
             prop_assert_eq!(FilingNumber::parse(&number.to_string()), Ok(number.clone()));
+            let mut put = Vec::new();
+            number.put(&mut put);
+            prop_assert_eq!(put, number.to_string().into_bytes());
             prop_assert_eq!(FilingNumber::parse(&number.subject().to_string()), Ok(number.subject()));
             prop_assert_eq!(number.subject().index(), None);
             if let Some(bits) = number.pack() {

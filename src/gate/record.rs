@@ -300,7 +300,6 @@ impl Record {
 
     /// Writes the log's line; gives how many lines were lost.
     fn log(&self, client: &Client, head: &RequestHead, duration_us: u64, log: &mut LogBuffer) -> u64 {
-        let number = self.number.as_ref().map(ToString::to_string);
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let tls = client.tls.as_ref().map(|tls| TlsLine {
             version: tls.version,
@@ -320,14 +319,14 @@ impl Record {
             http: head.version.as_str(),
             tls,
             method: head.method(),
-            host: &self.host_text(),
+            host: &self.host_octets(),
             target: head.target.of(&head.text),
             referer: if log.wants(LogField::Referer) { head.named(b"referer") } else { None },
             user_agent: head.values(Known::UserAgent).next(),
             status: self.status,
             verdict: self.outcome.name(),
             verdict_id: self.verdict_id,
-            number: number.as_deref(),
+            number: self.number.as_ref(),
             is_let_through: self.would_block.is_some(),
             detail: self.detail,
             upstream: self.upstream.as_ref().map(|label| &***label),

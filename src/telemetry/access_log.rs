@@ -2,6 +2,7 @@
 //!
 //! A writer that is behind loses lines, and every lost line is counted.
 
+mod escape;
 mod line;
 
 pub use line::{AccessLine, LogField, LogLayout, LogStyle, TlsLine};
@@ -11,14 +12,21 @@ use line::{Stamp, write_line};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A worker hands its buffer over when it is this full.
 const HAND_OVER_BYTES: usize = 32 * 1024;
+/// Octets that a fresh buffer has room for: with the line that makes it full.
+const BUFFER_BYTES: usize = HAND_OVER_BYTES + 4096;
 /// Buffers that may wait for the writer.
 const MAX_WAITING: usize = 1024;
+/// Written buffers that are kept for workers to fill again.
+const MAX_SPARE: usize = 16;
+
+/// Buffers that were written, for workers to fill again: they are in the memory that a processor knows.
+type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
 
 /// Where workers hand their buffers over.
 #[derive(Debug, Clone)]
@@ -27,6 +35,7 @@ pub struct AccessLogSink {
     layout: Arc<LogLayout>,
     /// Lines that could not be written and that no worker has counted yet.
     failed_lines: Arc<AtomicU64>,
+    spare: Spare,
 }
 
 /// The sink that workers hand over to; another one takes its place while they run.
@@ -45,6 +54,7 @@ impl AccessLogSwitch {
 pub struct AccessLogWriter {
     from: Receiver<Vec<u8>>,
     failed_lines: Arc<AtomicU64>,
+    spare: Spare,
 }
 
 impl AccessLogWriter {
@@ -53,8 +63,10 @@ impl AccessLogWriter {
     pub fn new(layout: LogLayout) -> (AccessLogSink, Self) {
         let (to, from) = sync_channel(MAX_WAITING);
         let failed_lines = Arc::<AtomicU64>::default();
-        let sink = AccessLogSink { to, layout: Arc::new(layout), failed_lines: Arc::clone(&failed_lines) };
-        (sink, Self { from, failed_lines })
+        let spare = Spare::default();
+        let (failed, spares) = (Arc::clone(&failed_lines), Arc::clone(&spare));
+        let sink = AccessLogSink { to, layout: Arc::new(layout), failed_lines: failed, spare: spares };
+        (sink, Self { from, failed_lines, spare })
     }
 
     /// Opens the file for appending, and anew whenever `reopen` is asked for: a rotated file is let go.
@@ -86,6 +98,16 @@ impl AccessLogWriter {
                     }
                 }
             }
+            self.give_back(lines);
+        }
+    }
+
+    fn give_back(&self, mut lines: Vec<u8>) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_whole = (HAND_OVER_BYTES..=2 * BUFFER_BYTES).contains(&lines.capacity());
+        if is_whole && spare.len() < MAX_SPARE {
+            lines.clear();
+            spare.push(lines);
         }
     }
 }
@@ -208,7 +230,8 @@ impl LogBuffer {
             self.lines.clear();
             copy
         } else {
-            std::mem::replace(&mut self.lines, Vec::with_capacity(HAND_OVER_BYTES + 4096))
+            let spare = sink.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            std::mem::replace(&mut self.lines, spare.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES)))
         };
         let count = std::mem::take(&mut self.count);
         match sink.to.try_send(lines) {

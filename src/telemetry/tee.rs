@@ -4,7 +4,15 @@ use std::io::{self, Write};
 
 /// The lines that stand in octets, the empty ones left out.
 pub fn each_line(octets: &[u8]) -> impl Iterator<Item = &[u8]> {
-    octets.split(|octet| *octet == b'\n').filter(|line| !line.is_empty())
+    let mut rest = octets;
+    let next = move || {
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let line = &rest[..end];
+        let is_over = rest.is_empty();
+        rest = rest.get(end + 1..).unwrap_or_default();
+        (!is_over).then_some(line)
+    };
+    std::iter::from_fn(next).filter(|line| !line.is_empty())
 }
 
 /// Writes on, and shows `also` what is written first. Each write is of whole lines.

@@ -2,9 +2,13 @@
 //!
 //! Whatever a client sent is escaped: a line stays one line, and a terminal that shows it obeys nothing in it. Pure.
 
-use std::io::Write;
+use super::escape::{put_escaped, put_hexed};
+use crate::digits::Digits;
+use crate::filing::FilingNumber;
 use std::net::{IpAddr, SocketAddr};
 
+/// Octets that most lines take at most: room for them is made once.
+const LINE_BYTES: usize = 1024;
 /// The most octets of one client-sent value in a line.
 const MAX_VALUE_BYTES: usize = 2048;
 /// What stands for a status where the client was gone before there was one (nginx's).
@@ -28,6 +32,13 @@ macro_rules! fields {
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $key,)*
+                }
+            }
+
+            /// The same as it stands in an object of JSON, behind another.
+            const fn json_key(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!(",\"", $key, "\":"),)*
                 }
             }
 
@@ -120,7 +131,7 @@ pub struct AccessLine<'a> {
     pub http: &'a str,
     pub tls: Option<TlsLine<'a>>,
     pub method: &'a [u8],
-    pub host: &'a str,
+    pub host: &'a [u8],
     pub target: &'a [u8],
     pub referer: Option<&'a [u8]>,
     pub user_agent: Option<&'a [u8]>,
@@ -128,7 +139,7 @@ pub struct AccessLine<'a> {
     pub status: u16,
     pub verdict: &'a str,
     pub verdict_id: u64,
-    pub number: Option<&'a str>,
+    pub number: Option<&'a FilingNumber>,
     /// Forwarded although the verdict would have blocked it (monitor mode, an ACME challenge).
     pub is_let_through: bool,
     pub detail: Option<&'a str>,
@@ -185,6 +196,7 @@ enum Value<'a> {
     Number(u64),
     Id(u64),
     Trace(u128),
+    Filing(&'a FilingNumber),
     Tls(TlsLine<'a>),
     Yes,
 }
@@ -201,7 +213,7 @@ impl<'a> AccessLine<'a> {
             LogField::Http => Value::Word(self.http),
             LogField::Tls => Value::Tls(self.tls?),
             LogField::Method => Value::Text(self.method),
-            LogField::Host => text(self.host),
+            LogField::Host => Value::Text(self.host),
             LogField::Target => Value::Text(self.target),
             LogField::Referer => Value::Text(self.referer?),
             LogField::UserAgent => Value::Text(self.user_agent?),
@@ -209,7 +221,7 @@ impl<'a> AccessLine<'a> {
             LogField::Verdict => Value::Word(self.verdict),
             LogField::VerdictId => Value::Id(self.verdict_id),
             LogField::WouldBlock => self.is_let_through.then_some(Value::Yes)?,
-            LogField::Number => text(self.number?),
+            LogField::Number => Value::Filing(self.number?),
             LogField::Detail => text(self.detail?),
             LogField::Upstream => text(self.upstream?),
             LogField::BytesIn => Value::Number(self.bytes_in),
@@ -228,6 +240,7 @@ impl<'a> AccessLine<'a> {
 /// Adds a line.
 pub(super) fn write_line(out: &mut Vec<u8>, stamp: &mut Stamp, layout: &LogLayout, line: &AccessLine<'_>) {
     stamp.at(line.at_ms.div_euclid(1000));
+    out.reserve(LINE_BYTES);
     match layout.style {
         LogStyle::Json => write_json(out, stamp, layout, line),
         LogStyle::Combined => write_combined(out, stamp, layout, line),
@@ -236,65 +249,94 @@ pub(super) fn write_line(out: &mut Vec<u8>, stamp: &mut Stamp, layout: &LogLayou
 }
 
 fn write_json(out: &mut Vec<u8>, stamp: &Stamp, layout: &LogLayout, line: &AccessLine<'_>) {
-    let mut before: &[u8] = b"{\"";
+    let start = out.len();
     for field in &layout.fields {
         let Some(value) = line.value(*field) else { continue };
-        out.extend_from_slice(std::mem::replace(&mut before, b",\""));
-        out.extend_from_slice(field.as_str().as_bytes());
-        out.extend_from_slice(b"\":");
+        out.extend_from_slice(field.json_key().as_bytes());
         match value {
-            Value::Number(number) => put(out, format_args!("{number}")),
+            Value::Number(number) => put_decimal(out, number),
             Value::Yes => out.extend_from_slice(b"true"),
             Value::Tls(tls) => put_tls(out, &tls),
             value => {
                 out.push(b'"');
-                put_bare(out, stamp, line, &value, put_escaped);
+                put_bare(out, stamp, line, (&value, LogStyle::Json));
                 out.push(b'"');
             }
         }
     }
-    out.extend_from_slice(if before == b"{\"" { b"{}" } else { b"}" });
-}
-
-fn put_tls(out: &mut Vec<u8>, tls: &TlsLine<'_>) {
-    put(out, format_args!(r#"{{"version":"{}","cipher":"{}""#, tls.version, tls.cipher));
-    if let Some(sni) = tls.sni {
-        out.extend_from_slice(b",\"sni\":\"");
-        put_escaped(out, sni.as_bytes());
-        out.push(b'"');
+    match out.get_mut(start) {
+        // In place of the comma before the first.
+        Some(first) => *first = b'{',
+        None => out.push(b'{'),
     }
     out.push(b'}');
 }
 
+fn put_tls(out: &mut Vec<u8>, tls: &TlsLine<'_>) {
+    for (key, word) in [("{\"version\":\"", tls.version), ("\",\"cipher\":\"", tls.cipher)] {
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(word.as_bytes());
+    }
+    if let Some(sni) = tls.sni {
+        out.extend_from_slice(b"\",\"sni\":\"");
+        put_escaped(out, sni.as_bytes());
+    }
+    out.extend_from_slice(b"\"}");
+}
+
 /// A value without quotes; text by the escapes of the style.
-fn put_bare(
-    out: &mut Vec<u8>,
-    stamp: &Stamp,
-    line: &AccessLine<'_>,
-    value: &Value<'_>,
-    escape: fn(&mut Vec<u8>, &[u8]),
-) {
+fn put_bare(out: &mut Vec<u8>, stamp: &Stamp, line: &AccessLine<'_>, (value, style): (&Value<'_>, LogStyle)) {
     match value {
-        Value::Time => put(out, format_args!("{}.{:03}Z", stamp.iso, line.at_ms.rem_euclid(1000))),
-        Value::Text(text) => escape(out, &text[..text.len().min(MAX_VALUE_BYTES)]),
+        Value::Time => {
+            let millis = u64::try_from(line.at_ms.rem_euclid(1000)).unwrap_or(0);
+            out.extend_from_slice(stamp.iso.as_bytes());
+            out.push(b'.');
+            out.extend_from_slice(Digits::padded(millis, 3).as_bytes());
+            out.push(b'Z');
+        }
+        Value::Text(text) => put_text(out, style, &text[..text.len().min(MAX_VALUE_BYTES)]),
         Value::Word(word) => out.extend_from_slice(word.as_bytes()),
-        Value::Socket(address) => put(out, format_args!("{address}")),
-        Value::Address(address) => put(out, format_args!("{address}")),
-        Value::Number(number) => put(out, format_args!("{number}")),
-        Value::Id(id) => put(out, format_args!("{id:016x}")),
-        Value::Trace(id) => put(out, format_args!("{id:032x}")),
+        Value::Socket(address) => out.extend_from_slice(Digits::socket(*address).as_bytes()),
+        Value::Address(address) => out.extend_from_slice(Digits::ip(*address).as_bytes()),
+        Value::Number(number) => put_decimal(out, *number),
+        Value::Id(id) => out.extend_from_slice(Digits::hexadecimal((*id).into(), 16).as_bytes()),
+        Value::Trace(id) => out.extend_from_slice(Digits::hexadecimal(*id, 32).as_bytes()),
+        Value::Filing(number) => put_filing(out, style, number),
         Value::Tls(tls) => {
-            put(out, format_args!("{} {} ", tls.version, tls.cipher));
-            escape(out, tls.sni.unwrap_or("-").as_bytes());
+            for word in [tls.version, tls.cipher] {
+                out.extend_from_slice(word.as_bytes());
+                out.push(b' ');
+            }
+            put_text(out, style, tls.sni.unwrap_or("-").as_bytes());
         }
         Value::Yes => out.extend_from_slice(b"true"),
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, style: LogStyle, text: &[u8]) {
+    match style {
+        LogStyle::Json => put_escaped(out, text),
+        LogStyle::Combined => put_hexed(out, text),
+    }
+}
+
+/// The text of a common number has nothing in it that JSON escapes; the combined format escapes what is not ASCII.
+fn put_filing(out: &mut Vec<u8>, style: LogStyle, number: &FilingNumber) {
+    let start = out.len();
+    number.put(out);
+    if style == LogStyle::Combined || number.pack().is_none() {
+        let text = out.split_off(start);
+        put_text(out, style, &text);
     }
 }
 
 /// As NCSA's servers began to write it and all others went on.
 fn write_combined(out: &mut Vec<u8>, stamp: &Stamp, layout: &LogLayout, line: &AccessLine<'_>) {
     let client = line.caller.unwrap_or(line.client.ip().to_canonical());
-    put(out, format_args!("{client} - - [{}] \"", stamp.combined));
+    out.extend_from_slice(Digits::ip(client).as_bytes());
+    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(stamp.combined.as_bytes());
+    out.extend_from_slice(b"] \"");
     if line.method.is_empty() {
         out.push(b'-');
     } else {
@@ -302,10 +344,14 @@ fn write_combined(out: &mut Vec<u8>, stamp: &Stamp, layout: &LogLayout, line: &A
         put_hexed(out, &line.method[..short(line.method)]);
         out.push(b' ');
         put_hexed(out, &line.target[..short(line.target)]);
-        put(out, format_args!(" HTTP/{}", if line.http == "2" { "2.0" } else { line.http }));
+        out.extend_from_slice(b" HTTP/");
+        out.extend_from_slice(if line.http == "2" { b"2.0" } else { line.http.as_bytes() });
     }
     let status = if line.status == 0 { NO_STATUS } else { line.status.into() };
-    put(out, format_args!("\" {status} {}", line.bytes_out));
+    out.extend_from_slice(b"\" ");
+    put_decimal(out, status);
+    out.push(b' ');
+    put_decimal(out, line.bytes_out);
     for text in [line.referer, line.user_agent] {
         out.extend_from_slice(b" \"");
         put_hexed(out, text.map_or(b"-", |text| &text[..text.len().min(MAX_VALUE_BYTES)]));
@@ -313,58 +359,19 @@ fn write_combined(out: &mut Vec<u8>, stamp: &Stamp, layout: &LogLayout, line: &A
     }
     for field in &layout.fields {
         let Some(value) = line.value(*field) else { continue };
-        put(out, format_args!(" {}=", field.as_str()));
-        let quote: &[u8] = if matches!(value, Value::Text(_) | Value::Tls(_)) { b"\"" } else { b"" };
+        out.push(b' ');
+        out.extend_from_slice(field.as_str().as_bytes());
+        out.push(b'=');
+        let is_quoted = matches!(value, Value::Text(_) | Value::Filing(_) | Value::Tls(_));
+        let quote: &[u8] = if is_quoted { b"\"" } else { b"" };
         out.extend_from_slice(quote);
-        put_bare(out, stamp, line, &value, put_hexed);
+        put_bare(out, stamp, line, (&value, LogStyle::Combined));
         out.extend_from_slice(quote);
     }
 }
 
-fn put(out: &mut Vec<u8>, what: std::fmt::Arguments<'_>) {
-    // Writing to memory can't fail.
-    let _ = out.write_fmt(what);
-}
-
-/// Whether neither style has anything to escape in it.
-fn is_plain(octet: u8) -> bool {
-    matches!(octet, b' '..=b'~') && octet != b'"' && octet != b'\\'
-}
-
-/// With everything escaped that JSON or a terminal could take for something else.
-fn put_escaped(out: &mut Vec<u8>, value: &[u8]) {
-    if value.iter().copied().all(is_plain) {
-        return out.extend_from_slice(value);
-    }
-    for piece in value.utf8_chunks() {
-        for c in piece.valid().chars() {
-            match c {
-                '"' => out.extend_from_slice(b"\\\""),
-                '\\' => out.extend_from_slice(b"\\\\"),
-                c if c.is_control() || turns_lines(c) => put(out, format_args!("\\u{:04x}", u32::from(c))),
-                c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-            }
-        }
-        if !piece.invalid().is_empty() {
-            out.extend_from_slice("\u{fffd}".as_bytes());
-        }
-    }
-}
-
-/// Ends of lines and changes of direction that are no control characters.
-fn turns_lines(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
-/// As nginx escapes: every octet that is not a plain character as `\xHH`.
-fn put_hexed(out: &mut Vec<u8>, value: &[u8]) {
-    for &octet in value {
-        if is_plain(octet) {
-            out.push(octet);
-        } else {
-            put(out, format_args!("\\x{octet:02X}"));
-        }
-    }
+fn put_decimal(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(Digits::decimal(number).as_bytes());
 }
 
 #[cfg(test)]
@@ -380,14 +387,14 @@ impl<'a> AccessLine<'a> {
             http: "1.1",
             tls: Some(TlsLine { version: "1.3", cipher: "x", sni: Some("a.example") }),
             method: b"GET",
-            host,
+            host: host.as_bytes(),
             target: b"/",
             referer: None,
             user_agent: None,
             status: 200,
             verdict: "allow",
             verdict_id: 255,
-            number: Some("京ICP备12345678号-1"),
+            number: None,
             is_let_through: false,
             detail: None,
             upstream: None,
@@ -443,6 +450,21 @@ mod tests {
             "{\"ended\":\"--\",\"connect_us\":6,\"host\":\"a\"}\n"
         );
         assert_eq!(written(LogStyle::Json, &[LogField::Detail], &it), "{}\n");
+        for text in ["京ICP备12345678号-1", "粤B2-20090059-5", "蜀ICP备05000001号"] {
+            let number = text.parse().unwrap();
+            let filed = AccessLine { number: Some(&number), ..it };
+            let json = written(LogStyle::Json, &[LogField::Number], &filed);
+            assert_eq!(json, format!("{{\"number\":\"{text}\"}}\n"));
+            let hexed: String = text
+                .bytes()
+                .map(|octet| match octet {
+                    b' '..=b'~' => char::from(octet).to_string(),
+                    octet => format!("\\x{octet:02X}"),
+                })
+                .collect();
+            let combined = written(LogStyle::Combined, &[LogField::Number], &filed);
+            assert!(combined.ends_with(&format!(" number=\"{hexed}\"\n")), "{combined}");
+        }
         let all: serde_json::Value =
             serde_json::from_str(&written(LogStyle::Json, &LogField::ALL, &it)).unwrap();
         for field in LogField::ALL {
