@@ -1,7 +1,8 @@
-"""The Autobahn suite's own WebSocket server, to be reached through a gate: `wstest -m echoserver` refuses requests that
-name another port than the one it listens on. To be run by the Python that has the suite (2.7).
+"""The Autobahn suite's own WebSocket server, to be reached through a gate: `wstest -m echoserver` refuses requests whose
+Host is without the port that it listens on, and the gate sends the name alone. To be run by the Python that has the
+suite (2.7).
 
-    python tests/conformance/websocket_echo.py PORT THE_GATE_S_PORT
+    python tests/conformance/websocket_echo.py PORT
 """
 
 import sys
@@ -23,7 +24,7 @@ def accept(offers):
 
 
 if __name__ == "__main__":
-    factory = WebSocketServerFactory("ws://localhost:" + sys.argv[2])
+    factory = WebSocketServerFactory("ws://localhost")
     factory.protocol = Echo
     factory.setProtocolOptions(failByDrop=False, perMessageCompressionAccept=accept)
     reactor.listenTCP(int(sys.argv[1]), factory, interface="127.0.0.1")
