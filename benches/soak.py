@@ -426,10 +426,11 @@ async def attackers(seen):
 
 async def sample(seen, gate, samples, began):
     while not seen.stopped:
-        with open(f"/proc/{gate.pid}/status", encoding="ascii") as file:
-            memory = next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon"))
+        with open(f"/proc/{gate.pid}/smaps_rollup", encoding="ascii") as file:
+            sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file if line.endswith("kB\n")}
         samples.append({
-            "seconds": time.monotonic() - began, "memory": memory, "descriptors": len(os.listdir(f"/proc/{gate.pid}/fd")),
+            "seconds": time.monotonic() - began, "descriptors": len(os.listdir(f"/proc/{gate.pid}/fd")),
+            "memory": sizes["Anonymous"], "huge_pages": sizes["AnonHugePages"],
             "requests": sum(seen.requests.values()), "wrong": seen.wrong, "lost": seen.lost,
         })
         await asyncio.sleep(5)
@@ -481,6 +482,8 @@ def report(seen, samples, is_same):
     print(f"\n{sum(seen.requests.values()):,} answers: {dict(seen.requests)}")
     print(f"{seen.flips:,} cancellations and returns, {seen.tunnels_ended} tunnels ended by them, {seen.reloads} reloads")
     print(f"{sum(seen.floods.values())} floods: {dict(seen.floods)}")
+    huge, huge_late = growth(samples, "huge_pages")
+    print(f"of the memory in huge pages {huge / (1 << 20):.1f} to {huge_late / (1 << 20):.1f} MiB")
     print(f"memory {memory / (1 << 20):.1f} to {memory_late / (1 << 20):.1f} MiB, descriptors {files:.0f} to {files_late:.0f}")
     for check, is_good in checks.items():
         print(f"{'good' if is_good else 'BAD ':<5} {check}")

@@ -8,6 +8,7 @@ mod alerts;
 mod framing;
 mod http2;
 mod keepalive;
+mod many;
 mod names;
 mod request_line;
 mod resources;
