@@ -6,7 +6,8 @@
 Wants Linux, two cores and Python's standard library. Builds the release binary unless --gate names one. The gate has
 CPU 0; attackers (niced) and probe have CPU 1, each with an upstream of its own. The attacker calls from 127.0.0.2 and on, the probe from 127.0.0.1.
 All traffic stays on loopback; only what this script started is ended. Where the machine has other work to do, its times
-are no measure: with --first (as root) gate, probe and the probe's upstream are scheduled before all else (SCHED_FIFO).
+are no measure: with --first (as root) gate, probe and the probe's upstream are scheduled before all else (SCHED_FIFO),
+and the attackers' upstream before the rest.
 
 The gate runs without huge pages here (MIMALLOC_ALLOW_THP=0, unless the environment says otherwise): where they are
 allowed the kernel fills the gaps of the heap's areas up by itself, every ten seconds and by several MiB at once
@@ -43,9 +44,9 @@ def frame(kind, flags, stream, payload=b""):
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
-def block(path="/ok", method=0x82, more=b""):
+def block(path="/ok", method=0x82, more=b"", host=HOST):
     text = lambda value: bytes([len(value)]) + value.encode()
-    return bytes([method, 0x86, 0x04]) + text(path) + b"\x01" + text(HOST) + more
+    return bytes([method, 0x86, 0x04]) + text(path) + b"\x01" + text(host) + more
 
 
 # --- the upstream -------------------------------------------------------------------------------------------------
@@ -231,6 +232,8 @@ GET = f"GET /ok HTTP/1.1\r\nHost: {HOST}\r\n".encode()
 POST = f"POST /post HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 100000\r\n\r\n".encode()
 STREAMS = b"".join(frame(HEADERS, 5, 2 * at + 1, block("/big")) for at in range(100))
 NO_WINDOW = PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 0)) + STREAMS
+PAGES = b"".join(frame(HEADERS, 5, 2 * at + 1, block(host="unfiled.cn")) for at in range(100))
+NO_WINDOW_PAGES = PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 0)) + PAGES
 WIDE = PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 2**31 - 1)) + frame(WINDOW, 0, 0, struct.pack(">I", 2**30)) + STREAMS
 OPEN_POST = frame(HEADERS, 4, 1, block("/post", 0x83))
 # In front of the commands that --first is for.
@@ -256,6 +259,7 @@ FLOODS = {
     "window-update": ("WINDOW_UPDATE", repeated(WINDOW, 0, 0, b"\0\0\0\x01"), True, 1),
     "zero-window": ("20 connections of 100 streams, no window", lambda a: held(a, 20, NO_WINDOW, reads=False), False, 20),
     "drip-window": ("the same, an octet of window a second", lambda a: held(a, 20, NO_WINDOW, [b"".join(frame(WINDOW, 0, 2 * at + 1, b"\0\0\0\x01") for at in range(100))]), False, 20),
+    "pages": ("20 connections of 100 streams for an unfiled name, no window", lambda a: held(a, 20, NO_WINDOW_PAGES, reads=False), False, 20),
     "unread": ("20 connections of 100 streams, window but unread", lambda a: held(a, 20, WIDE, reads=False), False, 20),
     "slow-headers": ("500 heads, an octet a second", lambda a: held(a, 500, GET, b"x: y\r\n"), True, 500),
     "slow-bodies": ("500 bodies, an octet a second", lambda a: held(a, 500, POST, b"x"), True, 500),
@@ -267,7 +271,7 @@ FLOODS = {
     "connections": ("connections that come and go", connections, False, 0),
     "descriptors": ("more connections than descriptors", lambda a: held(a, 400, GET, b"x: y\r\n"), True, 0),
     "refuses": ("an upstream that refuses", lambda a: requests(a, "/ok", "refuses.filed.cn"), False, 0),
-    "hangs": ("an upstream that hangs", lambda a: requests(a, "/hang"), False, 0),
+    "hangs": ("an upstream that hangs", lambda a: requests(a, "/hang", "hangs.filed.cn"), False, 0),
     "drips": ("an upstream that drips", lambda a: requests(a, "/drip"), False, 0),
     "cuts": ("an upstream that resets in the middle", lambda a: requests(a, "/cut"), False, 0),
     "headers": ("an upstream with endless headers", lambda a: requests(a, "/headers"), False, 0),
@@ -304,6 +308,9 @@ directory = "certs"
 certificates = ["{HOST}"]
 [[site]]
 hosts = ["{HOST}"]
+upstreams = ["http://127.0.0.1:{UPSTREAM}"]
+[[site]]
+hosts = ["hangs.{HOST}"]
 upstreams = ["http://127.0.0.1:{UPSTREAM}"]
 [site.timeouts]
 response = "2s"
@@ -505,7 +512,10 @@ def main():
     with tempfile.TemporaryDirectory() as work:
         script = [sys.executable, __file__, "--upstream"]
         calm = subprocess.Popen([*FIRST, *script, str(CALM_UPSTREAM)])
-        origin = subprocess.Popen(["nice", "-n", "10", *script, str(UPSTREAM)])
+        # Where it were starved, pages about it would be what a connection holds.
+        ahead = ["sh", "-c", 'echo -20 >/proc/self/autogroup; exec "$@"', "origin"]
+        behind = ahead if options.first else ["nice", "-n", "10"]
+        origin = subprocess.Popen([*behind, *script, str(UPSTREAM)], start_new_session=options.first)
         gate = None
         try:
             gate = Gate(os.path.abspath(binary), work)
