@@ -285,6 +285,8 @@ pub(super) async fn own(
         return;
     }
     watch.within(connection.worker.rules().limits.body_timeout);
+    // A page may wait for long, beside others: with nothing that it doesn't need.
+    drop(own.fields);
     let mut left = &own.body[..];
     // A client that takes nothing for so long has its stream reset.
     let _ = watch

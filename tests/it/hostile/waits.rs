@@ -121,32 +121,43 @@ fn reset_while_the_upstream_thinks() {
     world.assert_well();
 }
 
-/// Clients that read nothing, each with as many streams as it may have, whether the gate may send or not.
+/// Clients that read nothing, each with as many streams as it may have, whether the gate may send or not, and whether
+/// it is an upstream that answers or the gate itself.
 #[test]
 fn a_client_that_reads_nothing_costs_little() {
     const MORE: usize = 5;
-    // Promised to clients that send no bodies.
+    // Promised to clients that send no bodies; a page waits whole.
     const MOST_BYTES: usize = 1 << 20;
-    for window in [0, u32::MAX >> 1] {
+    const MOST_WITH_PAGES_BYTES: usize = 3 << 19;
+    for (host, window, most) in
+        [(F, 0, MOST_BYTES), (F, u32::MAX >> 1, MOST_BYTES), (U, 0, MOST_WITH_PAGES_BYTES)]
+    {
         let world = World::with(|setup| setup.toml("[limits]\nheader_timeout = \"60s\""));
         endless(&world);
         let mut clients = Vec::new();
         let mut begin = || {
             let mut h2 = open(&world, Lane::Clear);
             h2.frame(SETTINGS, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat());
-            for stream in 0..100 {
-                ask(&mut h2, stream * 2 + 1, "/endless");
+            let streams = (0..100).map(|stream| stream * 2 + 1);
+            for stream in streams.clone() {
+                let path = ":method=GET|:scheme=http|:path=/endless";
+                h2.request(stream, &fields(&format!("{path}|:authority={host}")));
+            }
+            if host == U {
+                let is_blocked = |stream| h2.outcome(stream) == Outcome::Status(451);
+                assert!(streams.clone().all(is_blocked), "each has its head");
             }
             clients.push(h2);
-            wait("it to be under way", || (world.upstream.open() == clients.len() * 100).then_some(()));
+            let upstreams = if host == U { 0 } else { clients.len() * 100 };
+            wait("it to be under way", || (world.upstream.open() == upstreams).then_some(()));
             settled(|| world.process.memory())
         };
         // The first is for what a worker keeps from then on.
         let before = begin();
         let after = (0..MORE).map(|_| begin()).max().unwrap();
         let each = after.saturating_sub(before) / MORE;
-        eprintln!("window {window}: {each} octets for one connection");
-        assert!(each < MOST_BYTES, "window {window}: {each} octets for one connection");
+        eprintln!("{host}, window {window}: {each} octets for one connection");
+        assert!(each < most, "{host}, window {window}: {each} octets for one connection");
         drop(clients);
         assert_let_go(&world, 0);
         world.assert_well();
