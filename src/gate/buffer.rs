@@ -77,11 +77,12 @@ impl ReadBuffer {
 
     /// Where octets may be read to; never empty unless `capacity` octets are already held.
     pub fn space(&mut self, capacity: usize) -> &mut [u8] {
-        if self.storage.is_empty() {
-            self.storage = take_spare();
-        }
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
+            // What was made to fit octets that are used by now is too small for others.
+            if self.storage.len() < BUFFER_BYTES {
+                self.storage = take_spare();
+            }
         } else if self.end == self.storage.len() {
             self.make_room(capacity);
         }
@@ -110,14 +111,29 @@ impl ReadBuffer {
         }
     }
 
+    /// Gives back what storage is not needed: the rest may lie here for long.
+    pub fn fit(&mut self) {
+        if self.is_empty() {
+            return self.release();
+        }
+        if self.data().len() <= self.storage.len() / 2 {
+            let rest: Box<[u8]> = self.data().into();
+            (self.start, self.end) = (0, rest.len());
+            give_back(std::mem::replace(&mut self.storage, rest));
+        }
+    }
+
     fn make_room(&mut self, capacity: usize) {
         if self.start > 0 {
             self.storage.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         } else if self.storage.len() < capacity {
-            let mut larger = vec![0; (self.storage.len() * 2).min(capacity)];
+            let mut larger = match (self.storage.len() * 2).max(BUFFER_BYTES).min(capacity) {
+                BUFFER_BYTES => take_spare(),
+                octets => vec![0; octets].into(),
+            };
             larger[..self.end].copy_from_slice(&self.storage[..self.end]);
-            give_back(std::mem::replace(&mut self.storage, larger.into()));
+            give_back(std::mem::replace(&mut self.storage, larger));
         }
     }
 }
@@ -239,5 +255,32 @@ impl std::io::Write for WriteBuffer {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(buffer: &mut ReadBuffer, octets: &[u8]) {
+        buffer.space(BUFFER_BYTES)[..octets.len()].copy_from_slice(octets);
+        buffer.filled(octets.len());
+    }
+
+    #[test]
+    fn what_fits_grows_again() {
+        let mut buffer = ReadBuffer::default();
+        fill(&mut buffer, b"hello, world");
+        buffer.consume(7);
+        buffer.fit();
+        assert_eq!((buffer.data(), buffer.storage.len()), (&b"world"[..], 5));
+        fill(&mut buffer, b" again");
+        assert_eq!((buffer.data(), buffer.storage.len()), (&b"world again"[..], BUFFER_BYTES));
+        buffer.consume(6);
+        buffer.fit();
+        buffer.consume(5);
+        assert_eq!(buffer.space(BUFFER_BYTES).len(), BUFFER_BYTES);
+        buffer.fit();
+        assert!(buffer.storage.is_empty());
     }
 }

@@ -365,9 +365,15 @@ impl Exchange {
         self.found -= octets;
     }
 
+    /// Octets of the response that have been read and not used.
+    #[must_use]
+    pub fn stored_octets(&self) -> usize {
+        self.channel.input.data().len()
+    }
+
     /// Gives buffers back that hold nothing: the next octets may be wanted much later.
     pub fn release(&mut self) {
-        self.channel.input.release();
+        self.channel.input.fit();
         // What is over goes back to the pool at once, where the small buffer is of use.
         if !self.is_done() {
             self.channel.output.release();

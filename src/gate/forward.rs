@@ -209,6 +209,15 @@ impl Forward {
         }
     }
 
+    /// Octets of the response that have been read and lie here.
+    #[must_use]
+    pub fn stored_octets(&self) -> usize {
+        match &self.over {
+            Over::Http1(exchange) => exchange.stored_octets(),
+            Over::Http2(_) => 0,
+        }
+    }
+
     pub fn release(&mut self) {
         if let Over::Http1(exchange) = &mut self.over {
             exchange.release();

@@ -33,8 +33,9 @@ const MAX_ROUNDS: usize = 16;
 /// What is read of a client that was told why its connection ends.
 const LAST_WORD: Bounds =
     Bounds { octets: 256 * 1024, time: Duration::from_secs(2), silence: Duration::from_secs(1) };
-/// How long the last octets may take to leave.
-const LAST_OCTETS_TIME: Duration = Duration::from_secs(5);
+/// The same of one that was told to go: what it still sends must not take its last answers back.
+const LAST_ANSWERS: Bounds =
+    Bounds { octets: 256 * 1024, time: Duration::from_secs(30), silence: Duration::from_secs(5) };
 
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,11 +71,7 @@ pub async fn serve(worker: Rc<Worker>, client: Box<Client>, channel: Channel) {
     match end {
         End::Gone => {}
         End::Fault(_) => linger::run(&mut channel, &watch, LAST_WORD).await,
-        End::Done => {
-            watch.within(LAST_OCTETS_TIME);
-            // Nobody is owed more than the try.
-            let _ = watch.bound(|cx| channel.poll_shutdown(cx)).await;
-        }
+        End::Done => linger::run(&mut channel, &watch, LAST_ANSWERS).await,
     }
 }
 
@@ -92,7 +89,7 @@ fn poll(
             return Poll::Ready(end);
         }
         // The last request that the connection may carry has just come.
-        connection.leave_in_time();
+        connection.leave_in_time(cx);
         match connection.poll_leave(cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(end)) => return Poll::Ready(end),

@@ -8,7 +8,7 @@ mod prefixed;
 pub use lane::Lane;
 pub use prefixed::Prefixed;
 
-use crate::gate::buffer::{ReadBuffer, WriteBuffer};
+use crate::gate::buffer::{BUFFER_BYTES, ReadBuffer, WriteBuffer};
 use crate::gate::http2::Duplex;
 use std::future::poll_fn;
 use std::io::{self, Write as _};
@@ -144,6 +144,15 @@ impl Channel {
     /// Waits until the socket has news, without reading them.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.stream.tcp().map_or(Poll::Ready(()), |tcp| tcp.poll_read_ready(cx).map(drop))
+    }
+
+    /// Octets that may be read at once for the other side, which may take them much later.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        match &self.stream {
+            Stream::Http2(stream) => stream.room(),
+            _ => BUFFER_BYTES,
+        }
     }
 
     /// Reads once; `capacity` bounds what may be held. Gives the octets read: 0 at the end of the stream.

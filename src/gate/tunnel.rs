@@ -92,11 +92,15 @@ impl Direction {
                 ready!(to.poll_flush(cx))?;
             }
             while !from.input.is_empty() {
-                let written = ready!(to.poll_write(cx, from.input.data()))?;
+                let Poll::Ready(written) = to.poll_write(cx, from.input.data()) else {
+                    from.input.fit();
+                    return Poll::Pending;
+                };
+                let written = written?;
                 from.input.consume(written);
                 self.moved += written as u64;
             }
-            match from.poll_fill(cx, BUFFER_BYTES)? {
+            match from.poll_fill_some(cx, BUFFER_BYTES, to.room())? {
                 Poll::Ready(0) => ready!(self.poll_shut(cx, to, is_last))?,
                 Poll::Ready(_) => {}
                 Poll::Pending => {

@@ -68,7 +68,12 @@ fn request_body(head: &RequestHead) -> Result<BodyLength, Reject> {
 }
 
 /// At most one Content-Length, of digits only.
-fn content_length<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<Option<u64>, &'static str> {
+///
+/// # Errors
+/// What is wrong with it.
+pub(in crate::gate) fn content_length<'a>(
+    mut values: impl Iterator<Item = &'a [u8]>,
+) -> Result<Option<u64>, &'static str> {
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err("Content-Length is given twice");

@@ -35,6 +35,8 @@ pub(super) struct Download<'a> {
     pace: Pace,
     /// Octets that came with the head, or before the client took what came before them.
     held: Vec<u8>,
+    /// What the connection was told of it, with what else of the response waits here.
+    noted: usize,
     record: &'a mut Record,
 }
 
@@ -59,17 +61,36 @@ impl<'a> Download<'a> {
             deadline,
             pace,
             held: Vec::new(),
+            noted: 0,
             record,
         }
     }
 
     /// Passes the response on to its end.
     pub(super) async fn run(mut self) {
-        self.send_head();
         self.wait();
-        if let Err(reject) = poll_fn(|cx| self.poll(cx)).await {
+        let watch = self.watch;
+        let done = match watch.bound(|_| self.poll_head_s_turn()).await {
+            Ok(()) => {
+                self.send_head();
+                self.wait();
+                poll_fn(|cx| self.poll(cx)).await
+            }
+            Err(Expired::Cut) => Err(Reject::Cut),
+            Err(_) => Err(Reject::ClientStalled),
+        };
+        if let Err(reject) = done {
             self.record.reject(&reject);
         }
+    }
+
+    /// Waits until there is room for the head. What came with it waits as well.
+    fn poll_head_s_turn(&mut self) -> Poll<()> {
+        let turn = poll_fields(self.connection, self.flow);
+        if turn.is_pending() {
+            self.settle();
+        }
+        turn
     }
 
     fn send_head(&mut self) {
@@ -119,11 +140,16 @@ impl<'a> Download<'a> {
                     return Poll::Ready(Err(reject));
                 }
             }
+            if exchange.is_sent() && !exchange.is_body_read() {
+                // Others need the room that the rest takes.
+                self.upload.discard();
+            }
             if exchange.body_octets() != before {
                 self.wait();
             }
             if self.held.is_empty() {
                 if !ready!(self.poll_piece(cx))? {
+                    ready!(poll_fields(self.connection, self.flow));
                     self.end();
                     return Poll::Ready(Ok(()));
                 }
@@ -137,7 +163,8 @@ impl<'a> Download<'a> {
     /// Sends what comes next, or holds it; `false`: nothing does.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Reject>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(Ok(false)) };
-        exchange.set_room(self.connection.with(|protocol, _| protocol.room()));
+        let room = self.connection.with(|protocol, _| protocol.room());
+        exchange.set_room(room);
         let data = match exchange.poll_data(cx) {
             Poll::Ready(Ok(true)) => exchange.data(),
             Poll::Ready(Err(reject)) => return Poll::Ready(Err(reject)),
@@ -151,15 +178,15 @@ impl<'a> Download<'a> {
         let sent = octets;
         if octets == 0 {
             // The client may take it much later.
-            self.held.extend_from_slice(data);
-            octets = data.len();
-            self.connection.with(|protocol, _| protocol.held += octets);
+            octets = data.len().min(room);
+            self.held.extend_from_slice(&data[..octets]);
         }
         exchange.consume(octets);
-        if sent > 0 {
+        if sent == 0 {
+            self.settle();
+        } else {
+            self.note(0);
             self.moved(sent);
-        } else if let Some(exchange) = &mut self.exchange {
-            exchange.release();
         }
         Poll::Ready(Ok(true))
     }
@@ -173,10 +200,28 @@ impl<'a> Download<'a> {
         self.held.drain(..octets);
         if self.held.is_empty() {
             self.held = Vec::new();
+            self.note(0);
         }
-        self.connection.with(|protocol, _| protocol.held = protocol.held.saturating_sub(octets));
         self.moved(octets);
         true
+    }
+
+    /// Nothing of the response goes on for now: what lies here takes no more than it must, and counts.
+    fn settle(&mut self) {
+        let stored = self.exchange.as_mut().map_or(0, |exchange| {
+            exchange.release();
+            exchange.stored_octets()
+        });
+        self.note(self.held.len() + stored);
+    }
+
+    /// Tells the connection how much of the response waits here.
+    fn note(&mut self, octets: usize) {
+        let before = std::mem::replace(&mut self.noted, octets);
+        if before == octets {
+            return;
+        }
+        self.connection.with(|protocol, _| protocol.held = (protocol.held + octets).saturating_sub(before));
     }
 
     /// Octets were sent just now. The last of them end the stream in their own frame.
@@ -245,8 +290,7 @@ impl<'a> Download<'a> {
 
 impl Drop for Download<'_> {
     fn drop(&mut self) {
-        let held = self.held.len();
-        self.connection.with(|protocol, _| protocol.held = protocol.held.saturating_sub(held));
+        self.note(0);
         let Some(exchange) = &self.exchange else {
             if self.watch.is_cut() {
                 self.record.reject(&Reject::Cut);
@@ -261,6 +305,15 @@ impl Drop for Download<'_> {
     }
 }
 
+/// Waits until there is room for fields: with those of many streams a connection would hold more than it may.
+fn poll_fields(connection: &Connection, flow: &Rc<Flow>) -> Poll<()> {
+    if connection.with(|protocol, out| protocol.may_send_fields(flow, out)) {
+        Poll::Ready(())
+    } else {
+        Poll::Pending
+    }
+}
+
 /// Sends the gate's own answer; without one (nobody is there) the stream is reset.
 pub(super) async fn own(
     (connection, flow): (&Rc<Connection>, &Rc<Flow>),
@@ -271,6 +324,10 @@ pub(super) async fn own(
     let Some(own) = own else { return };
     let is_bare = head.is_head() || own.body.is_empty();
     record.bytes_out = own.body.len() as u64;
+    watch.within(connection.worker.rules().limits.body_timeout);
+    if watch.bound(|_| poll_fields(connection, flow)).await.is_err() {
+        return;
+    }
     connection.with(|protocol, out| {
         protocol.send_fields(flow, is_bare, out, |encoder, out| {
             encoder.status(own.status, out);
@@ -284,7 +341,6 @@ pub(super) async fn own(
     if is_bare {
         return;
     }
-    watch.within(connection.worker.rules().limits.body_timeout);
     // A page may wait for long, beside others: with nothing that it doesn't need.
     drop(own.fields);
     let mut left = &own.body[..];

@@ -40,6 +40,8 @@ pub(super) struct Connection {
     lifetime: Cell<Lifetime>,
     /// Wakes it when its time is over; `None`: that is never.
     age: Option<WatchGuard>,
+    /// How long a client that was told to go may take to say that it has heard.
+    leaving: RefCell<Option<WatchGuard>>,
     pub(super) wire: RefCell<Wire>,
 }
 
@@ -69,6 +71,7 @@ impl Connection {
             header_timeout,
             lifetime: Cell::new(lifetime),
             age,
+            leaving: RefCell::new(None),
             wire: RefCell::new(Wire { channel, protocol }),
         }
     }
@@ -125,12 +128,17 @@ impl Connection {
         {
             age.unbounded();
         }
-        self.leave_in_time();
+        self.leave_in_time(cx);
+        let is_late = self.leaving.borrow().as_ref().is_some_and(|leaving| leaving.check(cx).is_err());
+        if is_late {
+            self.leaving.take();
+            self.with(Protocol::leave);
+        }
         if self.watch.check(cx).is_err() {
             if self.with(|protocol, _| protocol.leaving) != Leaving::No {
                 return Some(End::Done);
             }
-            self.announce();
+            self.announce(cx);
             // Registers for the new deadline; it can't have passed yet.
             let _ = self.watch.check(cx);
         }
@@ -138,15 +146,15 @@ impl Connection {
     }
 
     /// Tells the client once its connection carries no more: its streams go on, its next ones come over another.
-    pub(super) fn leave_in_time(&self) {
+    pub(super) fn leave_in_time(&self, cx: &mut Context<'_>) {
         let is_leaving =
             self.worker.clock.is_draining() || self.lifetime.get().is_over(self.worker.clock.now());
         if is_leaving && self.with(|protocol, _| protocol.leaving == Leaving::No) {
-            self.announce();
+            self.announce(cx);
         }
     }
 
-    fn announce(&self) {
+    fn announce(&self, cx: &mut Context<'_>) {
         let streams = self.with(|protocol, out| {
             protocol.announce(out);
             protocol.streams()
@@ -154,6 +162,11 @@ impl Connection {
         if streams == 0 {
             self.watch.within(GOAWAY_TIME);
         }
+        let leaving = self.worker.clock.watch();
+        leaving.within(GOAWAY_TIME);
+        // Registers for the deadline; it can't have passed yet.
+        let _ = leaving.check(cx);
+        self.leaving.replace(Some(leaving));
     }
 
     /// Reads frames, as far as there is room for what they make us say.

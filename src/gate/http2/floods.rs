@@ -59,11 +59,13 @@ pub(super) struct Floods {
     since: Instant,
     /// Octets written to the client.
     written: u64,
+    /// Streams that were reset for errors of the client's.
+    resets: u64,
 }
 
 impl Floods {
     pub(super) fn new(now: Instant) -> Self {
-        Self { counts: [0; Counted::ALL], since: now, written: 0 }
+        Self { counts: [0; Counted::ALL], since: now, written: 0, resets: 0 }
     }
 
     /// Octets were written to the client.
@@ -71,12 +73,28 @@ impl Floods {
         self.written += octets as u64;
     }
 
-    /// Counts a frame; `true`: it is one too many.
-    pub(super) fn is_too_many(&mut self, head: FrameHead, now: Instant) -> bool {
-        let Some(counted) = Counted::of(head) else { return false };
+    fn renew(&mut self, now: Instant) {
         if now.saturating_duration_since(self.since) >= STRETCH {
             *self = Self::new(now);
         }
+    }
+
+    /// Counts a stream that is reset for an error of the client's; gives how many there were.
+    pub(super) fn resets(&mut self, now: Instant) -> u64 {
+        self.renew(now);
+        self.resets += 1;
+        self.resets
+    }
+
+    /// Whether more than so many were.
+    pub(super) fn is_over(&self, most: u64) -> bool {
+        self.resets > most
+    }
+
+    /// Counts a frame; `true`: it is one too many.
+    pub(super) fn is_too_many(&mut self, head: FrameHead, now: Instant) -> bool {
+        let Some(counted) = Counted::of(head) else { return false };
+        self.renew(now);
         let count = &mut self.counts[counted as usize];
         *count += 1;
         let (always, octets_for_one) = counted.allowance();

@@ -6,7 +6,11 @@ use crate::gate::request::BodyLength;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::task::{Context, Waker};
+
+/// Octets of a body that are kept in one piece: what is passed on of it is given back with the last of them.
+const PIECE_BYTES: usize = 16 * 1024;
 
 /// How far what is sent on a stream has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +35,7 @@ pub(super) struct Flow {
     /// Octets that its client may send at the moment.
     pub(super) receive_window: Cell<u32>,
     /// Of the body, not yet taken by the future.
-    body: RefCell<BytesMut>,
+    body: RefCell<VecDeque<BytesMut>>,
     /// Octets that came and were not yet passed on, padding left out.
     pub(super) unused: Cell<usize>,
     /// Octets passed on that the client does not know of.
@@ -44,10 +48,14 @@ pub(super) struct Flow {
     pub(super) sent: Cell<Sent>,
     /// Why it was reset by us.
     pub(super) reset: Cell<Option<Code>>,
+    /// That was for an error of the client's.
+    pub(super) is_at_fault: Cell<bool>,
     /// The client has reset it, or its connection is over.
     is_gone: Cell<bool>,
     /// It waits for its turn to send.
     pub(super) is_queued: Cell<bool>,
+    /// What it wants to send then is fields, which no window bounds.
+    pub(super) has_fields: Cell<bool>,
 }
 
 impl Flow {
@@ -65,8 +73,10 @@ impl Flow {
             trailers: RefCell::new(None),
             sent: Cell::new(Sent::Nothing),
             reset: Cell::new(None),
+            is_at_fault: Cell::new(false),
             is_gone: Cell::new(false),
             is_queued: Cell::new(false),
+            has_fields: Cell::new(false),
         }
     }
 
@@ -117,9 +127,17 @@ impl Flow {
     /// Octets of its body came.
     pub(super) fn receive(&self, octets: &[u8]) {
         if !octets.is_empty() {
-            self.body.borrow_mut().extend_from_slice(octets);
+            self.keep(octets);
             self.unused.set(self.unused.get() + octets.len());
             self.wake();
+        }
+    }
+
+    fn keep(&self, octets: &[u8]) {
+        let mut body = self.body.borrow_mut();
+        match body.back_mut().filter(|last| last.len() + octets.len() <= PIECE_BYTES) {
+            Some(last) => last.extend_from_slice(octets),
+            None => body.push_back(octets.into()),
         }
     }
 
@@ -130,13 +148,26 @@ impl Flow {
         self.wake();
     }
 
-    /// What has come of the body. Of one whose length is known the last octet waits for the stream's end: with it an
+    /// The next piece that has come of the body. Of one whose length is known the last octet waits for the stream's end: with it an
     /// upstream would take the request for whole.
     pub(super) fn take(&self) -> Bytes {
         let mut body = self.body.borrow_mut();
-        let withheld = usize::from(self.left.get() == Some(0) && !self.is_ended.get());
-        let octets = body.len().saturating_sub(withheld);
-        body.split_to(octets).freeze()
+        let Some(mut piece) = body.pop_front() else { return Bytes::new() };
+        if body.is_empty()
+            && self.left.get() == Some(0)
+            && !self.is_ended.get()
+            && let Some(last) = piece.last()
+        {
+            body.push_back([*last][..].into());
+            piece.truncate(piece.len() - 1);
+        }
+        piece.freeze()
+    }
+
+    /// Nobody will take what has come of it.
+    pub(super) fn forget(&self) {
+        self.body.take();
+        self.trailers.take();
     }
 
     /// Whether the body is whole, and all of it was taken.

@@ -3,11 +3,16 @@
 use super::hpack::{Line, Lines, Malformed};
 use super::tunnel;
 use crate::domain::Authority;
+use crate::gate::http1::framing;
+use crate::gate::http1::head::MAX_FIELDS;
 use crate::gate::reject::Reject;
 use crate::gate::request::{BodyLength, Field, Known, RequestHead, Span, Version};
 
 /// How much more than is allowed is read to the end: nobody who means well sends more.
 const FLOOD_FACTOR: usize = 4;
+
+/// Octets that a head's text may have room for beyond twice what is in it.
+const SPARE_BYTES: usize = 4096;
 
 /// What is wrong with a request's head.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,17 +52,27 @@ fn are_all(text: &[u8], class: u8) -> bool {
     text.iter().all(|octet| OCTETS[usize::from(*octet)] & class != 0)
 }
 
+/// A value without space around it, which no more belongs to it than in HTTP/1.
+fn trimmed(span: Span, value: &[u8]) -> Span {
+    let is_space = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
+    if !is_space(value.first()) && !is_space(value.last()) {
+        return span;
+    }
+    let start = value.len() - value.trim_ascii_start().len();
+    span.part(start, value.trim_ascii().len()).unwrap_or_default()
+}
+
 /// What a field is that stands behind no pseudo-field, or why it may not be there.
 fn check(text: &[u8], line: Line) -> Result<Field, &'static str> {
     let (name, value) = (line.name.of(text), line.value.of(text));
     if name.is_empty() || !are_all(name, IN_NAME) {
         return Err("a field's name is none");
     }
-    let is_space = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
-    if !are_all(value, IN_VALUE) || is_space(value.first()) || is_space(value.last()) {
+    if !are_all(value, IN_VALUE) {
         return Err("a field's value is none");
     }
-    let field = Field::new(text, line.name, line.value);
+    let field = Field::new(text, line.name, trimmed(line.value, value));
+    let value = field.value.of(text);
     let is_wrong = match field.known {
         Known::Connection | Known::TransferEncoding | Known::Upgrade => true,
         Known::Te => !value.eq_ignore_ascii_case(b"trailers"),
@@ -130,7 +145,7 @@ impl<'a> Request<'a> {
         if self.is_tunnel && tunnel::is_left_out(field.name.of(text)) {
             return Ok(());
         }
-        if self.head.fields.len() >= self.limits.1 {
+        if self.head.fields.len() >= self.limits.1.min(MAX_FIELDS) {
             return Err(Wrong::Reject(Reject::HeadTooLarge));
         }
         self.head.fields.push(field);
@@ -170,12 +185,18 @@ impl<'a> Request<'a> {
     /// # Errors
     /// What is wrong; what is wrong with the authority alone is left for the walk to find.
     pub(super) fn end(mut self, is_ended: bool) -> Result<(), Wrong> {
+        // A large head is not held for as long as its stream lasts with room for more.
+        if self.head.text.capacity() > 2 * self.head.text.len() + SPARE_BYTES {
+            self.head.text.shrink_to(self.head.text.len());
+        }
+        let Pseudo { method, scheme, path, authority, protocol } = self.pseudo;
+        self.head.method = method.unwrap_or_default();
+        self.head.path = path.unwrap_or_default();
+        self.head.target = self.head.path;
         if let Some(wrong) = self.wrong.take() {
             return Err(wrong);
         }
-        let Pseudo { method, scheme, path, authority, protocol } = self.pseudo;
         let method = method.ok_or(Wrong::Malformed("no :method"))?;
-        self.head.method = method;
         self.is_tunnel = self.asks_for_tunnel();
         let name = method.of(&self.head.text);
         if name.is_empty() || !are_all(name, IN_METHOD) {
@@ -191,12 +212,10 @@ impl<'a> Request<'a> {
         if !(scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https")) {
             return Err(malformed(":scheme is neither http nor https"));
         }
-        self.head.path = path.ok_or(Wrong::Malformed("no :path"))?;
-        self.head.target = self.head.path;
+        path.ok_or(Wrong::Malformed("no :path"))?;
         check_path(self.head)?;
         self.head.body = body_length(self.head, is_ended || self.is_tunnel)?;
-        self.head.expects_continue = !is_ended
-            && self.head.values(Known::Expect).any(|value| value.eq_ignore_ascii_case(b"100-continue"));
+        self.head.expects_continue = expects_continue(self.head)? && !is_ended;
         self.head.authority = Some(named(self.head, authority));
         if self.is_tunnel { tunnel::ask(self.head).map_err(Wrong::Reject) } else { Ok(()) }
     }
@@ -242,18 +261,17 @@ fn check_path(head: &RequestHead) -> Result<(), Wrong> {
     Ok(())
 }
 
+fn expects_continue(head: &RequestHead) -> Result<bool, Wrong> {
+    let mut expectations = head.values(Known::Expect);
+    match (expectations.next(), expectations.next()) {
+        (None, _) => Ok(false),
+        (Some(value), None) if value.eq_ignore_ascii_case(b"100-continue") => Ok(true),
+        _ => Err(Wrong::Reject(Reject::ExpectationFailed)),
+    }
+}
+
 fn body_length(head: &RequestHead, is_ended: bool) -> Result<BodyLength, Wrong> {
-    let mut lengths = head.values(Known::ContentLength);
-    let length: Option<u64> = match (lengths.next(), lengths.next()) {
-        (None, _) => None,
-        (Some(value), None) if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => Some(
-            std::str::from_utf8(value)
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .ok_or(malformed("content-length"))?,
-        ),
-        _ => return Err(malformed("content-length is not one plain number")),
-    };
+    let length = framing::content_length(head.values(Known::ContentLength)).map_err(malformed)?;
     match (is_ended, length) {
         (true, None | Some(0)) | (false, Some(0)) => Ok(BodyLength::None),
         (true, Some(_)) => Err(malformed("a content-length without a body")),
@@ -319,7 +337,7 @@ impl Lines for Trailers {
         if self.is_flood() {
             return Err(Malformed);
         }
-        self.is_wrong |= self.bytes > self.limit || check(&self.text, line).is_err();
+        self.is_wrong = self.is_wrong || self.bytes > self.limit || check(&self.text, line).is_err();
         if !self.is_wrong {
             self.kept = self.text.len();
         }

@@ -5,6 +5,7 @@
 
 mod blocks;
 mod control;
+mod resets;
 mod sending;
 
 use super::floods::Floods;
@@ -34,8 +35,10 @@ const MAX_WINDOW: i64 = frame::MASK as i64;
 const MAX_SPARE_HEADS: usize = 8;
 /// Streams that a client resets before anything was done about them, in one turn (rapid reset).
 const MAX_STILLBORN: usize = 20;
-/// Streams that we reset for errors of the client's before the connection ends.
-const MAX_LOCAL_RESETS: usize = 256;
+/// Streams that we reset for errors of the client's in a stretch of time before the connection ends.
+const MAX_LOCAL_RESETS: u64 = 256;
+/// Streams beyond those that it may open, before a client has said that it knows how many those are.
+const MAX_EARLY_REFUSALS: usize = 2 * MAX_STREAMS;
 /// Streams of which it is remembered that we have reset them: what was on its way is let pass.
 const MAX_REMEMBERED_RESETS: usize = MAX_STREAMS;
 /// A stream that begins.
@@ -104,7 +107,8 @@ pub struct Protocol {
     /// Octets of answers that streams hold because they can't be sent.
     pub(super) held: usize,
     stillborn: usize,
-    local_resets: usize,
+    early_refusals: usize,
+    now: Instant,
     remembered: VecDeque<u32>,
     pub(super) leaving: Leaving,
     /// Storage that ended streams leave to the next.
@@ -139,7 +143,8 @@ impl Protocol {
             queue: VecDeque::new(),
             held: 0,
             stillborn: 0,
-            local_resets: 0,
+            early_refusals: 0,
+            now,
             remembered: VecDeque::new(),
             leaving: Leaving::No,
             heads: Vec::new(),
@@ -171,6 +176,7 @@ impl Protocol {
         }
         let end = frame::HEAD_BYTES + head.length;
         let Some(payload) = input.get(frame::HEAD_BYTES..end) else { return Ok(0) };
+        self.now = now;
         if self.floods.is_too_many(head, now) {
             return Err(Code::Calm);
         }
@@ -231,7 +237,7 @@ impl Protocol {
         self.receive_window = self.receive_window.checked_sub(octets).ok_or(Code::FlowControl)?;
         let Some(flow) = self.flow(head.stream).filter(|flow| flow.reset.get().is_none()) else {
             self.give_back(octets, out);
-            return self.closed(head.stream, out);
+            return self.closed(head, out);
         };
         if flow.is_ended.get() {
             self.give_back(octets, out);
@@ -250,6 +256,11 @@ impl Protocol {
             return self.fault(&flow, Code::Protocol, out);
         }
         flow.left.set(left.flatten());
+        // Nothing but padding costs as much as nothing at all.
+        let is_empty = data.is_empty() && head.length > 0 && !head.has(frame::END_STREAM);
+        if is_empty && self.floods.is_too_many(FrameHead { length: 0, ..head }, self.now) {
+            return Err(Code::Calm);
+        }
         flow.receive(data);
         let padding = head.length - data.len();
         flow.unused.set(flow.unused.get() + padding);
@@ -258,82 +269,6 @@ impl Protocol {
             flow.end(None);
         }
         Ok(())
-    }
-
-    /// A frame for a stream that is not there: of one that we have reset it was on its way.
-    fn closed(&mut self, stream: u32, out: &mut WriteBuffer) -> Result<(), Code> {
-        if self.remembered.contains(&stream) {
-            return Ok(());
-        }
-        self.reset_stream(stream, Code::StreamClosed, out);
-        self.count_reset()
-    }
-
-    fn count_reset(&mut self) -> Result<(), Code> {
-        self.local_resets += 1;
-        if self.local_resets > MAX_LOCAL_RESETS { Err(Code::Calm) } else { Ok(()) }
-    }
-
-    /// Resets a stream for an error of the client's.
-    fn fault(&mut self, flow: &Flow, code: Code, out: &mut WriteBuffer) -> Result<(), Code> {
-        self.reset(flow, code, out);
-        self.let_go(flow);
-        self.count_reset()
-    }
-
-    /// A stream is over before its future is, which hears of it at once.
-    fn let_go(&mut self, flow: &Flow) {
-        flow.go();
-        self.remove(flow);
-    }
-
-    fn remove(&mut self, flow: &Flow) {
-        if let Ok(at) = self.flows.binary_search_by_key(&flow.id, |flow| flow.id) {
-            self.flows.remove(at);
-        }
-    }
-
-    /// Resets a stream whose head was no request.
-    pub(super) fn refuse(&mut self, flow: &Flow, out: &mut WriteBuffer) {
-        self.reset(flow, Code::Protocol, out);
-        self.local_resets += 1;
-    }
-
-    /// Resets a stream, unless it is over.
-    pub(super) fn reset(&mut self, flow: &Flow, code: Code, out: &mut WriteBuffer) {
-        if flow.is_gone() || flow.reset.get().is_some() {
-            return;
-        }
-        flow.reset.set(Some(code));
-        self.reset_stream(flow.id, code, out);
-    }
-
-    /// Says that a stream is reset: what is still on its way for it is let pass.
-    fn reset_stream(&mut self, stream: u32, code: Code, out: &mut WriteBuffer) {
-        frame::put(out, (frame::RST_STREAM, 0, stream), &(code as u32).to_be_bytes());
-        if self.remembered.len() >= MAX_REMEMBERED_RESETS {
-            self.remembered.pop_front();
-        }
-        self.remembered.push_back(stream);
-    }
-
-    fn reset_by_client(&mut self, head: FrameHead, payload: &[u8]) -> Result<(), Code> {
-        frame::number(payload).ok_or(Code::FrameSize)?;
-        if head.stream == 0 || head.stream > self.last_stream {
-            return Err(Code::Protocol);
-        }
-        if let Some(flow) = self.flow(head.stream) {
-            if !flow.has_begun() {
-                self.stillborn += 1;
-            }
-            self.let_go(&flow);
-        }
-        if self.stillborn > MAX_STILLBORN { Err(Code::Calm) } else { Ok(()) }
-    }
-
-    /// Streams have run since: those that were reset before that are gone.
-    pub(super) fn ran(&mut self) {
-        self.stillborn = 0;
     }
 
     /// Octets were written to the client.
@@ -361,11 +296,17 @@ impl Protocol {
         }
         let unused = u32::try_from(flow.unused.replace(0)).unwrap_or(u32::MAX);
         self.give_back(unused, out);
+        flow.forget();
         self.remove(flow);
     }
 
-    /// Takes back the storage of a head.
-    pub(super) fn keep(&mut self, head: RequestHead) {
+    /// Takes back the storage of a head. A connection without streams holds none.
+    pub(super) fn keep(&mut self, mut head: RequestHead) {
+        if self.flows.len() <= 1 {
+            self.heads.truncate(1);
+            self.heads.iter_mut().for_each(RequestHead::release);
+            head.release();
+        }
         if self.heads.len() < MAX_SPARE_HEADS {
             self.heads.push(head);
         }
@@ -640,7 +581,11 @@ mod tests {
                     *sent += octets;
                 }
             }
-            assert!(peer.out.len() <= sending::GATHER_BYTES + 100, "{}", peer.out.len());
+            assert!(
+                peer.out.len() <= sending::GATHER_BYTES + frame::MAX_FRAME_BYTES + 100,
+                "{}",
+                peer.out.len()
+            );
             peer.said();
             peer.protocol.next_turns(&peer.out);
             sent
@@ -687,6 +632,90 @@ mod tests {
         let of = |stream: u32| frame(frame::DATA, 0, stream, &[7; frame::MAX_FRAME_BYTES]);
         assert!(peer.take(&of(3).repeat(12)).is_ok());
         assert_eq!(peer.take(&of(5).repeat(16)), Err(Code::FlowControl));
+    }
+
+    /// What waits for a window that never opens is let go with its stream.
+    #[test]
+    fn nothing_waits_for_ever() {
+        let mut peer = Peer::new();
+        for stream in (1..200).step_by(2) {
+            assert!(peer.take(&post(stream)).is_ok());
+            let flow = Rc::clone(&peer.born[0].flow);
+            while peer.protocol.send_data(&flow, &[0; 20_000], &mut peer.out) > 0 {
+                peer.said();
+            }
+            assert!(peer.take(&frame(frame::DATA, 0, stream, &[7; 10_000])).is_ok());
+            assert!(peer.take(&frame(frame::RST_STREAM, 0, stream, &[0; 4])).is_ok());
+            peer.protocol.ran();
+            peer.protocol.close(&flow, &mut peer.out);
+            assert!(peer.protocol.queue.is_empty() && peer.protocol.flows.is_empty());
+            peer.born.clear();
+            assert_eq!(Rc::strong_count(&flow), 1);
+            assert!(flow.take().is_empty());
+        }
+    }
+
+    /// A stream that nobody reads from takes its own share of the connection's window, and no more.
+    #[test]
+    fn a_stuck_body_leaves_room_for_others() {
+        let mut peer = Peer::new();
+        assert!(peer.take(&[post(1), post(3)].concat()).is_ok());
+        let piece = |stream: u32| frame(frame::DATA, 0, stream, &[7; frame::MAX_FRAME_BYTES]);
+        assert!(peer.take(&piece(1).repeat(STREAM_WINDOW as usize / frame::MAX_FRAME_BYTES)).is_ok());
+        let other = Rc::clone(&peer.born[1].flow);
+        for _ in 0..100 {
+            assert_eq!(peer.take(&piece(3)), Ok(frame::HEAD_BYTES + frame::MAX_FRAME_BYTES));
+            peer.protocol.used(&other, other.take().len(), &mut peer.out);
+        }
+    }
+
+    /// What is passed on is given back, however little of it is left.
+    #[test]
+    fn one_octet_holds_no_more() {
+        let flow = Flow::new(1, 0, STREAM_WINDOW);
+        flow.left.set(Some(0));
+        (0..10).for_each(|_| flow.receive(&[7; 10_000]));
+        let mut taken = 0;
+        while let octets @ 1.. = flow.take().len() {
+            assert!(octets <= frame::MAX_FRAME_BYTES);
+            taken += octets;
+        }
+        assert_eq!(taken, 99_999);
+        flow.end(None);
+        assert_eq!((flow.take().len(), flow.is_whole()), (1, true));
+    }
+
+    #[test]
+    fn heads_that_are_no_requests_are_counted() {
+        let mut peer = Peer::new();
+        let mut refused = 0;
+        for stream in (1..2_000).step_by(2) {
+            if peer.take(&frame(frame::HEADERS, 5, stream, b"\x82")) == Err(Code::Calm) {
+                break;
+            }
+            let born = peer.born.pop().unwrap();
+            assert!(born.request().is_none());
+            peer.protocol.refuse(&born.flow, &mut peer.out);
+            peer.protocol.close(&born.flow, &mut peer.out);
+            refused += 1;
+        }
+        assert_eq!(refused, MAX_LOCAL_RESETS + 1);
+    }
+
+    /// Fields of answers wait for room like octets do, but for no window.
+    #[test]
+    fn fields_wait_for_room() {
+        let mut peer = Peer::new();
+        assert!(peer.take(&[get(1), get(3)].concat()).is_ok());
+        let [one, two] = [0, 1].map(|at| Rc::clone(&peer.born[at].flow));
+        peer.protocol.send_window = 0;
+        assert_eq!(peer.protocol.send_data(&one, b"x", &mut peer.out), 0);
+        peer.out.put(&[0; sending::GATHER_BYTES]);
+        assert!(!peer.protocol.may_send_fields(&two, &peer.out));
+        peer.out.written(sending::GATHER_BYTES);
+        assert!(peer.protocol.next_turns(&peer.out) && !two.is_queued.get() && one.is_queued.get());
+        assert!(peer.protocol.may_send_fields(&two, &peer.out));
+        assert!(!peer.protocol.next_turns(&peer.out));
     }
 
     proptest::proptest! {

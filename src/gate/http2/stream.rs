@@ -39,6 +39,7 @@ pub(super) fn run(connection: Rc<Connection>, born: Born) -> impl Future<Output 
         connection.begin();
         let _open = Open(&connection, &flow);
         let told = Told {
+            flow: Rc::clone(&flow),
             connection: Rc::clone(&connection),
             record: Record::begin(connection.worker.next_number()),
             head,
@@ -57,6 +58,7 @@ pub(super) fn run(connection: Rc<Connection>, born: Born) -> impl Future<Output 
 
 /// What log and counters will be told of a stream, however it ends.
 pub(super) struct Told {
+    flow: Rc<Flow>,
     connection: Rc<Connection>,
     pub(super) record: Record,
     pub(super) head: RequestHead,
@@ -65,7 +67,9 @@ pub(super) struct Told {
 impl Drop for Told {
     fn drop(&mut self) {
         // A stream that its client resets is dropped wherever it waits: no response has come to it yet.
-        if self.record.status == 0 && matches!(self.record.outcome, Outcome::Forwarded(_)) {
+        if self.flow.is_at_fault.get() {
+            self.record.reject(&Reject::MalformedRequest("what came behind its head"));
+        } else if self.record.status == 0 && matches!(self.record.outcome, Outcome::Forwarded(_)) {
             self.record.reject(&Reject::ClientGone);
         }
         self.connection.worker.tell(&self.record, &self.connection.client, &self.head);

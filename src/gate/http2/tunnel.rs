@@ -17,6 +17,7 @@ use crate::gate::tunnel;
 use crate::gate::watch::Watch;
 use crate::gate::websocket::{self, ACCEPT, KEY};
 use bytes::{Buf as _, Bytes};
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -106,11 +107,40 @@ pub(super) async fn run(
     record.phase = Phase::Tunnel;
     // Until the end the server is in use.
     let Some((upstream, _hold)) = exchange.into_tunnel() else { return };
-    let duplex = Duplex { connection: Rc::clone(connection), flow: Rc::clone(flow), current: Bytes::new() };
+    let carried = Rc::new(Carried::default());
+    let duplex = Duplex {
+        connection: Rc::clone(connection),
+        flow: Rc::clone(flow),
+        current: Bytes::new(),
+        held: 0,
+        carried: Rc::clone(&carried),
+    };
     let mut client = Channel::new(Stream::Http2(Box::new(duplex)));
-    let carried = Box::pin(tunnel::run(&mut client, upstream, watch)).await;
-    (record.bytes_in, record.bytes_out) = carried;
-    record.ended_by = watch.is_cut().then_some(By::Cut);
+    // However it ends: a client may reset it at any time.
+    let mut told = Told { record, carried, ended_by: Some(By::Client) };
+    Box::pin(tunnel::run(&mut client, upstream, watch)).await;
+    told.ended_by = watch.is_cut().then_some(By::Cut);
+}
+
+/// Octets that a tunnel has carried from its client and to it.
+#[derive(Debug, Default)]
+struct Carried {
+    up: Cell<u64>,
+    down: Cell<u64>,
+}
+
+/// Tells the record of a tunnel's end.
+struct Told<'a> {
+    record: &'a mut Record,
+    carried: Rc<Carried>,
+    ended_by: Option<By>,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        (self.record.bytes_in, self.record.bytes_out) = (self.carried.up.get(), self.carried.down.get());
+        self.record.ended_by = self.ended_by;
+    }
 }
 
 /// A stream's octets, both ways. To be polled by the stream's future only.
@@ -118,6 +148,29 @@ pub struct Duplex {
     connection: Rc<Connection>,
     flow: Rc<Flow>,
     current: Bytes,
+    /// Octets that the client does not take at the moment.
+    held: usize,
+    carried: Rc<Carried>,
+}
+
+impl Duplex {
+    /// Octets that the client's connection has room for.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.connection.with(|protocol, _| protocol.room())
+    }
+
+    /// Notes how much of what it was given waits.
+    fn hold(&mut self, octets: usize) {
+        let before = std::mem::replace(&mut self.held, octets);
+        self.connection.with(|protocol, _| protocol.held = (protocol.held + octets).saturating_sub(before));
+    }
+}
+
+impl Drop for Duplex {
+    fn drop(&mut self) {
+        self.hold(0);
+    }
 }
 
 impl fmt::Debug for Duplex {
@@ -138,6 +191,10 @@ impl AsyncRead for Duplex {
         let octets = this.current.len().min(into.remaining());
         into.put_slice(&this.current[..octets]);
         this.current.advance(octets);
+        if this.current.is_empty() {
+            this.current = Bytes::new();
+        }
+        this.carried.up.set(this.carried.up.get() + octets as u64);
         this.connection.with(|protocol, out| protocol.used(&this.flow, octets, out));
         Poll::Ready(Ok(()))
     }
@@ -145,13 +202,17 @@ impl AsyncRead for Duplex {
 
 impl AsyncWrite for Duplex {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        if self.flow.is_over() {
+        let this = self.get_mut();
+        if this.flow.is_over() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        match self.connection.send(&self.flow, octets, false) {
-            0 if !octets.is_empty() => Poll::Pending,
-            some => Poll::Ready(Ok(some)),
+        let sent = this.connection.send(&this.flow, octets, false);
+        this.hold(octets.len() - sent);
+        if sent == 0 && !octets.is_empty() {
+            return Poll::Pending;
         }
+        this.carried.down.set(this.carried.down.get() + sent as u64);
+        Poll::Ready(Ok(sent))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -23,6 +23,19 @@ impl Upload {
         Self { connection, flow, current: Bytes::new(), owes_continue }
     }
 
+    /// Throws away what has come: nobody wants the rest.
+    pub(super) fn discard(&mut self) {
+        loop {
+            match self.current.len() {
+                0 => self.current = self.flow.take(),
+                octets => self.consume(octets),
+            }
+            if self.current.is_empty() {
+                return;
+            }
+        }
+    }
+
     /// Whether the stream has ended, and nothing of it is left.
     pub(super) fn is_ended(&self) -> bool {
         self.current.is_empty() && self.flow.is_whole()
@@ -53,6 +66,10 @@ impl BodySource for Upload {
 
     fn consume(&mut self, octets: usize) {
         self.current.advance(octets);
+        if self.current.is_empty() {
+            // Not even an empty rest holds the piece.
+            self.current = Bytes::new();
+        }
         self.connection.with(|protocol, out| protocol.used(&self.flow, octets, out));
     }
 

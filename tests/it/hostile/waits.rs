@@ -2,7 +2,7 @@
 
 use super::http2::{fields, open};
 use super::{LANES, Lane};
-use crate::world::h2::{H2, Outcome, RST_STREAM, SETTINGS, WINDOW_UPDATE};
+use crate::world::h2::{H2, Outcome, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE};
 use crate::world::upstream::Then;
 use crate::world::wire::{Lost, Response, Wire};
 use crate::world::{DEADLINE, F, U, World, wait};
@@ -42,6 +42,15 @@ pub(super) fn endless(world: &World) {
     world.upstream.on("/endless", |exchange| {
         exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n");
         while exchange.send([b'x'; 64 * 1024]) {}
+        Then::Close
+    });
+}
+
+/// The same in chunks: what comes behind a small one waits with it.
+fn endless_chunks(world: &World) {
+    world.upstream.on("/chunks", |exchange| {
+        exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        while exchange.send(b"5\r\nhello\r\n".repeat(8 * 1024)) {}
         Then::Close
     });
 }
@@ -129,19 +138,24 @@ fn a_client_that_reads_nothing_costs_little() {
     // Promised to clients that send no bodies; a page waits whole.
     const MOST_BYTES: usize = 1 << 20;
     const MOST_WITH_PAGES_BYTES: usize = 3 << 19;
-    for (host, window, most) in
-        [(F, 0, MOST_BYTES), (F, u32::MAX >> 1, MOST_BYTES), (U, 0, MOST_WITH_PAGES_BYTES)]
-    {
+    for (host, path, window, most) in [
+        (F, "/endless", 0, MOST_BYTES),
+        (F, "/chunks", 0, MOST_BYTES),
+        (F, "/endless", u32::MAX >> 1, MOST_BYTES),
+        (F, "/chunks", u32::MAX >> 1, MOST_BYTES),
+        (U, "/endless", 0, MOST_WITH_PAGES_BYTES),
+    ] {
         let world = World::with(|setup| setup.toml("[limits]\nheader_timeout = \"60s\""));
         endless(&world);
+        endless_chunks(&world);
         let mut clients = Vec::new();
         let mut begin = || {
             let mut h2 = open(&world, Lane::Clear);
             h2.frame(SETTINGS, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat());
             let streams = (0..100).map(|stream| stream * 2 + 1);
             for stream in streams.clone() {
-                let path = ":method=GET|:scheme=http|:path=/endless";
-                h2.request(stream, &fields(&format!("{path}|:authority={host}")));
+                let text = format!(":method=GET|:scheme=http|:path={path}|:authority={host}");
+                h2.request(stream, &fields(&text));
             }
             if host == U {
                 let is_blocked = |stream| h2.outcome(stream) == Outcome::Status(451);
@@ -156,8 +170,9 @@ fn a_client_that_reads_nothing_costs_little() {
         let before = begin();
         let after = (0..MORE).map(|_| begin()).max().unwrap();
         let each = after.saturating_sub(before) / MORE;
-        eprintln!("{host}, window {window}: {each} octets for one connection");
-        assert!(each < most, "{host}, window {window}: {each} octets for one connection");
+        let what = format!("{host}{path}, window {window}: {each} octets for one connection");
+        eprintln!("{what}");
+        assert!(each < most, "{what}");
         drop(clients);
         assert_let_go(&world, 0);
         world.assert_well();
@@ -243,6 +258,23 @@ fn a_last_answer_read_slowly() {
     });
     let (surplus, end) = wire.rest();
     assert!(surplus.is_empty() && is_closed(&end), "{end:?}");
+    world.assert_well();
+}
+
+/// The same where a connection carries no more: its client goes on sending what it has to say about the last answer.
+#[test]
+fn a_last_answer_over_http2_read_slowly() {
+    let world = World::with(|setup| setup.toml("[limits]\nrequests_per_connection = 1"));
+    world.upstream.on("/last", |exchange| exchange.answer("200 OK", vec![b'x'; 2 << 20]));
+    let mut h2 = H2::start(narrow(&world));
+    h2.frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    ask(&mut h2, 1, "/last");
+    h2.told_to_go();
+    wait("the whole answer", || {
+        h2.frame(PING, 0, 0, b"and more");
+        (!h2.more(1)).then_some(())
+    });
+    assert_eq!(h2.end(1), Outcome::Status(200));
     world.assert_well();
 }
 

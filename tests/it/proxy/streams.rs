@@ -175,6 +175,21 @@ async fn it_is_cut_and_counted() {
     assert_eq!((line["bytes_in"].as_u64(), line["bytes_out"].as_u64()), (Some(5000), Some(5000)), "{line}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_its_client_resets_is_counted_too() {
+    let world = world();
+    let mut client = clear(&world).await;
+    let (response, mut stream) = ask(&mut client, (F, "/ws/reset", "websocket")).await;
+    let mut from = response.into_body();
+    assert_eq!(echo(&mut stream, &mut from, 5000).await, 5000);
+    stream.send_reset(h2::Reason::CANCEL);
+    let line = tokio::task::block_in_place(|| {
+        wait("the tunnel's line", || world.log().into_iter().find(|line| line["target"] == "/ws/reset"))
+    });
+    assert_eq!((line["bytes_in"].as_u64(), line["bytes_out"].as_u64()), (Some(5000), Some(5000)), "{line}");
+    assert_eq!(line["ended"], "CT", "{line}");
+}
+
 /// A site in front of each: one that opens streams, one that does not, one that may be asked over HTTP/1.1 instead.
 fn beyond(streams: &H2Upstream, none: &H2Upstream, either: &H2Upstream) -> World {
     World::with(|setup| {

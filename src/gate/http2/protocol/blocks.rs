@@ -1,6 +1,6 @@
 //! Field blocks: what begins a stream, or ends a request as trailers (RFC 9113, 8.1).
 
-use super::{Born, Leaving, MAX_STREAMS, Protocol, STREAM_WINDOW};
+use super::{Born, Leaving, MAX_EARLY_REFUSALS, MAX_LOCAL_RESETS, MAX_STREAMS, Protocol, STREAM_WINDOW};
 use crate::gate::buffer::WriteBuffer;
 use crate::gate::http2::flow::Flow;
 use crate::gate::http2::frame::{self, Code, FrameHead};
@@ -101,8 +101,9 @@ impl Protocol {
         }
         let fields = self.trailers(block)?;
         let Some(flow) = self.flow(begin.stream).filter(|flow| flow.reset.get().is_none()) else {
-            let is_remembered = self.remembered.contains(&begin.stream);
-            return if is_remembered { Ok(()) } else { Err(Code::StreamClosed) };
+            // Trailers that were on their way.
+            let was_reset = begin.is_end && self.was_reset(begin.stream, true);
+            return if was_reset { Ok(()) } else { Err(Code::StreamClosed) };
         };
         if flow.is_ended.get() {
             return self.fault(&flow, Code::StreamClosed, out);
@@ -124,6 +125,9 @@ impl Protocol {
         out: &mut WriteBuffer,
         born: &mut Vec<Born>,
     ) -> Result<(), Code> {
+        if self.floods.is_over(MAX_LOCAL_RESETS) {
+            return Err(Code::Calm);
+        }
         let mut head = self.heads.pop().unwrap_or_default();
         head.reset();
         let limits = (self.header_bytes, self.header_fields);
@@ -134,20 +138,22 @@ impl Protocol {
         let read = request.end(begin.is_end);
         if self.leaving == Leaving::Final {
             self.keep(head);
-            return Ok(());
+            return self.count_reset();
         }
         if begin.is_circular || self.flows.len() >= MAX_STREAMS {
             self.keep(head);
             let code = if begin.is_circular { Code::Protocol } else { Code::Refused };
             self.reset_stream(begin.stream, code, out);
-            // Until it knows how many it may open, nobody is to blame for more.
-            return if self.is_acknowledged { self.count_reset() } else { Ok(()) };
+            // Until it knows how many it may open, nobody is to blame for some more.
+            self.early_refusals += 1;
+            let is_early = !self.is_acknowledged && self.early_refusals <= MAX_EARLY_REFUSALS;
+            return if is_early { Ok(()) } else { self.count_reset() };
         }
         self.last_served = begin.stream;
         let flow = Rc::new(Flow::new(begin.stream, self.first_send_window, STREAM_WINDOW));
         flow.is_ended.set(begin.is_end);
         // What comes on a tunnel is no body.
-        if head.upgrade.is_none() {
+        if read.is_ok() && head.upgrade.is_none() {
             flow.expect(head.body);
         }
         self.flows.push(Rc::clone(&flow));

@@ -141,7 +141,8 @@ impl Protocol {
         }
     }
 
-    fn leave(&mut self, out: &mut WriteBuffer) {
+    /// What the client sends from now on is not served.
+    pub(in crate::gate::http2) fn leave(&mut self, out: &mut WriteBuffer) {
         self.leaving = Leaving::Final;
         self.say_goaway(self.last_served, Code::NoError, out);
     }

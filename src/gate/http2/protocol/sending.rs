@@ -7,7 +7,7 @@ use crate::gate::http2::frame::{self, Code, FrameHead};
 use crate::gate::http2::hpack::Encoder;
 use std::rc::Rc;
 
-/// Octets gathered before they are written: two full TLS records.
+/// Octets gathered before they are written: two full TLS records, and what the last frame has beyond them.
 pub(super) const GATHER_BYTES: usize = 32 * 1024;
 /// Octets that wait to be written, from which on nothing more is read from the client.
 pub(super) const MAX_WAITING_BYTES: usize = 64 * 1024;
@@ -87,9 +87,9 @@ impl Protocol {
             return 0;
         }
         let Ok(window @ 1..) = usize::try_from(flow.send_window.get()) else { return 0 };
-        let room = GATHER_BYTES.saturating_sub(out.len());
-        let all = usize::try_from(self.send_window).unwrap_or(0).min(room);
-        if all == 0 {
+        let all = usize::try_from(self.send_window).unwrap_or(0);
+        // Where there is room for some of a frame there is for all of it: pieces of frames cost as much.
+        if all == 0 || out.len() >= GATHER_BYTES {
             self.wait(flow);
             return 0;
         }
@@ -111,11 +111,21 @@ impl Protocol {
         }
     }
 
+    /// Whether there is room for an answer's fields; else the stream waits for its turn.
+    pub(in crate::gate::http2) fn may_send_fields(&mut self, flow: &Rc<Flow>, out: &WriteBuffer) -> bool {
+        let may = out.len() < GATHER_BYTES;
+        flow.has_fields.set(!may);
+        if !may {
+            self.wait(flow);
+        }
+        may
+    }
+
     /// Lets streams go on that wait for room: as many as there is room for. `true`: there were some.
     pub(in crate::gate::http2) fn next_turns(&mut self, out: &WriteBuffer) -> bool {
         let room = GATHER_BYTES.saturating_sub(out.len()).div_ceil(frame::MAX_FRAME_BYTES);
         if self.send_window <= 0 {
-            return false;
+            return self.next_fields();
         }
         for turn in 0..room {
             let Some(flow) = self.queue.pop_front() else { return turn > 0 };
@@ -123,6 +133,20 @@ impl Protocol {
             flow.wake();
         }
         room > 0
+    }
+
+    /// As `next_turns`, of those that no window holds back.
+    fn next_fields(&mut self) -> bool {
+        let before = self.queue.len();
+        self.queue.retain(|flow| {
+            let goes_on = flow.has_fields.get();
+            if goes_on {
+                flow.is_queued.set(false);
+                flow.wake();
+            }
+            !goes_on
+        });
+        self.queue.len() < before
     }
 
     /// Ends a stream with the frame that was just written for it, which the buffer ends in.
@@ -161,7 +185,8 @@ impl Protocol {
     /// The same of the connection's window alone.
     pub(super) fn give_back(&mut self, octets: u32, out: &mut WriteBuffer) {
         self.unsaid += octets;
-        if self.unsaid >= CONNECTION_WINDOW / 2 {
+        // What is left of the window is held by streams that are stuck: others need what there is.
+        if self.unsaid > 0 && (self.unsaid >= CONNECTION_WINDOW / 2 || self.unsaid >= self.receive_window) {
             self.receive_window += self.unsaid;
             frame::put(out, (frame::WINDOW_UPDATE, 0, 0), &self.unsaid.to_be_bytes());
             self.unsaid = 0;
