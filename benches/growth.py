@@ -2,31 +2,45 @@
 """What a request costs as the work grows: filings, connections, sites, workers. CPU of the gate and of nginx, plotted.
 
     python3 benches/growth.py [--axes filings,connections,sites,workers] [--rounds 2] [--seconds 2] [--gate PATH]
-    python3 benches/growth.py --axes filings --filings 10000,1000000,10000000      # takes many minutes: nginx' map and the import
+    python3 benches/growth.py --axes filings --sizes 10000000 --data /var/tmp/beside   # minutes: the import, and nginx' map
+
+Points that were measured stay in growth.json until they are measured again, so that a long run can be had in parts; --data
+is as in side_by_side.py.
 
 The work of each point is the first row of side_by_side.py (HTTP/1.1 keep-alive, 1 KiB, 20,000 hosts in turn, filings
-checked), with one thing made larger; wants what that script wants. Writes growth.json and growth.svg into --out after each
-axis. Workers have processor 0, but for the axis `workers`, where all have both processors, which the load has as well:
+checked), with one thing made larger; wants what that script wants. Of more than 8,000 connections 256 have a request
+under way at any time, each connection in its turn; there are as many as a process may have descriptors. Writes growth.json and growth.svg into --out after each point. Both keep 256 connections to the upstream
+(`keep.idle`, `keepalive`). A site is a [[site]] table of the gate's; nginx has a map from names to upstreams and goes by
+that, for 100,000 server blocks take it longer than three minutes to read. Workers have processor 0, but for the axis `workers`, where all have both processors, which the load has as well:
 there only what one and two workers cost against each other says something.
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
 import re
+import resource
+import select
+import socket
 import statistics
 import subprocess
 import sys
-import tempfile
+import time
 
 import side_by_side as beside
 
-# nginx keeps a whole server for each site: some 20 KiB.
-MOST_SITES_OF_NGINX = 10_000
+# Above this not all connections have a request under way, but so many at any time, each in its turn: a proxy needs two
+# descriptors for such a one, and a process may have 20,000 on many machines.
+MOST_AT_ONCE, AT_ONCE = 8_000, 256
+# Descriptors of a process that are not its clients' connections.
+OTHER_DESCRIPTORS = 600
+# In nginx' config; more only where they are wanted, for it allocates them all.
+WORKER_CONNECTIONS = "worker_connections 16384;"
 AXES = {
     "filings": ("filings", [10_000, 100_000, 1_000_000]),
-    "connections": ("connections", [10, 100, 1_000, 8_000]),
+    "connections": ("connections", [10, 100, 1_000, 8_000, 20_000]),
     "sites": ("sites", [1, 100, 10_000, 100_000]),
     "workers": ("workers", [1, 2]),
 }
@@ -36,7 +50,8 @@ COLOURS = {"gate": "#d50", "nginx": "#488"}
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--axes", default=",".join(AXES))
-    parser.add_argument("--filings", default=",".join(str(count) for count in AXES["filings"][1]))
+    parser.add_argument("--sizes", help="other sizes than those of the axis; for one axis")
+    parser.add_argument("--data", help="a directory that keeps what is made of the names")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--gate", help="path of a beian-gate binary")
@@ -54,30 +69,83 @@ def rewrite(path, *changes):
     beside.write(path, text)
 
 
+def filings_of(axis, size):
+    return size if axis == "filings" else 100_000 if axis == "sites" else 20_000
+
+
 def set_up(work, axis, size):
-    """Writes configs and data for one point; gives the number of connections."""
-    filings = size if axis == "filings" else 100_000 if axis == "sites" else 20_000
-    filed = beside.names(filings)
-    beside.prepare(work, filed)
-    beside.configs(work, filings)
+    """Makes the configs those of one point; gives the number of connections."""
     # As many as nginx keeps in its config here.
     rewrite(f"{work}/gate.toml", ("[default_site]\n", "[default_site]\nkeep.idle = 256\n"))
-    listen = f"127.0.0.1:{beside.PORTS['nginx'][beside.CLEAR]}"
     if axis == "sites" and size > 1:
-        sites = filed[:size]
+        sites = beside.names(filings_of(axis, size))[:size]
         tables = "".join(f'[[site]]\nhosts = ["{name}", "*.{name}"]\nupstreams = ["http://127.0.0.1:{beside.ORIGIN}"]\n' for name in sites)
         rewrite(f"{work}/gate.toml", ("[default_site]\n", f"{tables}[default_site]\n"))
-        with open(f"{work}/nginx.conf", encoding="utf-8") as file:
-            location = re.search(r"location / \{ if \(\$filed = 0\) \{ return 451; \} proxy_pass http://origin;.*?internal; root [^}]*\}", file.read(), re.S).group(0)
-        servers = "".join(f"server {{ listen {listen}; server_name .{name}; {location} }}\n" for name in sites[:MOST_SITES_OF_NGINX])
-        rewrite(f"{work}/nginx.conf", ("server { listen " + listen + " default_server", f"server_names_hash_max_size 262144; server_names_hash_bucket_size 128;\n{servers}server {{ listen {listen} default_server"))
+        beside.write(f"{work}/sites.nginx", "".join(f".{name} origin;\n" for name in sites))
+        rewrite(f"{work}/nginx.conf", ("proxy_pass http://origin;", "proxy_pass http://$site;"),
+                ("upstream origin {", f"map $host $site {{ hostnames; default origin; include {work}/sites.nginx; }}\nupstream origin {{"))
     if axis == "workers" and size > 1:
         rewrite(f"{work}/gate.toml", ("workers = 1\n", f"workers = {size}\n"))
         rewrite(f"{work}/nginx.conf", ("worker_processes 1;", f"worker_processes {size};"))
-    return size if axis == "connections" else 64
+    if axis != "connections":
+        return 64
+    if size > MOST_AT_ONCE // 2:
+        for config in ("nginx", "origin"):
+            rewrite(f"{work}/{config}.conf", (WORKER_CONNECTIONS, f"worker_connections {2 * size};"))
+    if size > MOST_AT_ONCE:
+        size = min(size, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_DESCRIPTORS)
+        print(f"{size:,} connections", file=sys.stderr)
+    return size
+
+
+def in_turn(work, port, seconds, connections):
+    """Runs in a process of its own: opens connections, waits for a line of input, and asks on them in turn, AT_ONCE at a
+    time, each always for the same name. Says how many requests were answered."""
+    with open(f"{work}/hosts", encoding="utf-8") as file:
+        hosts = [line.strip() for line in file]
+    events, held, place = select.epoll(), [], {}
+    for number in range(connections):
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        place[sock.fileno()] = number
+        events.register(sock.fileno(), select.EPOLLIN)
+        held.append([sock, f"GET /1k HTTP/1.1\r\nHost: {hosts[number % len(hosts)]}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n".encode(), 0])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    turn, done, until = itertools.cycle(held), 0, time.monotonic() + seconds
+    for _ in range(AT_ONCE):
+        one = next(turn)
+        one[0].sendall(one[1])
+    while time.monotonic() < until:
+        for number, _ in events.poll(1):
+            one = held[place[number]]
+            octets = one[0].recv(65536)
+            if not octets or (one[2] == 0 and not octets.startswith(b"HTTP/1.1 200")):
+                sys.exit(f"refused: {octets[:200]}")
+            one[2] += len(octets)
+            # Head and body come in one piece or in two.
+            if one[2] >= 1024:
+                one[2], done, following = 0, done + 1, next(turn)
+                following[0].sendall(following[1])
+    print(done)
+
+
+def measure_in_turn(work, proxy, process, connections, cpus, seconds):
+    port = str(beside.PORTS[proxy][beside.CLEAR])
+    client = subprocess.Popen(["taskset", "-c", cpus, sys.executable, os.path.abspath(__file__), "in_turn", work, port, str(seconds), str(connections)],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    if client.stdout.readline() != "ready\n":
+        sys.exit(f"{proxy}: the connections were not made")
+    before = beside.cpu(process.pid)[0]
+    said = client.communicate("go\n", timeout=seconds + 60)[0]
+    if client.returncode:
+        sys.exit(f"{proxy}: {said}")
+    return (beside.cpu(process.pid)[0] - before) / int(said) * 1e6
 
 
 def measure(work, proxy, process, connections, cpus, seconds):
+    if connections > MOST_AT_ONCE:
+        return measure_in_turn(work, proxy, process, connections, cpus, seconds)
     port = beside.PORTS[proxy][beside.CLEAR]
     # So many have to be opened first.
     seconds += connections // 1000
@@ -95,14 +163,11 @@ def measure(work, proxy, process, connections, cpus, seconds):
 def point(gate, axis, size, arguments):
     """Microseconds of CPU a request, by proxy."""
     cpus = ("0-1", "0-1") if axis == "workers" else ("0", "1")
-    proxies = ["gate"] + ([] if axis == "sites" and size > MOST_SITES_OF_NGINX else ["nginx"])
-    processes = {}
-    with tempfile.TemporaryDirectory() as work, open(os.path.join(work, "processes.log"), "w", encoding="utf-8") as log:
-        os.chmod(work, 0o755)
-        for directory in ("www", "tmp"):
-            os.mkdir(f"{work}/{directory}")
+    proxies, processes = ["gate", "nginx"], {}
+    of_names = argparse.Namespace(filings=filings_of(axis, size), data=arguments.data)
+    with beside.made(of_names) as work, open(os.path.join(work, "processes.log"), "w", encoding="utf-8") as log:
         connections = set_up(work, axis, size)
-        subprocess.run([gate, "registry", "import", f"{work}/filings.csv", "-c", f"{work}/gate.toml"], check=True, stdout=log, stderr=log)
+        beside.imported(work, gate, ["gate"], log)
         try:
             processes["origin"] = beside.start(["nginx", "-c", f"{work}/origin.conf", "-p", work], cpus[1], log)
             for proxy in proxies:
@@ -157,8 +222,13 @@ def table(results):
 
 
 def main():
+    if sys.argv[1:2] == ["in_turn"]:
+        return in_turn(sys.argv[2], *map(int, sys.argv[3:]))
     arguments = parse_arguments()
     beside.require_tools()
+    # Of this process and all that it starts.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.environ["PATH"] += ":/usr/sbin"
     axes = arguments.axes.split(",")
     if unknown := set(axes) - set(AXES):
@@ -173,13 +243,13 @@ def main():
         with open(kept, encoding="utf-8") as file:
             results = json.load(file)
     for axis in axes:
-        sizes = [int(size) for size in arguments.filings.split(",")] if axis == "filings" else AXES[axis][1]
-        results[axis] = {}
-        for size in sizes:
-            results[axis][str(size)] = point(gate, axis, size, arguments)
-            print(f"{axis} {size:,}: {results[axis][str(size)]}", file=sys.stderr)
-        beside.write(kept, json.dumps(results, indent=1))
-        beside.write(os.path.join(arguments.out, "growth.svg"), plot(results))
+        for size in [int(size) for size in arguments.sizes.split(",")] if arguments.sizes else AXES[axis][1]:
+            measured = point(gate, axis, size, arguments)
+            print(f"{axis} {size:,}: {measured}", file=sys.stderr)
+            points = results.get(axis, {}) | {str(size): measured}
+            results[axis] = dict(sorted(points.items(), key=lambda one: int(one[0])))
+            beside.write(kept, json.dumps(results, indent=1))
+            beside.write(os.path.join(arguments.out, "growth.svg"), plot(results))
     print(table(results))
 
 

@@ -96,10 +96,12 @@ class Peak:
         self.looking = threading.Thread(target=self.look, args=[process])
 
     def look(self, process):
-        while not self.is_over.wait(0.2):
+        while True:
             # A worker that ends while it is looked at is none.
             with contextlib.suppress(OSError, AttributeError):
                 self.most = max(self.most, beside.memory_kib(process.pid))
+            if self.is_over.wait(0.2):
+                return
 
     def __enter__(self):
         self.looking.start()
@@ -177,9 +179,12 @@ def life(work, gate, proxy, log):
         start, used = time.monotonic() - begun, beside.cpu(process.pid)[0]
         time.sleep(SETTLE)
         full = beside.memory_kib(process.pid)
+        # With many filings the rest takes minutes.
+        print(f"{proxy}: start {start:.3f} s, {used:.2f} s of CPU; {(full - empty) / 1024:.1f} MiB more than without filings", file=sys.stderr)
         one = added(work, process, proxy)
         with Peak(process) as peak:
             reloaded = reload(work, process, proxy)
+        print(f"{proxy}: reload {reloaded:.3f} s, {peak.most / 1024:.0f} MiB at most; one filing more {one or reloaded:.4f} s", file=sys.stderr)
         figures = {"memory": (full - empty) / 1024, "start": start, "reload": reloaded, "added": reloaded if one is None else one}
         more = {"empty_mib": empty / 1024, "start_cpu_s": used, "peak_in_reload_mib": peak.most / 1024}
     return {row: {"figure": figure, "user": None, "system": None, "rate": None, "p50_ms": None, "p99_ms": None, "memory_mib": full / 1024} | more
@@ -194,11 +199,9 @@ def measure(work, gate, arguments, log):
         beside.wait_for(lambda: socket.create_connection(("127.0.0.1", beside.REGISTRY), 1).close() is None, "the registry", registry, log)
         if "gate" in arguments.proxies:
             save_once(work, gate, log)
-        for number in range(arguments.rounds):
+        for _ in range(arguments.rounds):
             for proxy in arguments.proxies:
                 lived = life(work, gate, proxy, log)
-                print(f"round {number + 1} {proxy}: " + ", ".join(f"{row} {one['figure']:.3f}" for row, one in lived.items())
-                      + f"; start's CPU {lived['start']['start_cpu_s']:.2f} s, peak in the reload {lived['reload']['peak_in_reload_mib']:.0f} MiB", file=sys.stderr)
                 for row, one in lived.items():
                     rounds[row][proxy].append(one)
     return rounds
