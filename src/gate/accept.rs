@@ -30,6 +30,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 const AFTER_ALERT: Bounds =
     Bounds { octets: hello::MAX_HELLO_BYTES, time: Duration::from_secs(10), silence: Duration::from_secs(2) };
 
+/// The longest hello, its records included, that rustls puts together: it ends longer ones without a word.
+const MAX_SHAKEN_BYTES: usize = 0xffff;
+
 /// Accepts on one listener until the worker drains.
 pub async fn run(worker: Rc<Worker>, listener: Arc<Listener>, source: Source) {
     loop {
@@ -215,7 +218,11 @@ async fn tls(
     mut channel: Channel,
     watch: &Watch,
 ) -> Option<(Box<Client>, Channel, bool)> {
-    let served = match client_hello(&mut channel, watch).await {
+    let hello = match client_hello(&mut channel, watch).await {
+        Ok(hello) if hello.octets > MAX_SHAKEN_BYTES => Err(Some(Alert::DecodeError)),
+        read => read,
+    };
+    let served = match hello {
         Err(None) => return None,
         Err(Some(code)) => {
             worker.counters.one(|c| &c.handshakes_failed);

@@ -7,6 +7,7 @@ use crate::world::{F, World, wait};
 use std::io::{Read as _, Write as _};
 
 const GROUPS: u16 = 10;
+const PADDING: u16 = 21;
 const VERSIONS: u16 = 43;
 const KEY_SHARE: u16 = 51;
 /// What a client sends on without waiting: more than the gate reads of it before it has made up its mind.
@@ -16,6 +17,13 @@ fn without(world: &World, kinds: &[u16]) -> Hello {
     let mut hello = hello(world, F.as_bytes());
     hello.extensions.retain(|(kind, _)| !kinds.contains(kind));
     hello
+}
+
+/// A hello of that length, in as few records as there may be.
+fn long(world: &World, octets: usize) -> Vec<u8> {
+    let plain = hello(world, F.as_bytes());
+    let (head, room) = (plain.message().len() + 4, 16 * 1024);
+    plain.with(PADDING, vec![0; octets - head]).records(room)
 }
 
 /// Handshakes that come to nothing in TLS itself.
@@ -35,6 +43,7 @@ fn of_failed_handshakes() {
             without(&world, &[KEY_SHARE]).with(KEY_SHARE, vec![0, 9]).records(16384),
             Some(50),
         ),
+        ("more than can be put together", long(&world, 65_535), Some(50)),
         // The gate's own flight is in front of the alert, and the alert is encrypted.
         ("a Finished in clear", early(&[22, 3, 3, 0, 4, 20, 0, 0, 0]), None),
     ];
@@ -48,6 +57,11 @@ fn of_failed_handshakes() {
             None => assert_eq!((rest[0], rest.len() > 1000), (22, true), "{what}: {rest:?}"),
         }
     }
+    assert_eq!(
+        hellos::answer(world.https(), &long(&world, 65_500)),
+        hellos::Answer::Hello,
+        "but almost as much"
+    );
     world.assert_well();
 }
 
