@@ -23,33 +23,55 @@ pub async fn run(client: &mut Channel, mut upstream: Channel, watch: &Watch) -> 
             return Poll::Ready(());
         }
         let before = up.moved + down.moved;
-        let sent = up.poll(cx, (client, &mut upstream), down.is_shut);
-        let received = down.poll(cx, (&mut upstream, client), up.is_shut);
+        let polled = poll_both(cx, (&mut up, client), (&mut down, &mut upstream));
         if up.moved + down.moved != before {
             watch.within(IDLE_TIMEOUT);
         }
-        match (sent, received) {
-            (Poll::Ready(Err(_)), _)
-            | (_, Poll::Ready(Err(_)))
-            | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
-            _ => Poll::Pending,
-        }
+        polled.map(drop)
     })
     .await;
     (up.moved, down.moved)
+}
+
+/// Moves what there is, both ways, before an end is passed on: where the other side has ended meanwhile, nobody needs
+/// to be told.
+fn poll_both(
+    cx: &mut Context<'_>,
+    (up, client): (&mut Direction, &mut Channel),
+    (down, upstream): (&mut Direction, &mut Channel),
+) -> Poll<io::Result<()>> {
+    if let Poll::Ready(Err(error)) = up.poll(cx, client, upstream) {
+        return Poll::Ready(Err(error));
+    }
+    if let Poll::Ready(Err(error)) = down.poll(cx, upstream, client) {
+        return Poll::Ready(Err(error));
+    }
+    let is_last = up.has_ended && down.has_ended;
+    let sent = up.poll_shut(cx, upstream, is_last)?;
+    let received = down.poll_shut(cx, client, is_last)?;
+    if sent.is_ready() && received.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
 }
 
 #[derive(Default)]
 struct Direction {
     /// Octets passed on.
     moved: u64,
+    /// Nothing more will come, and all that came was passed on.
+    has_ended: bool,
     is_shut: bool,
     splice: Splice,
 }
 
 impl Direction {
-    /// Says that nothing more will come. Where nothing more comes back either, closing the socket says so.
+    /// Says that nothing more will come, once that is so. Where nothing more comes back either, closing the socket
+    /// says it.
     fn poll_shut(&mut self, cx: &mut Context<'_>, to: &mut Channel, is_last: bool) -> Poll<io::Result<()>> {
+        if self.is_shut {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.has_ended {
+            return Poll::Pending;
+        }
         if !(is_last && to.ends_by_closing()) {
             ready!(to.poll_shutdown(cx))?;
         }
@@ -65,23 +87,15 @@ impl Direction {
         from.stream.clear().zip(to.stream.clear())
     }
 
-    /// `is_last`: the other direction is over.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        (from, to): (&mut Channel, &mut Channel),
-        is_last: bool,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            if self.is_shut {
-                return Poll::Ready(Ok(()));
-            }
+    /// Passes on what there is; ready once nothing more will come.
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Channel, to: &mut Channel) -> Poll<io::Result<()>> {
+        while !self.has_ended {
             if let Some(ends) = self.splice_ends(from, to) {
                 let (before, mut left) = (self.splice.moved, u64::MAX);
                 let polled = self.splice.poll(cx, ends, &mut left);
                 self.moved += self.splice.moved - before;
                 match ready!(polled) {
-                    Ok(_) => ready!(self.poll_shut(cx, to, is_last))?,
+                    Ok(_) => self.has_ended = true,
                     Err(splice::Failure::From(error) | splice::Failure::To(error)) => {
                         return Poll::Ready(Err(error));
                     }
@@ -101,13 +115,14 @@ impl Direction {
                 self.moved += written as u64;
             }
             match from.poll_fill_some(cx, BUFFER_BYTES, to.room())? {
-                Poll::Ready(0) => ready!(self.poll_shut(cx, to, is_last))?,
-                Poll::Ready(_) => {}
+                Poll::Ready(octets) => self.has_ended = octets == 0,
                 Poll::Pending => {
                     ready!(to.poll_flush(cx))?;
                     return Poll::Pending;
                 }
             }
         }
+        // Closing says all only of what has left.
+        to.poll_flush(cx)
     }
 }
