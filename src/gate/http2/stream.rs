@@ -98,7 +98,8 @@ async fn serve(connection: &Rc<Connection>, flow: &Rc<Flow>, mut told: Told, rea
     let answer = match whole {
         Ok(()) => {
             let request = Incoming { head, body: &mut upload, watch: &watch };
-            handle(worker, &connection.client, request, record).await
+            // In a box it is gone once there is an answer, which may wait for its client for long.
+            Box::pin(handle(worker, &connection.client, request, record)).await
         }
         Err(reject) => {
             record.reject(&reject);
