@@ -90,21 +90,24 @@ fn settle_connection(head: &mut RequestHead) -> Result<(), Reject> {
     let asks_upgrade = wishes.upgrade && head.version == Version::Http11 && head.body == BodyLength::None;
     let upgrade = single(head, Known::Upgrade)
         .filter(|field| asks_upgrade && is_upgrade_to_pass(field.value.of(&head.text)));
-    let mut expectations = head.values(Known::Expect);
-    let expected = (
-        expectations.next().map(|value| value.eq_ignore_ascii_case(b"100-continue")),
-        expectations.next().is_some(),
-    );
-    drop(expectations);
-    let expects_continue = match expected {
-        (None, _) => false,
-        (Some(true), false) => true,
-        _ => return Err(Reject::ExpectationFailed),
-    };
+    let expects_continue = expects_continue(head)?;
     head.upgrade = upgrade.map(|field| field.value);
     (head.wishes, head.keep_alive) = (wishes, keep_alive);
     head.expects_continue = expects_continue && head.version == Version::Http11;
     Ok(())
+}
+
+/// Whether the client waits for a word before it sends the body.
+///
+/// # Errors
+/// `ExpectationFailed`: it waits for something else.
+pub(in crate::gate) fn expects_continue(head: &RequestHead) -> Result<bool, Reject> {
+    let mut expectations = head.values(Known::Expect);
+    match (expectations.next(), expectations.next()) {
+        (None, _) => Ok(false),
+        (Some(value), None) if value.eq_ignore_ascii_case(b"100-continue") => Ok(true),
+        _ => Err(Reject::ExpectationFailed),
+    }
 }
 
 /// One token that is not a way around the gate's own parser (RFC 9113 dropped `h2c` upgrades).

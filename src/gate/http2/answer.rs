@@ -4,6 +4,7 @@ use super::connection::Connection;
 use super::flow::Flow;
 use super::protocol::Protocol;
 use super::upload::Upload;
+use crate::digits::Digits;
 use crate::gate::forward::Forward;
 use crate::gate::own::OwnResponse;
 use crate::gate::pace::Pace;
@@ -17,9 +18,6 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-
-/// Octets of a number in decimal.
-const NUMBER_BYTES: usize = 20;
 
 /// A response on its way back, while the request body may still be on its way out.
 pub(super) struct Download<'a> {
@@ -106,8 +104,7 @@ impl<'a> Download<'a> {
                 }
                 encoder.put(b"via", via.as_bytes(), out);
                 if let Some(octets) = headers::response_length(head).filter(|_| head.status != 204) {
-                    let (digits, from) = decimal(octets);
-                    encoder.put(b"content-length", &digits[from..], out);
+                    encoder.put(b"content-length", Digits::decimal(octets).as_bytes(), out);
                 }
             });
         });
@@ -217,11 +214,9 @@ impl<'a> Download<'a> {
 
     /// Tells the connection how much of the response waits here.
     fn note(&mut self, octets: usize) {
-        let before = std::mem::replace(&mut self.noted, octets);
-        if before == octets {
-            return;
+        if self.noted != octets {
+            self.connection.with(|protocol, _| protocol.hold(&mut self.noted, octets));
         }
-        self.connection.with(|protocol, _| protocol.held = (protocol.held + octets).saturating_sub(before));
     }
 
     /// Octets were sent just now. The last of them end the stream in their own frame.
@@ -334,8 +329,7 @@ pub(super) async fn own(
             for (name, value) in &own.fields {
                 encoder.put(name.as_bytes(), value, out);
             }
-            let (digits, from) = decimal(own.body.len() as u64);
-            encoder.put(b"content-length", &digits[from..], out);
+            encoder.put(b"content-length", Digits::decimal(own.body.len() as u64).as_bytes(), out);
         });
     });
     if is_bare {
@@ -356,15 +350,4 @@ pub(super) async fn own(
             Poll::Ready(())
         })
         .await;
-}
-
-/// A number in decimal: its digits end the array, from the index that is given on.
-fn decimal(mut number: u64) -> ([u8; NUMBER_BYTES], usize) {
-    let (mut digits, mut at) = ([b'0'; NUMBER_BYTES], NUMBER_BYTES);
-    while number > 0 || at == NUMBER_BYTES {
-        at -= 1;
-        digits[at] = b"0123456789"[usize::try_from(number % 10).unwrap_or(0)];
-        number /= 10;
-    }
-    (digits, at)
 }

@@ -215,7 +215,8 @@ impl<'a> Request<'a> {
         path.ok_or(Wrong::Malformed("no :path"))?;
         check_path(self.head)?;
         self.head.body = body_length(self.head, is_ended || self.is_tunnel)?;
-        self.head.expects_continue = expects_continue(self.head)? && !is_ended;
+        self.head.expects_continue =
+            framing::expects_continue(self.head).map_err(Wrong::Reject)? && !is_ended;
         self.head.authority = Some(named(self.head, authority));
         if self.is_tunnel { tunnel::ask(self.head).map_err(Wrong::Reject) } else { Ok(()) }
     }
@@ -259,15 +260,6 @@ fn check_path(head: &RequestHead) -> Result<(), Wrong> {
         return Err(malformed(":path has octets that no path has"));
     }
     Ok(())
-}
-
-fn expects_continue(head: &RequestHead) -> Result<bool, Wrong> {
-    let mut expectations = head.values(Known::Expect);
-    match (expectations.next(), expectations.next()) {
-        (None, _) => Ok(false),
-        (Some(value), None) if value.eq_ignore_ascii_case(b"100-continue") => Ok(true),
-        _ => Err(Wrong::Reject(Reject::ExpectationFailed)),
-    }
 }
 
 fn body_length(head: &RequestHead, is_ended: bool) -> Result<BodyLength, Wrong> {

@@ -105,7 +105,7 @@ pub struct Protocol {
     /// Streams that wait for their turn to send.
     queue: VecDeque<Rc<Flow>>,
     /// Octets of answers that streams hold because they can't be sent.
-    pub(super) held: usize,
+    held: usize,
     stillborn: usize,
     early_refusals: usize,
     now: Instant,
@@ -235,7 +235,7 @@ impl Protocol {
         }
         let data = frame::unpadded(head, payload).ok_or(Code::Protocol)?;
         self.receive_window = self.receive_window.checked_sub(octets).ok_or(Code::FlowControl)?;
-        let Some(flow) = self.flow(head.stream).filter(|flow| flow.reset.get().is_none()) else {
+        let Some(flow) = self.live(head.stream) else {
             self.give_back(octets, out);
             return self.closed(head, out);
         };
@@ -279,6 +279,11 @@ impl Protocol {
     fn flow(&self, id: u32) -> Option<Rc<Flow>> {
         let at = self.flows.binary_search_by_key(&id, |flow| flow.id).ok()?;
         Some(Rc::clone(&self.flows[at]))
+    }
+
+    /// A stream that we have not reset.
+    fn live(&self, id: u32) -> Option<Rc<Flow>> {
+        self.flow(id).filter(|flow| flow.reset.get().is_none())
     }
 
     /// Open streams.

@@ -162,8 +162,7 @@ impl Duplex {
 
     /// Notes how much of what it was given waits.
     fn hold(&mut self, octets: usize) {
-        let before = std::mem::replace(&mut self.held, octets);
-        self.connection.with(|protocol, _| protocol.held = (protocol.held + octets).saturating_sub(before));
+        self.connection.with(|protocol, _| protocol.hold(&mut self.held, octets));
     }
 }
 

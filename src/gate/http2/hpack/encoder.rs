@@ -5,6 +5,7 @@
 //! written in Huffman's code: it would save a quarter of what is left, and cost more than all the rest.
 
 use super::table::{ENTRY_BYTES, MAX_BYTES, Table};
+use crate::digits::Digits;
 use crate::gate::buffer::WriteBuffer;
 use std::borrow::Cow;
 
@@ -99,9 +100,7 @@ impl Encoder {
             500 => 14,
             _ => {
                 put_number(out, 0, 0x0f, STATUS);
-                let digits = [status / 100, status / 10 % 10, status % 10];
-                let digits = digits.map(|digit| b"0123456789"[usize::from(digit % 10)]);
-                return put_string(out, &digits);
+                return put_string(out, Digits::padded(status.into(), 3).as_bytes());
             }
         };
         put_number(out, 0x80, 0x7f, index);

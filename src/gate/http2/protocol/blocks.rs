@@ -100,7 +100,7 @@ impl Protocol {
             return self.request(begin, block, out, born);
         }
         let fields = self.trailers(block)?;
-        let Some(flow) = self.flow(begin.stream).filter(|flow| flow.reset.get().is_none()) else {
+        let Some(flow) = self.live(begin.stream) else {
             // Trailers that were on their way.
             let was_reset = begin.is_end && self.was_reset(begin.stream, true);
             return if was_reset { Ok(()) } else { Err(Code::StreamClosed) };

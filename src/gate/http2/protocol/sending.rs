@@ -28,6 +28,12 @@ impl Protocol {
         ROOMS.iter().find(|(below, _)| self.held < *below).map_or(LEAST_ROOM_BYTES, |(_, octets)| *octets)
     }
 
+    /// A stream holds so many octets now of what its client does not take; `noted` is what it held before.
+    pub(in crate::gate::http2) fn hold(&mut self, noted: &mut usize, octets: usize) {
+        self.held = (self.held + octets).saturating_sub(*noted);
+        *noted = octets;
+    }
+
     /// Writes an answer's head, or trailers.
     pub(in crate::gate::http2) fn send_fields(
         &mut self,
@@ -202,22 +208,20 @@ impl Protocol {
         let more = i64::from(frame::number(payload).ok_or(Code::FrameSize)? & frame::MASK);
         if head.stream == 0 {
             let window = self.send_window + more;
-            return match (more, window) {
-                (0, _) => Err(Code::Protocol),
-                (_, MAX_WINDOW..) if window > MAX_WINDOW => Err(Code::FlowControl),
-                _ => {
-                    self.send_window = window;
-                    Ok(())
-                }
-            };
+            if more == 0 {
+                return Err(Code::Protocol);
+            }
+            if window > MAX_WINDOW {
+                return Err(Code::FlowControl);
+            }
+            self.send_window = window;
+            return Ok(());
         }
         if head.stream > self.last_stream {
             return Err(Code::Protocol);
         }
         // Of a stream that is over it was on its way.
-        let Some(flow) = self.flow(head.stream).filter(|flow| flow.reset.get().is_none()) else {
-            return Ok(());
-        };
+        let Some(flow) = self.live(head.stream) else { return Ok(()) };
         let window = flow.send_window.get() + more;
         if more == 0 {
             return self.fault(&flow, Code::Protocol, out);
