@@ -6,10 +6,11 @@
 Wants Linux and Python's standard library. Builds the release binary unless --gate names one. Against one gate run,
 all the time: requests over HTTP/1.1, TLS and HTTP/2 for filed, unfiled and cancelled names, with bodies both ways;
 names whose access is cancelled and given back every few seconds; WebSocket tunnels that must stay; an upstream that
-refuses, cuts, hangs and talks nonsense; SIGHUP with another config; and, now and then, one of benches/floods.py.
+refuses, cuts, hangs and talks nonsense; SIGHUP with another config; and floods, those of benches/floods.py: first each
+of them once, which is what an allocator's largest extent comes from, then one of them now and then.
 
 Good is: the same process, no request lost, none misjudged, no tunnel lost, each cancelled one ended, and memory and
-descriptors that do not grow after the first tenth. Samples go to benches/out/soak.json, a plot to benches/out/soak.svg.
+descriptors that do not grow after the first tenth (of an hour: the floods' first round is over by then). Samples go to benches/out/soak.json, a plot to benches/out/soak.svg.
 """
 
 import argparse
@@ -413,9 +414,10 @@ async def reloads(seen, gate, work):
 
 async def attackers(seen):
     names = [name for name in floods.FLOODS if name not in NO_FLOODS]
+    first = random.sample(names, len(names))
     while not seen.stopped:
-        await asyncio.sleep(random.uniform(20, 40))
-        name = random.choice(names)
+        await asyncio.sleep(1 if first else random.uniform(20, 40))
+        name = first.pop() if first else random.choice(names)
         command = [sys.executable, floods.__file__, "--attack", name, "--seconds", "8", "--rate", "5000"]
         attacker = await asyncio.create_subprocess_exec("nice", "-n", "10", *command, stdout=subprocess.DEVNULL)
         await attacker.wait()
@@ -484,6 +486,9 @@ def report(seen, samples, is_same):
     print(f"{sum(seen.floods.values())} floods: {dict(seen.floods)}")
     huge, huge_late = growth(samples, "huge_pages")
     print(f"of the memory in huge pages {huge / (1 << 20):.1f} to {huge_late / (1 << 20):.1f} MiB")
+    tenth = max(1, len(samples) // 10)
+    tenths = [statistics.median(it["memory"] for it in samples[at:at + tenth]) for at in range(0, len(samples), tenth)]
+    print("memory by tenths, MiB:", *(f"{it / (1 << 20):.1f}" for it in tenths))
     print(f"memory {memory / (1 << 20):.1f} to {memory_late / (1 << 20):.1f} MiB, descriptors {files:.0f} to {files_late:.0f}")
     for check, is_good in checks.items():
         print(f"{'good' if is_good else 'BAD ':<5} {check}")

@@ -329,7 +329,7 @@ impl Connection {
         let is_whole = self.side.is_body_done();
         let keeps = afterwards == Afterwards::KeepAlive && self.head.keep_alive && is_whole;
         write_own(response, &self.head, keeps, &mut self.side.channel.output);
-        record.bytes_out = response.body.len() as u64;
+        record.bytes_out = if self.head.is_head() { 0 } else { response.body.len() as u64 };
         watch.within(patience);
         let channel = &mut self.side.channel;
         let flushed =

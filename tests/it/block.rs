@@ -1,5 +1,6 @@
 //! What a stranger reads where nothing is forwarded, and who is let through after all.
 
+use crate::world::h2::{H2, Outcome};
 use crate::world::wire::Response;
 use crate::world::{F, G, PROVIDER, U, World, access, connected, wait};
 use serde_json::{Value, json};
@@ -154,6 +155,15 @@ fn head_and_post() {
     let post =
         wire.send(format!("POST / HTTP/1.1\r\nHost: {U}\r\nContent-Length: 0\r\n\r\n")).response().unwrap();
     assert_eq!(post.status, 451);
+    let mut h2 = H2::start(world.connect());
+    let fields = [(":method", "HEAD"), (":scheme", "http"), (":path", "/"), (":authority", U)];
+    h2.request(1, &fields.map(|(name, value)| (name.into(), value.into())));
+    assert_eq!((h2.end(1), h2.body(1)), (Outcome::Status(451), &[][..]));
+    let lines = wait("four lines", || Some(world.log()).filter(|lines| lines.len() == 4));
+    let sent: Vec<_> = lines.iter().map(|line| (&line["method"], &line["bytes_out"])).collect();
+    let of = |method: &str, response: &Response| json!([method, response.body.len()]);
+    let expected = [of("GET", &get), json!(["HEAD", 0]), of("POST", &post), json!(["HEAD", 0])];
+    assert_eq!(json!(sent), json!(expected), "octets of body that were sent");
 }
 
 /// Nothing of the request is markup in the page.

@@ -310,19 +310,40 @@ fn poll_fields(connection: &Connection, flow: &Rc<Flow>) -> Poll<()> {
 }
 
 /// Sends the gate's own answer; without one (nobody is there) the stream is reset.
+///
+/// It is made anew whenever the stream goes on, from the same facts: what its client does not take yet, beside a
+/// hundred others maybe, is not held.
 pub(super) async fn own(
     (connection, flow): (&Rc<Connection>, &Rc<Flow>),
     watch: &Watch,
-    own: Option<OwnResponse>,
+    make: impl Fn(&mut Record) -> Option<OwnResponse>,
     (head, record): (&RequestHead, &mut Record),
 ) {
-    let Some(own) = own else { return };
-    let is_bare = head.is_head() || own.body.is_empty();
-    record.bytes_out = own.body.len() as u64;
     watch.within(connection.worker.rules().limits.body_timeout);
-    if watch.bound(|_| poll_fields(connection, flow)).await.is_err() {
-        return;
-    }
+    let (mut is_begun, mut sent) = (false, 0);
+    // A client that takes nothing for so long has its stream reset.
+    let _ = watch
+        .bound(|_| {
+            let Some(own) = make(record) else { return Poll::Ready(()) };
+            let body = if head.is_head() { &[] } else { &own.body[..] };
+            if !is_begun {
+                ready!(poll_fields(connection, flow));
+                send_own_head(connection, flow, &own, body.is_empty());
+                is_begun = true;
+            }
+            while sent < body.len() {
+                match connection.send(flow, &body[sent..], true) {
+                    0 => return Poll::Pending,
+                    octets => sent += octets,
+                }
+                record.bytes_out = sent as u64;
+            }
+            Poll::Ready(())
+        })
+        .await;
+}
+
+fn send_own_head(connection: &Connection, flow: &Flow, own: &OwnResponse, is_bare: bool) {
     connection.with(|protocol, out| {
         protocol.send_fields(flow, is_bare, out, |encoder, out| {
             encoder.status(own.status, out);
@@ -332,22 +353,4 @@ pub(super) async fn own(
             encoder.put(b"content-length", Digits::decimal(own.body.len() as u64).as_bytes(), out);
         });
     });
-    if is_bare {
-        return;
-    }
-    // A page may wait for long, beside others: with nothing that it doesn't need.
-    drop(own.fields);
-    let mut left = &own.body[..];
-    // A client that takes nothing for so long has its stream reset.
-    let _ = watch
-        .bound(|_| {
-            while !left.is_empty() {
-                match connection.send(flow, left, true) {
-                    0 => return Poll::Pending,
-                    octets => left = &left[octets..],
-                }
-            }
-            Poll::Ready(())
-        })
-        .await;
 }

@@ -118,12 +118,13 @@ async fn serve(connection: &Rc<Connection>, flow: &Rc<Flow>, mut told: Told, rea
         }
         Answer::Healthy => {
             (record.outcome, record.status) = (Outcome::Health, 200);
-            answer::own((connection, flow), &watch, Some(own::healthy()), (head, record)).await;
+            answer::own((connection, flow), &watch, |_| Some(own::healthy()), (head, record)).await;
         }
         Answer::Own(reject) => {
-            let synced_at = worker.shared.cache.synced_at();
-            let own = own::respond(&reject, &worker.rules(), synced_at, head, record);
-            answer::own((connection, flow), &watch, own, (head, record)).await;
+            // Those of the moment, however long the page waits.
+            let (rules, synced_at) = (worker.rules(), worker.shared.cache.synced_at());
+            let make = |record: &mut Record| own::respond(&reject, &rules, synced_at, head, record);
+            answer::own((connection, flow), &watch, make, (head, record)).await;
         }
     }
 }

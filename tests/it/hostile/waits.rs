@@ -135,15 +135,14 @@ fn reset_while_the_upstream_thinks() {
 #[test]
 fn a_client_that_reads_nothing_costs_little() {
     const MORE: usize = 5;
-    // Promised to clients that send no bodies; a page waits whole.
+    // Promised to clients that send no bodies.
     const MOST_BYTES: usize = 1 << 20;
-    const MOST_WITH_PAGES_BYTES: usize = 3 << 19;
-    for (host, path, window, most) in [
-        (F, "/endless", 0, MOST_BYTES),
-        (F, "/chunks", 0, MOST_BYTES),
-        (F, "/endless", u32::MAX >> 1, MOST_BYTES),
-        (F, "/chunks", u32::MAX >> 1, MOST_BYTES),
-        (U, "/endless", 0, MOST_WITH_PAGES_BYTES),
+    for (host, path, window) in [
+        (F, "/endless", 0),
+        (F, "/chunks", 0),
+        (F, "/endless", u32::MAX >> 1),
+        (F, "/chunks", u32::MAX >> 1),
+        (U, "/endless", 0),
     ] {
         let world = World::with(|setup| setup.toml("[limits]\nheader_timeout = \"60s\""));
         endless(&world);
@@ -172,11 +171,45 @@ fn a_client_that_reads_nothing_costs_little() {
         let each = after.saturating_sub(before) / MORE;
         let what = format!("{host}{path}, window {window}: {each} octets for one connection");
         eprintln!("{what}");
-        assert!(each < most, "{what}");
+        assert!(each < MOST_BYTES, "{what}");
         drop(clients);
         assert_let_go(&world, 0);
         world.assert_well();
     }
+}
+
+/// A page that its client takes in pieces is the page that it began as, whatever is in force by then.
+#[test]
+fn a_page_in_pieces() {
+    let world = World::with(|setup| {
+        setup.first("reload_on_change = true").toml("[block_page]\nname = \"the one before\"")
+    });
+    let mut h2 = open(&world, Lane::Clear);
+    let blocked = fields(&format!(":method=GET|:scheme=http|:path=/|:authority={U}|accept=text/html"));
+    h2.request(1, &blocked);
+    assert_eq!(h2.end(1), Outcome::Status(451));
+    h2.frame(SETTINGS, 0, 0, NO_WINDOW);
+    h2.request(3, &blocked);
+    assert_eq!(h2.outcome(3), Outcome::Status(451));
+    let path = world.path("gate.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("the one before", "another, with a longer name")).unwrap();
+    wait("the page to be another", || world.get(U, "/").text().contains("another, with").then_some(()));
+    for octets in [1, 2, 1000, 100] {
+        h2.frame(WINDOW_UPDATE, 0, 3, &u32::to_be_bytes(octets));
+        assert!(h2.more(3), "{octets} more");
+    }
+    assert_eq!(h2.body(3).len(), 1103);
+    h2.frame(WINDOW_UPDATE, 0, 3, &100_000_u32.to_be_bytes());
+    assert_eq!(h2.end(3), Outcome::Status(451));
+    let (whole, pieces) = (h2.body(1), h2.body(3));
+    assert_eq!(whole.len(), pieces.len());
+    assert!(String::from_utf8_lossy(whole).contains("the one before"));
+    // Each has an id of its own, in hexadecimal.
+    let is_alike =
+        |(one, other): (&u8, &u8)| one == other || [one, other].iter().all(|it| it.is_ascii_hexdigit());
+    assert!(whole.iter().zip(pieces).all(is_alike), "{}", String::from_utf8_lossy(pieces));
+    world.assert_well();
 }
 
 /// A number once it has stopped growing for a while.

@@ -21,8 +21,8 @@ pub struct H2 {
     outcomes: BTreeMap<u32, Outcome>,
     /// How streams came to their ends: with a status where they are whole.
     ends: BTreeMap<u32, Outcome>,
-    /// DATA frames that came on each stream.
-    data: BTreeMap<u32, usize>,
+    /// What came of each stream's body.
+    data: BTreeMap<u32, Vec<u8>>,
     /// The connection's end, once it was seen.
     ended: Option<Outcome>,
     /// It was told, without an error, to go when its streams are done.
@@ -86,12 +86,17 @@ impl H2 {
 
     /// Whether more of the stream's body comes, and not its end.
     pub fn more(&mut self, stream: u32) -> bool {
-        let before = self.data.get(&stream).copied();
+        let before = self.body(stream).len();
         let next = self.until(|h2| {
-            let is_more = h2.data.get(&stream).copied() > before;
+            let is_more = h2.body(stream).len() > before;
             h2.ends.get(&stream).cloned().or_else(|| is_more.then_some(Outcome::Status(200)))
         });
         next == Outcome::Status(200) && !self.ends.contains_key(&stream)
+    }
+
+    /// What has come of the stream's body.
+    pub fn body(&self, stream: u32) -> &[u8] {
+        self.data.get(&stream).map_or(&[], Vec::as_slice)
     }
 
     /// Reads on until the other side says that it takes no more streams.
@@ -124,7 +129,7 @@ impl H2 {
             |at: usize| u32::from_be_bytes([payload[at], payload[at + 1], payload[at + 2], payload[at + 3]]);
         match head[3] {
             SETTINGS if head[4] & 1 == 0 => self.frame(SETTINGS, 1, 0, &[]),
-            DATA => *self.data.entry(stream).or_default() += 1,
+            DATA => self.data.entry(stream).or_default().extend(payload),
             PING if head[4] & 1 == 0 => self.frame(PING, 1, 0, &payload),
             HEADERS => {
                 if let Some(status) = status(&payload).filter(|status| *status >= 200) {
