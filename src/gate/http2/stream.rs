@@ -19,32 +19,19 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-/// A stream that is open until this is dropped.
-struct Open<'a>(&'a Connection, &'a Flow);
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.close(self.1);
-    }
-}
-
 /// Serves a stream to its end, or until its client is gone.
 #[allow(
     clippy::manual_async_fn,
     reason = "an `async fn` keeps room for its arguments twice, as long as it runs"
 )]
 pub(super) fn run(connection: Rc<Connection>, born: Born) -> impl Future<Output = ()> {
+    let Born { flow, head, read } = born;
+    connection.begin();
+    let record = Record::begin(connection.worker.next_number());
+    let mut told = Told { flow, connection, record, head };
     async move {
-        let Born { flow, head, read } = born;
-        connection.begin();
-        let _open = Open(&connection, &flow);
-        let told = Told {
-            flow: Rc::clone(&flow),
-            connection: Rc::clone(&connection),
-            record: Record::begin(connection.worker.next_number()),
-            head,
-        };
-        let mut serving = pin!(serve(&connection, &flow, told, read));
+        let flow = Rc::clone(&told.flow);
+        let mut serving = pin!(serve(&mut told, read));
         poll_fn(|cx| {
             if flow.is_gone() {
                 return Poll::Ready(());
@@ -56,12 +43,12 @@ pub(super) fn run(connection: Rc<Connection>, born: Born) -> impl Future<Output 
     }
 }
 
-/// What log and counters will be told of a stream, however it ends.
-pub(super) struct Told {
+/// A stream that is open, and what log and counters will be told of it, however it ends.
+struct Told {
     flow: Rc<Flow>,
     connection: Rc<Connection>,
-    pub(super) record: Record,
-    pub(super) head: RequestHead,
+    record: Record,
+    head: RequestHead,
 }
 
 impl Drop for Told {
@@ -75,26 +62,28 @@ impl Drop for Told {
         self.connection.worker.tell(&self.record, &self.connection.client, &self.head);
         let head = std::mem::take(&mut self.head);
         self.connection.with(|protocol, _| protocol.keep(head));
+        self.connection.close(&self.flow);
     }
 }
 
-async fn serve(connection: &Rc<Connection>, flow: &Rc<Flow>, mut told: Told, read: Result<(), Wrong>) {
+async fn serve(told: &mut Told, read: Result<(), Wrong>) {
+    let Told { flow, connection, record, head } = told;
+    let (flow, connection) = (&*flow, &*connection);
     let worker = &connection.worker;
     let watch = worker.clock.watch();
-    let mut upload = Upload::new(Rc::clone(connection), Rc::clone(flow), told.head.expects_continue);
-    let deadline = grpc::timeout(&told.head).map(|time| worker.clock.now() + time);
+    let mut upload = Upload::new(Rc::clone(connection), Rc::clone(flow), head.expects_continue);
+    let deadline = grpc::timeout(head).map(|time| worker.clock.now() + time);
     let whole = match read {
-        Ok(()) if told.head.body == BodyLength::None && told.head.upgrade.is_none() => {
+        Ok(()) if head.body == BodyLength::None && head.upgrade.is_none() => {
             nothing_more(worker, &mut upload, &watch).await
         }
         Ok(()) => Ok(()),
         Err(Wrong::Reject(reject)) => Err(reject),
         Err(Wrong::Malformed(why)) => {
-            told.record.reject(&Reject::MalformedRequest(why));
+            record.reject(&Reject::MalformedRequest(why));
             return connection.with(|protocol, out| protocol.refuse(flow, out));
         }
     };
-    let Told { record, head, .. } = &mut told;
     let answer = match whole {
         Ok(()) => {
             let request = Incoming { head, body: &mut upload, watch: &watch };
