@@ -50,41 +50,68 @@ pub async fn run(worker: Rc<Worker>, listener: Arc<Listener>, source: Source) {
     }
 }
 
-/// Counts a connection as open until it is dropped.
-struct Open(Rc<Worker>);
+/// Counts a connection as open, and holds its place, until it is dropped.
+struct Open {
+    worker: Rc<Worker>,
+    place: Place,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.counters.one_less(|c| &c.open);
+        self.worker.counters.one_less(|c| &c.open);
     }
 }
 
-#[allow(
-    clippy::manual_async_fn,
-    reason = "an `async fn` keeps room for its arguments twice, as long as it runs"
-)]
+/// What a connection goes on with once it is known what it carries.
+enum Carries {
+    Http1(Box<Client>, Channel),
+    Http2(Box<Client>, Channel),
+    Tunnel(Box<Client>, Channel, WatchGuard),
+}
+
+/// Each stage is in a box of its own, given back when it is over: a connection that waits holds what it waits with.
 fn connection(
     worker: Rc<Worker>,
     listener: Arc<Listener>,
     accepted: (TcpStream, SocketAddr),
-    mut place: Place,
+    place: Place,
 ) -> impl Future<Output = ()> {
+    let arriving = Box::pin(arrive(Rc::clone(&worker), listener, accepted, place));
     async move {
-        worker.counters.connection(worker.counters.listener_of(&listener.meter, || listener.label()));
-        worker.counters.one(|c| &c.open);
-        let _open = Open(Rc::clone(&worker));
-        let Some((client, channel, watch)) = welcome(&worker, listener, accepted, &mut place).await else {
-            return;
-        };
-        let Some((client, channel, is_http2)) = begin(&worker, client, channel, watch).await else { return };
-        // Each stage is in a box of its own, given back when it is over: a connection that waits holds what it waits with.
-        if is_http2 {
-            Box::pin(http2::serve(worker, client, channel)).await;
-        } else {
-            let waiting = http1::Waiting::new(&worker, client, channel);
-            http1::serve(worker, waiting).await;
+        let Some((carries, _open)) = arriving.await else { return };
+        match carries {
+            Carries::Http1(client, channel) => {
+                let waiting = http1::Waiting::new(&worker, client, channel);
+                http1::serve(worker, waiting).await;
+            }
+            Carries::Http2(client, channel) => Box::pin(http2::serve(worker, client, channel)).await,
+            Carries::Tunnel(client, channel, watch) => {
+                Box::pin(passthrough::serve(worker, client, channel, &watch)).await;
+            }
         }
     }
+}
+
+/// All that comes before that. `None`: the connection is over.
+async fn arrive(
+    worker: Rc<Worker>,
+    listener: Arc<Listener>,
+    accepted: (TcpStream, SocketAddr),
+    place: Place,
+) -> Option<(Carries, Open)> {
+    worker.counters.connection(worker.counters.listener_of(&listener.meter, || listener.label()));
+    worker.counters.one(|c| &c.open);
+    let mut open = Open { worker: Rc::clone(&worker), place };
+    let (client, channel, watch) = welcome(&worker, listener, accepted, &mut open.place).await?;
+    let carries = match client.listener.protocol {
+        Protocol::Http => Carries::Http1(client, channel),
+        Protocol::Https => match Box::pin(tls(&worker, client, channel, &watch)).await? {
+            (client, channel, true) => Carries::Http2(client, channel),
+            (client, channel, false) => Carries::Http1(client, channel),
+        },
+        Protocol::TlsPassthrough => Carries::Tunnel(client, channel, watch),
+    };
+    Some((carries, open))
 }
 
 /// Who the client is, and whether it may come in.
@@ -134,23 +161,6 @@ fn is_let_in(worker: &Worker, listener: &Listener, client: SocketAddr, place: &m
         return false;
     }
     true
-}
-
-/// What comes before HTTP; also whether that is HTTP/2. `None`: the connection is over.
-async fn begin(
-    worker: &Rc<Worker>,
-    client: Box<Client>,
-    channel: Channel,
-    watch: WatchGuard,
-) -> Option<(Box<Client>, Channel, bool)> {
-    match client.listener.protocol {
-        Protocol::Http => Some((client, channel, false)),
-        Protocol::Https => Box::pin(tls(worker, client, channel, &watch)).await,
-        Protocol::TlsPassthrough => {
-            Box::pin(passthrough::serve(Rc::clone(worker), client, channel, &watch)).await;
-            None
-        }
-    }
 }
 
 /// Reads the PROXY header of a trusted peer; `None` ends the connection.

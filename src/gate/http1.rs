@@ -63,8 +63,12 @@ enum Next {
 )]
 pub fn serve(worker: Rc<Worker>, mut waiting: Waiting) -> impl Future<Output = ()> {
     async move {
-        while let Some(silent) = Box::pin(serve_until_silent(&worker, waiting)).await {
-            waiting = silent;
+        loop {
+            // Nothing of it but `waiting` is to live on during the wait, as what a `while let` looks at does.
+            waiting = match Box::pin(serve_until_silent(&worker, waiting)).await {
+                Some(silent) => silent,
+                None => return,
+            };
             waiting.wait(&worker).await;
         }
     }
@@ -125,6 +129,8 @@ struct Reading {
     patience: Duration,
     /// Whether it waits here all the same for so long.
     may_stay: bool,
+    /// Whether a connection may begin here that speaks HTTP/2.
+    may_be_http2: bool,
 }
 
 struct Connection {
@@ -157,6 +163,7 @@ impl Connection {
             may_skip_line: true,
             patience: if is_split { patience.saturating_sub(waiting::AFTER) } else { Duration::ZERO },
             may_stay: place.is_some(),
+            may_be_http2: is_first && self.client.tls.is_none(),
         };
         if !has_waited {
             watch.idle_within(patience - reading.patience);
@@ -226,7 +233,7 @@ impl Connection {
         let raw = input.data();
         reading.may_skip_line &= raw.is_empty() || raw == b"\r";
         let preface = &HTTP2_PREFACE[..raw.len().min(HTTP2_PREFACE.len())];
-        if self.client.tls.is_none() && !raw.is_empty() && raw.starts_with(preface) {
+        if reading.may_be_http2 && !raw.is_empty() && raw.starts_with(preface) {
             return Ok((raw.len() >= HTTP2_PREFACE.len()).then_some(Read::Http2));
         }
         let Some(end) = head::take_request(raw, reading.scanned, limits, &mut self.head)? else {

@@ -199,12 +199,14 @@ pub fn here(target: &Target, head: &RequestHead) -> Result<(), Reject> {
     }
 }
 
-/// An HTTP-01 challenge and nothing else (RFC 8555, 8.3): one token of base64url below the well-known path.
+/// An HTTP-01 challenge and nothing else (RFC 8555, 8.3): one token of base64url below the well-known path, without a
+/// body, and without a tunnel in its place.
 #[must_use]
 pub fn is_acme_challenge(head: &RequestHead) -> bool {
     let token = head.path().strip_prefix(b"/.well-known/acme-challenge/");
     let is_token = |token: &[u8]| {
         !token.is_empty() && token.iter().all(|o| o.is_ascii_alphanumeric() || b"-_".contains(o))
     };
-    head.method() == b"GET" && token.is_some_and(is_token)
+    let is_bare = head.upgrade.is_none() && head.body == BodyLength::None;
+    is_bare && head.method() == b"GET" && token.is_some_and(is_token)
 }

@@ -376,7 +376,30 @@ fn acme_passthrough() {
     for path in tricks {
         assert_eq!(world.get(U, path).status, 451, "{path}");
     }
-    assert_eq!(world.upstream.requests().len(), 1);
+    let path = "/.well-known/acme-challenge/token";
+    for (method, fields) in [
+        ("GET", "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"),
+        ("GET", "Connection: Upgrade\r\nUpgrade: anything\r\n\r\n"),
+        ("GET", "Content-Length: 5\r\n\r\nhello"),
+        ("GET", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+        ("POST", "Content-Length: 0\r\n\r\n"),
+        ("DELETE", "\r\n"),
+    ] {
+        let response = world.send(&format!("{method} {path} HTTP/1.1\r\nHost: {U}\r\n{fields}"));
+        assert_eq!(response.status, 451, "{method} {fields:?}");
+    }
+    let mut h2 = H2::start(world.connect());
+    let common = [(":scheme", "http"), (":path", path), (":authority", U)];
+    for (stream, more, status) in [
+        (1, &[(":method", "GET")][..], 200),
+        (3, &[(":method", "CONNECT"), (":protocol", "websocket")], 451),
+        (5, &[(":method", "POST")], 451),
+    ] {
+        let fields = common.iter().chain(more).map(|(name, value)| ((*name).into(), (*value).into()));
+        h2.request(stream, &fields.collect::<Vec<_>>());
+        assert_eq!(h2.end(stream), Outcome::Status(status), "{more:?}");
+    }
+    assert_eq!(world.upstream.requests().len(), 2);
 }
 
 /// A challenge under way is not cut when other names change.

@@ -10,6 +10,7 @@ mod http2;
 mod keepalive;
 mod many;
 mod names;
+mod passthrough;
 mod request_line;
 mod resources;
 mod slow;

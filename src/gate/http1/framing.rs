@@ -110,13 +110,15 @@ pub(in crate::gate) fn expects_continue(head: &RequestHead) -> Result<bool, Reje
     }
 }
 
-/// One token that is not a way around the gate's own parser (RFC 9113 dropped `h2c` upgrades).
+/// What begins the names of protocols in which requests for any name would pass unread: HTTP in other versions
+/// (RFC 9113 dropped `h2c`), under TLS (RFC 2817), or in a connection to anywhere (RFC 9298, RFC 9484).
+const UNREAD: [&[u8]; 6] = [b"http", b"h2", b"h3", b"tls", b"ssl", b"connect-"];
+
+/// One token that is not a way around the gate's own parser.
 fn is_upgrade_to_pass(value: &[u8]) -> bool {
     let is_token = |octet: &u8| octet.is_ascii_alphanumeric() || b"-._/+".contains(octet);
-    !value.is_empty()
-        && value.iter().all(is_token)
-        && !value.to_ascii_lowercase().starts_with(b"h2")
-        && !value.to_ascii_lowercase().starts_with(b"http")
+    let begins = |name: &&[u8]| value.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    !value.is_empty() && value.iter().all(is_token) && !UNREAD.iter().any(begins)
 }
 
 fn single(head: &RequestHead, known: Known) -> Option<Field> {

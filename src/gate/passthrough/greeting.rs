@@ -2,7 +2,9 @@
 //!
 //! A server may ask for a second ClientHello (HelloRetryRequest; RFC 8446, 4.1.4), and many a server goes by the name
 //! in that one. So the client's records are gone over until the server has said that it asks for none, and every
-//! further hello must name what the first one did: it is held back until it is whole.
+//! further hello must name what the first one did: it is held back until it is whole. Until then a client has no other
+//! handshake message to send, and no other kind of record than TLS has: whatever else comes is refused unread, for what
+//! a server makes of it is the server's secret.
 
 use crate::domain::DomainName;
 use crate::gate::buffer::BUFFER_BYTES;
@@ -20,8 +22,8 @@ const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 /// Heartbeats: the last type that there is.
 const LAST_TYPE: u8 = 24;
-/// Octets of a ClientHello up to the version that all of them have.
-const HELLO_BEGIN: usize = 6;
+/// The first octet of a ClientHello.
+const CLIENT_HELLO: u8 = 1;
 /// Octets of a ServerHello up to the end of its random.
 const ANSWER_BEGIN: usize = 38;
 /// Octets of a server's that are looked through for its answer.
@@ -173,7 +175,7 @@ impl Greeting {
             }
             match record(rest) {
                 Record::Unknown => return Ok(at),
-                Record::NoTls => self.is_over = true,
+                Record::Wrong => return Err(Alert::UnexpectedMessage),
                 Record::Hello => self.again = Some(HelloReader::default()),
                 Record::Other(octets) => self.skip = octets,
             }
@@ -191,29 +193,28 @@ enum Record {
     Hello,
     /// Another record, of so many octets.
     Other(usize),
-    /// Nothing that a TLS server would go on from.
-    NoTls,
+    /// Nothing that a client has to say at this point.
+    Wrong,
 }
 
 fn record(octets: &[u8]) -> Record {
     match octets.first() {
         None => return Record::Unknown,
         Some(CHANGE_CIPHER_SPEC..=LAST_TYPE) => {}
-        Some(_) => return Record::NoTls,
+        Some(_) => return Record::Wrong,
     }
     let Some(header) = octets.first_chunk::<RECORD_HEADER>() else { return Record::Unknown };
     let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
-    let other = Record::Other(RECORD_HEADER + length);
-    if header[0] != HANDSHAKE || length == 0 {
-        return other;
+    if header[0] != HANDSHAKE {
+        return Record::Other(RECORD_HEADER + length);
     }
-    let content = &octets[RECORD_HEADER..];
-    if content.len() < length.min(HELLO_BEGIN) {
-        return Record::Unknown;
+    // Whatever version it claims: servers don't all look.
+    match octets.get(RECORD_HEADER) {
+        _ if length == 0 => Record::Wrong,
+        None => Record::Unknown,
+        Some(&CLIENT_HELLO) => Record::Hello,
+        Some(_) => Record::Wrong,
     }
-    // Encrypted ones begin with anything, but not with all three.
-    let is_hello = [(0, 1), (4, 3), (5, 3)].iter().all(|(at, octet)| *at >= length || content[*at] == *octet);
-    if is_hello { Record::Hello } else { other }
 }
 
 /// What a server's first octets say.
@@ -290,19 +291,93 @@ mod tests {
             (&hello[..], Record::Hello),
             (&hello[..1], Record::Hello),
             (&hello[..5], Record::Hello),
-            (&[16, 0, 0, 90, 3, 3], Record::Other(11)),
-            (&[1, 0, 0, 90, 4, 3], Record::Other(11)),
-            (&[], Record::Other(5)),
+            (&[1, 0, 0, 90, 3, 1], Record::Hello),
+            (&[1, 0, 0, 90, 2, 0], Record::Hello),
+            (&[1, 255, 0, 90, 4, 3], Record::Hello),
+            (&[16, 0, 0, 90, 3, 3], Record::Wrong),
+            (&[0, 0, 0, 0, 1, 0], Record::Wrong),
+            (&[], Record::Wrong),
         ] {
             assert_eq!(record(&record_of(HANDSHAKE, content)), expected, "{content:?}");
         }
         assert_eq!(record(&record_of(23, &hello)), Record::Other(13));
-        assert_eq!(record(&record_of(HANDSHAKE, &hello)[..8]), Record::Unknown);
+        assert_eq!(record(&record_of(HANDSHAKE, &hello)[..5]), Record::Unknown);
         assert_eq!(record(b""), Record::Unknown);
-        assert_eq!(record(b"GET"), Record::NoTls);
+        assert_eq!(record(b"GET"), Record::Wrong);
+        assert_eq!(record(&[0x80, 46, 1, 3, 1]), Record::Wrong, "a hello of SSL 2.0");
+        assert_eq!(record(&record_of(25, &hello)), Record::Wrong, "a kind of record that nobody knows");
+    }
+
+    /// A hello that asks for the name, in records of at most that many octets.
+    fn hello_of(name: &str, version: [u8; 2], most: usize) -> Vec<u8> {
+        let with16 = |part: &[u8]| [&u16::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat();
+        let list = with16(&[&[0][..], &with16(name.as_bytes())].concat());
+        let extensions = with16(&[&[0, 0][..], &with16(&list)].concat());
+        let body = [&version[..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0], &extensions].concat();
+        let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+        let message = [&[CLIENT_HELLO][..], &length[1..], &body].concat();
+        message.chunks(most).flat_map(|piece| record_of(HANDSHAKE, piece)).collect()
+    }
+
+    /// What goes on of a client's octets that come in pieces, the first hello left out.
+    fn passed(octets: &[u8], sizes: &[usize], said: Said) -> Vec<u8> {
+        let name = DomainName::from_wire(b"filed.cn").unwrap();
+        let mut greeting = Greeting { name, skip: 0, again: None, is_over: false, said, moved: 0 };
+        let (mut held, mut passed, mut rest) = (Vec::new(), Vec::new(), octets);
+        for size in sizes.iter().copied().chain([octets.len()]) {
+            let piece = rest.split_off(..size.min(rest.len())).unwrap();
+            held.extend_from_slice(piece);
+            let Ok(octets) = greeting.pass(&held) else { break };
+            if greeting.is_over {
+                // What comes now is answered by nobody's certificate but the name's.
+                passed.append(&mut held);
+                break;
+            }
+            passed.extend(held.drain(..octets));
+        }
+        passed
+    }
+
+    /// The names that a server finds which looks at nothing but the kinds of records and messages.
+    fn names_in(mut octets: &[u8]) -> Vec<Option<String>> {
+        let mut messages = Vec::new();
+        while let Some((header, rest)) = octets.split_first_chunk::<RECORD_HEADER>() {
+            let length = usize::from(u16::from_be_bytes([header[3], header[4]])).min(rest.len());
+            if header[0] == HANDSHAKE {
+                messages.extend_from_slice(&rest[..length]);
+            }
+            octets = &rest[length..];
+        }
+        let (mut names, mut rest) = (Vec::new(), &messages[..]);
+        while let Some(head) = rest.first_chunk::<4>() {
+            let length = 4 + (usize::from(head[2]) << 8 | usize::from(head[3]));
+            let message = rest.split_off(..length.min(rest.len())).unwrap();
+            let hello = hello::parse(&record_of(HANDSHAKE, message)).ok().flatten();
+            names.push(hello.and_then(|hello| hello.server_name).map(|name| name.as_str().to_owned()));
+        }
+        names
     }
 
     proptest::proptest! {
+        #[test]
+        fn whatever_goes_on_names_the_first_hello_s_name(
+            parts in proptest::collection::vec((0..5_u8, 1..80_usize, 18..27_u8, proptest::num::u16::ANY), 1..6),
+            sizes in proptest::collection::vec(1..60_usize, 0..12),
+            is_asked in proptest::bool::ANY,
+        ) {
+            let octets: Vec<u8> = parts.iter().flat_map(|(what, most, kind, any)| match what {
+                0 | 1 => hello_of("filed.cn", any.to_be_bytes(), *most),
+                2 => hello_of("unfiled.cn", any.to_be_bytes(), *most),
+                3 => record_of(*kind, &any.to_be_bytes()),
+                _ => record_of(*kind, &hello_of("unfiled.cn", [3, 3], 200)[RECORD_HEADER..]),
+            }).collect();
+            let said = if is_asked { Said::Again } else { Said::Nothing };
+            let mut names = names_in(&passed(&octets, &sizes, said));
+            // A server asks once: behind a hello that it asked for there is no other.
+            names.truncate(if is_asked { 1 } else { usize::MAX });
+            proptest::prop_assert!(names.iter().all(|name| name.as_deref() == Some("filed.cn")), "{names:?}");
+        }
+
         #[test]
         fn any_octets_never_panic(octets in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             let _ = (said(&octets), record(&octets));

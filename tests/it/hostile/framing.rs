@@ -241,6 +241,11 @@ fn upgrades() {
         ),
         ("GET /h2c HTTP/1.1⏎Host: filed.cn⏎Connection: Upgrade⏎Upgrade: h2c⏎⏎{U}", Seq(&[OK, Refuse])),
         ("GET /h2c HTTP/1.1⏎Host: filed.cn⏎Connection: Upgrade⏎Upgrade: websocket, h2c⏎⏎", OK),
+        ("GET /no HTTP/1.1⏎Host: filed.cn⏎Connection: Upgrade⏎Upgrade: TLS/1.0⏎⏎{U}", Seq(&[OK, Refuse])),
+        ("GET /no HTTP/1.1⏎Host: filed.cn⏎Connection: Upgrade⏎Upgrade: tls/1.3⏎⏎{U}", Seq(&[OK, Refuse])),
+        ("GET /no HTTP/1.1⏎Host: filed.cn⏎Connection: Upgrade⏎Upgrade: HTTP/3⏎⏎{U}", Seq(&[OK, Refuse])),
+        ("GET /no HTTP/1.1⏎Host: filed.cn⏎Connection: Upgrade⏎Upgrade: H3⏎⏎{U}", Seq(&[OK, Refuse])),
+        ("GET /no HTTP/1.1⏎Host: filed.cn⏎Connection: Upgrade⏎Upgrade: connect-udp⏎⏎{U}", Seq(&[OK, Refuse])),
     ];
     let world = World::start();
     check(&world, ROWS);
@@ -249,6 +254,8 @@ fn upgrades() {
         let upgrade = one.all("upgrade").join(",");
         assert!(!upgrade.contains("h2c") && one.header("http2-settings").is_none(), "{one:?}");
     }
+    let no = world.upstream.heads().into_iter().filter(|one| one.target == "/no").collect::<Vec<_>>();
+    assert!(no.len() == 10 && no.iter().all(|one| one.all("upgrade").is_empty()), "{no:?}");
 }
 
 #[test]

@@ -482,3 +482,22 @@ fn cancelled_with_open_streams() {
     h2.request(7, &fields("{}|:authority=filed.cn"));
     assert_eq!(h2.outcome(7), Outcome::Status(451));
 }
+
+/// A connection is of one protocol from its first octet on.
+#[test]
+fn no_preface_behind_a_request() {
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let world = World::start();
+    for is_at_once in [true, false] {
+        let mut wire = world.connect();
+        let first = format!("GET /first HTTP/1.1\r\nHost: {F}\r\n\r\n");
+        wire.send(if is_at_once { first.clone() + preface } else { first });
+        assert_eq!(wire.response().unwrap().status, 200);
+        if !is_at_once {
+            wire.send(preface);
+        }
+        let refused = wire.response().unwrap();
+        assert_eq!((refused.status, refused.header("connection")), (400, Some("close")), "{refused:?}");
+    }
+    world.assert_well();
+}

@@ -5,8 +5,6 @@ use crate::world::hello::{self, Answer, Cut, Cutting, Hello, SERVER_NAME};
 use crate::world::wire::{self, Lost, Response, Wire};
 use crate::world::{F, G, OWN, U, UC, UNIT, UNIT_CANCELLED, World};
 use rustls::StreamOwned;
-use std::io::{Read as _, Write as _};
-use std::sync::{Arc, Mutex};
 
 /// Fatal alert `unrecognized_name`.
 const UNRECOGNIZED: Answer = Answer::Alert(112);
@@ -145,31 +143,36 @@ fn odd_names() {
     world.assert_well();
 }
 
-/// The same name, however it is written; judged alike, however the hello is cut or filled.
-#[test]
-fn hellos_of_every_shape() {
-    let world = World::start();
+/// Hellos that ask for the same name, however it is written, however they are cut or filled.
+pub(super) fn shapes(world: &World, name: &str) -> Vec<(&'static str, Vec<u8>)> {
     let grease = |hello: Hello| hello.with(0x0a0a, vec![]).with(0x1a1a, vec![0]);
     let ech = |hello: Hello| {
         hello.with(0xfe0d, [vec![0, 0, 1, 0, 1, 7, 0, 4], vec![1; 4], vec![0, 9], vec![2; 9]].concat())
     };
     let padded = |hello: Hello| hello.with(21, vec![0; 17_000]);
-    for (name, expected) in [("filed.cn", Answer::Hello), ("unfiled.cn", UNRECOGNIZED)] {
-        let plain = hello(&world, name.as_bytes());
-        let rows = [
-            ("plain", plain.records(16384)),
-            ("upper case", hello(&world, name.to_uppercase().as_bytes()).records(16384)),
-            ("trailing dot", hello(&world, format!("{name}.").as_bytes()).records(16384)),
-            ("one octet per record", plain.records(1)),
-            ("three octets per record", plain.records(3)),
-            ("header and body apart", plain.records(4)),
-            ("GREASE", grease(plain.clone()).records(16384)),
-            ("ECH", ech(plain.clone()).records(16384)),
-            ("17 KiB", padded(plain.clone()).records(16384)),
-            ("17 KiB in small records", padded(plain.clone()).records(100)),
-            ("17 KiB, all of it", grease(ech(padded(plain))).records(1000)),
-        ];
-        for (what, bytes) in rows {
+    let plain = hello(world, name.as_bytes());
+    assert!(plain.message().len() > 1_184, "it has a post-quantum share");
+    vec![
+        ("plain", plain.records(16384)),
+        ("upper case", hello(world, name.to_uppercase().as_bytes()).records(16384)),
+        ("trailing dot", hello(world, format!("{name}.").as_bytes()).records(16384)),
+        ("one octet per record", plain.records(1)),
+        ("three octets per record", plain.records(3)),
+        ("header and body apart", plain.records(4)),
+        ("the share cut in two", plain.records(600)),
+        ("GREASE", grease(plain.clone()).records(16384)),
+        ("ECH", ech(plain.clone()).records(16384)),
+        ("17 KiB", padded(plain.clone()).records(16384)),
+        ("17 KiB in small records", padded(plain.clone()).records(100)),
+        ("17 KiB, all of it", grease(ech(padded(plain))).records(1000)),
+    ]
+}
+
+#[test]
+fn hellos_of_every_shape() {
+    let world = World::start();
+    for (name, expected) in [(F, Answer::Hello), (U, UNRECOGNIZED)] {
+        for (what, bytes) in shapes(&world, name) {
             assert_eq!(hello::answer(world.https(), &bytes), expected, "{name} {what}");
         }
     }
@@ -273,122 +276,5 @@ fn blocked_by_alert_or_reset() {
         }
         let mut wire = world.tls(Some(F), &["http/1.1"]).unwrap();
         assert_eq!(get(&mut wire, F).status, 200, "{how}");
-    }
-}
-
-/// `tls_passthrough`: judged on the SNI alone, the bytes go through as they are.
-#[test]
-fn passthrough() {
-    let world = World::with(|setup| {
-        let line = format!("upstreams = [\"tcp://{}\"]", setup.upstream);
-        setup.listener("tls_passthrough", &line)
-    });
-    let address = world.listener("tls_passthrough", 0);
-    for sni in [&b"unfiled.cn"[..], b"UNFILED.CN.", b"127.0.0.1", b"filed.cn\0.unfiled.cn"] {
-        let answer = hello::answer(address, &hello(&world, sni).records(1));
-        assert!(
-            matches!(answer, Answer::Alert(_) | Answer::Closed),
-            "{:?}: {answer:?}",
-            String::from_utf8_lossy(sni)
-        );
-    }
-    assert_eq!(world.upstream.bytes(), b"", "nothing of U arrives");
-    for most in [1, 16384] {
-        let bytes = hello(&world, b"filed.cn").records(most);
-        let before = world.upstream.bytes().len();
-        let mut wire = Wire::clear(address);
-        wire.send(&bytes);
-        crate::world::wait("the hello upstream", || {
-            (world.upstream.bytes().len() == before + bytes.len()).then_some(())
-        });
-        assert!(world.upstream.bytes().ends_with(&bytes), "octet for octet");
-    }
-}
-
-/// A server's HelloRetryRequest, cut into records of at most that many octets.
-fn retry(most: usize) -> Vec<u8> {
-    const RANDOM: [u8; 32] = [
-        0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
-        0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
-    ];
-    let extensions = [0, 43, 0, 2, 3, 4, 0, 51, 0, 2, 0, 0x17];
-    let body = [&[3, 3][..], &RANDOM, &[0, 0x13, 1, 0, 0, 12], &extensions].concat();
-    hello::records(&[&[2, 0, 0, u8::try_from(body.len()).unwrap()][..], &body].concat(), most)
-}
-
-/// A server that says this to whatever comes first, and what it was sent.
-fn scripted(answer: Vec<u8>) -> (std::net::SocketAddr, Arc<Mutex<Vec<u8>>>) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let of_thread = Arc::clone(&seen);
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let (seen, answer) = (Arc::clone(&of_thread), answer.clone());
-            std::thread::spawn(move || {
-                let mut is_first = true;
-                let mut space = vec![0; 64 * 1024];
-                while let Ok(octets @ 1..) = stream.read(&mut space) {
-                    seen.lock().unwrap().extend(&space[..octets]);
-                    if std::mem::take(&mut is_first) && stream.write_all(&answer).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    (address, seen)
-}
-
-/// `tls_passthrough`: a server may ask for a second hello, and that must name what the first one did, whether the
-/// client waits to be asked or not, and however it is cut.
-#[test]
-fn second_hellos() {
-    let change = &[20, 3, 3, 0, 1, 1][..];
-    let early = &[23, 3, 3, 0, 4, 1, 0, 0, 9][..];
-    for cut in [1, 7, 16384] {
-        let (upstream, seen) = scripted(retry(cut));
-        let line = format!("upstreams = [\"tcp://{upstream}\"]");
-        let world = World::with(|setup| setup.listener("tls_passthrough", &line));
-        let address = world.listener("tls_passthrough", 0);
-        let first = hello(&world, b"filed.cn").records(16384);
-        let arrived = |end: &[u8]| {
-            crate::world::wait("it to arrive", || seen.lock().unwrap().ends_with(end).then_some(()));
-        };
-        for (between, most, waits) in [
-            (&b""[..], 16384, true),
-            (change, 16384, true),
-            (change, 1, true),
-            (early, 3, false),
-            (b"", 5, false),
-        ] {
-            let what = format!("cut {cut}, {between:02x?}, records of {most}, waits: {waits}");
-            for (sni, is_passed) in [
-                (&b"filed.cn"[..], true),
-                (b"FILED.CN.", true),
-                (b"unfiled.cn", false),
-                (b"own-cert.cn", false),
-                (b"", false),
-            ] {
-                let second = [between, &hello(&world, sni).records(most)].concat();
-                let mut wire = Wire::clear(address);
-                wire.send(&first);
-                if waits {
-                    wire.exactly(retry(cut).len()).unwrap();
-                }
-                wire.send(&second);
-                if is_passed {
-                    arrived(&second);
-                } else {
-                    let (rest, end) = wire.rest();
-                    let is_told =
-                        rest.ends_with(&[21, 3, 3, 0, 2, 2, 47]) || rest.ends_with(&[21, 3, 3, 0, 2, 2, 112]);
-                    assert!(is_told, "{what} {sni:?}: {rest:?} {end:?}");
-                    assert!(matches!(end, Lost::Closed(_)), "{what} {sni:?}: {end:?}");
-                }
-            }
-        }
-        let seen = String::from_utf8_lossy(&seen.lock().unwrap()).into_owned();
-        assert!(!seen.contains("unfiled") && !seen.contains("own-cert"), "nothing of it arrives");
     }
 }

@@ -57,6 +57,12 @@ impl Hello {
         self.with(SERVER_NAME, server_names(names))
     }
 
+    /// Claims that version in its head.
+    pub fn version(mut self, version: [u8; 2]) -> Self {
+        self.head[..2].copy_from_slice(&version);
+        self
+    }
+
     /// The handshake message.
     pub fn message(&self) -> Vec<u8> {
         let mut extensions = Vec::new();

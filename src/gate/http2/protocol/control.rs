@@ -76,10 +76,12 @@ impl Protocol {
             self.is_acknowledged = true;
             return Ok(());
         }
+        let before = self.first_send_window;
         for [a, b, c, d, e, f] in settings {
             let value = u32::from_be_bytes([*c, *d, *e, *f]);
             self.setting(u16::from_be_bytes([*a, *b]), value)?;
         }
+        self.widen(self.first_send_window - before)?;
         frame::put(out, (frame::SETTINGS, frame::ACK, 0), &[]);
         Ok(())
     }
@@ -89,18 +91,7 @@ impl Protocol {
             HEADER_TABLE_SIZE => self.encoder.resize(value as usize),
             ENABLE_PUSH | ENABLE_CONNECT_PROTOCOL if value > 1 => return Err(Code::Protocol),
             INITIAL_WINDOW_SIZE if i64::from(value) > MAX_WINDOW => return Err(Code::FlowControl),
-            INITIAL_WINDOW_SIZE => {
-                let more = i64::from(value) - self.first_send_window;
-                self.first_send_window = value.into();
-                for flow in &self.flows {
-                    let window = flow.send_window.get() + more;
-                    if window > MAX_WINDOW {
-                        return Err(Code::FlowControl);
-                    }
-                    flow.send_window.set(window);
-                    flow.wake();
-                }
-            }
+            INITIAL_WINDOW_SIZE => self.first_send_window = value.into(),
             MAX_FRAME_SIZE => {
                 if !(16_384..=frame::LARGEST_FRAME_BYTES).contains(&value) {
                     return Err(Code::Protocol);
@@ -108,6 +99,22 @@ impl Protocol {
                 self.max_frame_bytes = (value as usize).min(frame::MAX_FRAME_BYTES);
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Gives open streams so much more window, or less: once for a frame, however often it names one.
+    fn widen(&self, more: i64) -> Result<(), Code> {
+        if more == 0 {
+            return Ok(());
+        }
+        for flow in &self.flows {
+            let window = flow.send_window.get() + more;
+            if window > MAX_WINDOW {
+                return Err(Code::FlowControl);
+            }
+            flow.send_window.set(window);
+            flow.wake();
         }
         Ok(())
     }
