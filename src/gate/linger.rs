@@ -26,7 +26,7 @@ pub struct Bounds {
 }
 
 /// A connection that is about to end.
-pub trait Leaving {
+pub trait Parting {
     /// Writes what is left and says that it was all.
     fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
@@ -34,7 +34,7 @@ pub trait Leaving {
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
 }
 
-impl Leaving for Channel {
+impl Parting for Channel {
     fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_shutdown(cx).map(drop)
     }
@@ -47,7 +47,7 @@ impl Leaving for Channel {
 }
 
 /// Of a handshake that failed: what it holds is the alert.
-impl Leaving for Prefixed {
+impl Parting for Prefixed {
     fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(self).poll_shutdown(cx).map(drop)
     }
@@ -61,7 +61,7 @@ impl Leaving for Prefixed {
 }
 
 /// Writes what is left and says that it was all, then reads to the client's end or to the bounds.
-pub async fn run(connection: &mut impl Leaving, watch: &Watch, bounds: Bounds) {
+pub async fn run(connection: &mut impl Parting, watch: &Watch, bounds: Bounds) {
     let since = Instant::now();
     watch.within(bounds.silence);
     let mut left = bounds.octets;

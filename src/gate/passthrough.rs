@@ -1,6 +1,6 @@
 //! TLS passed through: judged by SNI, then octets both ways, the ClientHello first.
 
-mod greeting;
+pub mod greeting;
 
 use crate::config::{Mode, TlsBlocked};
 use crate::domain::HostForm;

@@ -20,6 +20,8 @@ mod config;
 mod feed_frames;
 #[path = "../../fuzz/fuzz_targets/filing_number.rs"]
 mod filing_number;
+#[path = "../../fuzz/fuzz_targets/greeting.rs"]
+mod greeting;
 #[path = "../../fuzz/fuzz_targets/http1_body.rs"]
 mod http1_body;
 #[path = "../../fuzz/fuzz_targets/http1_request.rs"]
@@ -129,6 +131,11 @@ fn feed_frames() {
 #[test]
 fn filing_number() {
     check("filing_number", filing_number::run);
+}
+
+#[test]
+fn greeting() {
+    check("greeting", greeting::run);
 }
 
 #[test]

@@ -61,8 +61,7 @@ pub(super) async fn run(
     watch: &Watch,
 ) -> Result<u64, Ended> {
     let Some(name) = hello.server_name else { return Err(Ended::Refused(Alert::UnrecognizedName)) };
-    let mut greeting =
-        Greeting { name, skip: hello.octets, again: None, is_over: false, said: Said::Nothing, moved: 0 };
+    let mut greeting = Greeting::new(name, hello.octets);
     watch.within(tunnel::IDLE_TIMEOUT);
     poll_fn(|cx| {
         if watch.check(cx).is_err() {
@@ -85,8 +84,9 @@ enum Said {
     Answer,
 }
 
+/// How far a connection's beginning has come.
 #[derive(Debug)]
-struct Greeting {
+pub struct Greeting {
     name: DomainName,
     /// Octets of the client's current record still to come.
     skip: usize,
@@ -99,6 +99,25 @@ struct Greeting {
 }
 
 impl Greeting {
+    /// Behind a first hello of so many octets that asks for this name.
+    #[must_use]
+    pub fn new(name: DomainName, octets: usize) -> Self {
+        Self { name, skip: octets, again: None, is_over: false, said: Said::Nothing, moved: 0 }
+    }
+
+    /// Whether what comes now needs no look any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Looks at all that the server has said so far.
+    pub fn hear(&mut self, octets: &[u8]) {
+        if self.said == Said::Nothing {
+            self.said = said(octets);
+        }
+    }
+
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -139,9 +158,7 @@ impl Greeting {
         client: &mut Channel,
         upstream: &mut Channel,
     ) -> Poll<Result<bool, Ended>> {
-        if self.said == Said::Nothing {
-            self.said = said(upstream.input.data());
-        }
+        self.hear(upstream.input.data());
         match self.said {
             Said::Answer => return Poll::Ready(Ok(true)),
             Said::Again => {
@@ -156,8 +173,11 @@ impl Greeting {
         Poll::Ready(Ok(octets == 0))
     }
 
-    /// Goes over the client's octets: gives how many may go on.
-    fn pass(&mut self, octets: &[u8]) -> Result<usize, Alert> {
+    /// Goes over the client's octets: gives how many may go on, and wants the others again, with more behind them.
+    ///
+    /// # Errors
+    /// The alert to send: none of them may go on.
+    pub fn pass(&mut self, octets: &[u8]) -> Result<usize, Alert> {
         let mut at = 0;
         while !self.is_over {
             let some = self.skip.min(octets.len() - at);
@@ -322,7 +342,7 @@ mod tests {
     /// What goes on of a client's octets that come in pieces, the first hello left out.
     fn passed(octets: &[u8], sizes: &[usize], said: Said) -> Vec<u8> {
         let name = DomainName::from_wire(b"filed.cn").unwrap();
-        let mut greeting = Greeting { name, skip: 0, again: None, is_over: false, said, moved: 0 };
+        let mut greeting = Greeting { said, ..Greeting::new(name, 0) };
         let (mut held, mut passed, mut rest) = (Vec::new(), Vec::new(), octets);
         for size in sizes.iter().copied().chain([octets.len()]) {
             let piece = rest.split_off(..size.min(rest.len())).unwrap();
