@@ -10,7 +10,7 @@ pub use tunnel::Hold;
 use crate::gate::body::BodySource;
 use crate::gate::buffer::{BUFFER_BYTES, WriteBuffer};
 use crate::gate::endpoint::{Endpoint, Lease};
-use crate::gate::exchange::Failure;
+use crate::gate::exchange::{Failure, MAX_INTERIM};
 use crate::gate::headers::{self, Onward};
 use crate::gate::http1::framing::Framing;
 use crate::gate::http1::head::ResponseHead;
@@ -22,7 +22,7 @@ use crate::gate::websocket;
 use bytes::{Buf, Bytes};
 use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -46,6 +46,7 @@ pub struct Call {
     sending: Sending,
     /// The last thing that sending waited for was the client.
     is_starved: bool,
+    interim: u32,
     response: Option<RecvStream>,
     current: Bytes,
     is_ended: bool,
@@ -72,6 +73,7 @@ impl Call {
             request: None,
             sending: Sending::Done,
             is_starved: false,
+            interim: 0,
             response: None,
             current: Bytes::new(),
             is_ended: false,
@@ -87,7 +89,7 @@ impl Call {
     /// Begins: sends the request head; the body (if any) follows.
     ///
     /// # Errors
-    /// `Stale` where the connection takes no more streams.
+    /// `Unseen` where the connection takes no more streams.
     pub fn begin(&mut self, request: &RequestHead, onward: &Onward<'_>) -> Result<(), Failure> {
         self.is_for_tunnel = request.asks_for_websocket();
         if self.is_for_tunnel && request.named(websocket::KEY).is_none() {
@@ -98,7 +100,7 @@ impl Call {
             .ok_or(Reject::MalformedRequest("HTTP/2 has no words for this request"))?;
         let has_body = request.body != BodyLength::None;
         let is_whole = !has_body && !self.is_for_tunnel;
-        let (waiting, stream) = self.ticket.send(head, is_whole).map_err(|_| Failure::Stale)?;
+        let (waiting, stream) = self.ticket.send(head, is_whole).map_err(|_| Failure::Unseen)?;
         self.waiting = Some(waiting);
         self.request = Some(stream);
         self.sending = if has_body { Sending::Open } else { Sending::Done };
@@ -160,11 +162,12 @@ impl Call {
             let polled = body.poll_data(cx)?;
             self.is_starved = polled.is_pending();
             if !ready!(polled) {
-                let ended = match body.take_trailers() {
+                // An error means that the stream is over, which shows where its response is read.
+                let _ = match body.take_trailers() {
                     Some(trailers) => stream.send_trailers(trailers),
                     None => stream.send_data(Bytes::new(), true),
                 };
-                self.sending = if ended.is_ok() { Sending::Done } else { Sending::Abandoned };
+                self.sending = Sending::Done;
                 continue;
             }
             let wanted = body.data().len().min(BUFFER_BYTES);
@@ -210,6 +213,16 @@ impl Call {
         let Some(waiting) = &mut self.waiting else {
             return Poll::Ready(Err(Reject::UpstreamError("there is no response").into()));
         };
+        while let Poll::Ready(Some(Ok(interim))) = waiting.poll_informational(cx) {
+            self.interim += 1;
+            if self.interim > MAX_INTERIM {
+                return Poll::Ready(Err(Reject::UpstreamError("too many interim responses").into()));
+            }
+            if interim.status() == StatusCode::SWITCHING_PROTOCOLS {
+                // HTTP/2 knows no such thing (RFC 9113, 8.6).
+                return Poll::Ready(Err(Reject::UpstreamError("it switched protocols on a stream").into()));
+            }
+        }
         match Pin::new(waiting).poll(cx) {
             Poll::Pending => {
                 body.poll_gone(cx)?;
@@ -219,16 +232,20 @@ impl Call {
                 self.waiting = None;
                 Poll::Ready(self.take_head(response, request).map_err(Failure::Reject))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.failure(&error))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.failure(request, &error))),
         }
     }
 
-    /// A stream that the upstream says it has not looked at may be sent again, if nothing of its body is gone.
-    fn failure(&self, error: &h2::Error) -> Failure {
-        let is_unseen = error.reason() == Some(h2::Reason::REFUSED_STREAM)
-            || (error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR));
+    /// What the upstream says it has not looked at may be sent again, if nothing of its body is used up.
+    fn failure(&self, request: &RequestHead, error: &h2::Error) -> Failure {
+        let is_refused = error.reason() == Some(h2::Reason::REFUSED_STREAM) && error.is_reset();
+        // Streams above the last one that a GOAWAY names are told of it; the others go on.
+        let is_above = error.is_go_away();
+        let is_unseen = error.is_remote() && (is_refused || is_above);
+        let is_untouched =
+            self.body_octets == 0 && (request.body == BodyLength::None || self.sending != Sending::Done);
         match error {
-            _ if is_unseen && self.body_octets == 0 => Failure::Stale,
+            _ if is_unseen && is_untouched && self.interim == 0 => Failure::Unseen,
             error if error.is_io() => Reject::UpstreamError("closed before its response was whole").into(),
             _ => Reject::UpstreamError("it reset the stream").into(),
         }

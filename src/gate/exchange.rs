@@ -26,7 +26,7 @@ use std::time::Instant;
 /// Limits of an upstream's response head.
 const RESPONSE_LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: head::MAX_FIELDS };
 /// Interim (1xx) responses taken before a final one.
-const MAX_INTERIM: u32 = 8;
+pub const MAX_INTERIM: u32 = 8;
 /// Body octets gathered before they are written to the upstream.
 const GATHER_BYTES: usize = 64 * 1024;
 
@@ -43,8 +43,10 @@ enum Sending {
 /// Why there is no response.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// A reused connection had been closed: nothing of a response was seen.
+    /// A reused connection had been closed: nothing of a response was seen. The request may have arrived.
     Stale,
+    /// The upstream has not looked at the request (RFC 9113, 8.7), and nothing of its body is used up.
+    Unseen,
     /// Anything else.
     Reject(Reject),
 }

@@ -43,6 +43,7 @@ const MAX_IDLE_AGE: Duration = Duration::from_secs(50);
 #[derive(Debug)]
 struct Trunk {
     sender: SendRequest<Bytes>,
+    opened: Instant,
     streams: Cell<usize>,
     /// Its task has ended.
     is_over: Rc<Cell<bool>>,
@@ -125,11 +126,12 @@ impl Lines {
         Self { endpoint: Arc::clone(endpoint), trunks: RefCell::default(), opening: Mutex::default() }
     }
 
-    /// The one with the fewest streams that has room.
-    fn take(&self) -> Option<Ticket> {
+    /// The one with the fewest streams that has room and was opened since.
+    fn take(&self, since: Option<Instant>) -> Option<Ticket> {
         let mut trunks = self.trunks.borrow_mut();
         trunks.retain(|trunk| !trunk.is_over.get());
-        let free = trunks.iter().filter(|trunk| trunk.has_room());
+        let is_fresh = |trunk: &Trunk| since.is_none_or(|since| trunk.opened >= since);
+        let free = trunks.iter().filter(|trunk| trunk.has_room() && is_fresh(trunk));
         free.min_by_key(|trunk| trunk.streams.get()).map(Ticket::new)
     }
 }
@@ -148,23 +150,23 @@ pub enum Reached {
 pub struct Trunks(RefCell<HashMap<usize, Rc<Lines>>>);
 
 impl Trunks {
-    /// A place on a connection that is open already.
+    /// A place on a connection that is open already, and was opened since.
     #[must_use]
-    pub fn take(&self, endpoint: &Endpoint) -> Option<Ticket> {
-        self.0.borrow().get(&endpoint.slot)?.take()
+    pub fn take(&self, endpoint: &Endpoint, since: Option<Instant>) -> Option<Ticket> {
+        self.0.borrow().get(&endpoint.slot)?.take(since)
     }
 
     /// The same, opening a connection where none has room. For the caller to bound in time.
     ///
     /// # Errors
     /// Those of connecting, or `Overloaded`.
-    pub async fn reach(&self, endpoint: &Arc<Endpoint>) -> Result<Reached, Reject> {
+    pub async fn reach(&self, endpoint: &Arc<Endpoint>, since: Option<Instant>) -> Result<Reached, Reject> {
         let lines = Rc::clone(
             self.0.borrow_mut().entry(endpoint.slot).or_insert_with(|| Rc::new(Lines::new(endpoint))),
         );
         let _opening = lines.opening.lock().await;
         // Somebody else may have opened one meanwhile.
-        if let Some(ticket) = lines.take() {
+        if let Some(ticket) = lines.take(since) {
             return Ok(Reached::Trunk(ticket));
         }
         if lines.trunks.borrow().len() >= MAX_TRUNKS {
@@ -219,6 +221,7 @@ async fn open(stream: Stream) -> Result<Rc<Trunk>, Reject> {
         let _ = connection.await;
         ended.set(true);
     });
-    let idle_since = Cell::new(Instant::now());
-    Ok(Rc::new(Trunk { sender, streams: Cell::new(0), is_over, idle_since, first_ping }))
+    let opened = Instant::now();
+    let idle_since = Cell::new(opened);
+    Ok(Rc::new(Trunk { sender, opened, streams: Cell::new(0), is_over, idle_since, first_ping }))
 }

@@ -12,6 +12,7 @@ pub mod h2_upstream;
 pub mod hello;
 pub mod postgres;
 pub mod process;
+pub mod scripted;
 pub mod setup;
 pub mod upstream;
 pub mod wire;

@@ -1,6 +1,10 @@
 //! From a target to a response head: which server, over which connection, and what follows where that fails.
 
+mod answer;
+mod tries;
 mod tunnel;
+
+pub use tries::Tries;
 
 use super::Worker;
 use crate::gate::body::BodySource;
@@ -12,25 +16,24 @@ use crate::gate::endpoint::{self, Endpoint};
 use crate::gate::exchange::{Exchange, Failure};
 use crate::gate::forward::Forward;
 use crate::gate::headers::Onward;
-use crate::gate::pace::Pace;
 use crate::gate::record::{Record, Waits};
 use crate::gate::reject::Reject;
-use crate::gate::request::{BodyLength, RequestHead};
-use crate::gate::route::choose::{Ask, MAX_TRIES};
+use crate::gate::request::RequestHead;
+use crate::gate::route::choose::Ask;
 use crate::gate::route::standing;
 use crate::gate::route::{Members, Target};
 use crate::gate::trace::Trace;
 use crate::gate::trunk::{NO_TUNNEL, Reached};
-use crate::gate::watch::{Expired, Serving, Watch};
-use crate::gate::{Incoming, affinity, grpc, judge};
+use crate::gate::watch::{Serving, Watch};
+use crate::gate::{Incoming, affinity, judge};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// How long a client that sends nothing more is taken to wait for its answer: some say so when their request is
-/// out, but most are gone.
-const HUNG_UP_GRACE: Duration = Duration::from_secs(5);
+/// A server that leaves a request unanswered where it is asked over a fresh connection as well.
+const UNANSWERED: Reject = Reject::UpstreamError("took the request on no connection");
 
 impl Worker {
     /// The time on the clock of upstreams' standing.
@@ -48,7 +51,7 @@ impl Worker {
         (client, head): (&Client, Option<&RequestHead>),
         tries: &Tries,
     ) -> Result<(usize, &'m Arc<Endpoint>), Reject> {
-        let only = if tries.len == 0 { members.only() } else { None };
+        let only = if tries.tried().is_empty() { members.only() } else { None };
         let index = only.or_else(|| {
             let ask = Ask {
                 key: affinity::key(&target.choice, client, head),
@@ -89,7 +92,8 @@ impl Worker {
     fn may_retry(&self, (target, members): (&Target, &Members<'_>), index: usize, tries: &Tries) -> bool {
         let (counts, retries) = (members[index].endpoint.standing.counts(), &target.choice.retries);
         // Alone there is nobody to ask.
-        if tries.len > retries.most || members.len() <= tries.len {
+        let tried = tries.tried().len();
+        if tried > retries.most || members.len() <= tried {
             return false;
         }
         let total = members.iter().map(|member| member.endpoint.standing.total()).sum();
@@ -133,29 +137,20 @@ impl Worker {
         let mut tries = Tries::default();
         let members = self.members(target);
         let site = (target, &members);
+        let ask = (client, request.head);
         record.phase = Phase::Connect;
         let (mut index, mut endpoint) = self.pick(site, (client, Some(request.head)), &tries)?;
-        let mut may_be_kept = true;
         loop {
-            let way = (endpoint, client);
+            if tries.are_begun() {
+                poll_fn(|cx| Poll::Ready(request.body.poll_gone(cx))).await?;
+            }
             let place = Self::place(endpoint, &mut *request.body, request.watch, record).await?;
-            let kept = if may_be_kept { self.pool.take(endpoint, self.clock.now()) } else { None };
-            let mut exchange = match kept {
-                Some(mut exchange) => {
-                    exchange.renew();
-                    Forward::from(exchange)
-                }
-                None => {
-                    let wanted = (request.head, may_be_kept);
-                    match Box::pin(self.reach(way, target, (request.watch, record), wanted)).await {
-                        Ok(exchange) => exchange,
-                        Err(reject) => {
-                            self.try_next(site, index, reject.clone(), &mut tries)?;
-                            let next = self.pick(site, (client, Some(request.head)), &tries);
-                            ((index, endpoint), may_be_kept) = (next.map_err(|_| reject)?, true);
-                            continue;
-                        }
-                    }
+            let found = self.over_which((endpoint, client), target, (&request, record), &tries).await;
+            let mut exchange = match found {
+                Ok(exchange) => exchange,
+                Err(reject) => {
+                    (index, endpoint) = self.after_failure(site, ask, (index, reject), &mut tries)?;
+                    continue;
                 }
             };
             if place.is_some() {
@@ -164,8 +159,8 @@ impl Worker {
             let begun = self.begin((&mut exchange, request.head), (client, target), record);
             let answered = match begun {
                 Ok(()) => {
-                    let waits = (request.watch, target);
-                    self.response_head(&mut exchange, request.head, &mut *request.body, waits).await
+                    let asked = (request.head, &mut *request.body);
+                    self.response_head(&mut exchange, asked, (request.watch, target), &mut tries).await
                 }
                 Err(failure) => Err(failure),
             };
@@ -173,9 +168,8 @@ impl Worker {
                 Ok(()) => {
                     let status = exchange.head().status;
                     let after = self.note_answer(endpoint, status, record);
-                    let ask = (client, request.head);
                     if let Some(next) = self.after_answer(site, ask, (index, status), &mut tries) {
-                        ((index, endpoint), may_be_kept) = (next, true);
+                        (index, endpoint) = next;
                         continue;
                     }
                     record.answered(status, after);
@@ -185,16 +179,51 @@ impl Worker {
                     }
                     return Ok(exchange);
                 }
-                // Nothing of a response was seen on a connection that had been kept: it may have been closed
-                // before the request arrived. What is safe to send twice is, once, over a fresh connection.
-                Err(Failure::Stale) if request.head.is_replayable() => may_be_kept = false,
-                Err(Failure::Stale) => return Err(Reject::UpstreamError("closed a kept connection")),
+                // The request may have arrived on a connection of which nothing more was seen.
+                Err(Failure::Stale) if !request.head.is_replayable() => {
+                    return Err(Reject::UpstreamError("closed a kept connection"));
+                }
+                // It is sent again: once to this server, over a fresh connection, then to another.
+                Err(Failure::Stale | Failure::Unseen) => {
+                    if !tries.once_more(Instant::now()) {
+                        (index, endpoint) = self.after_failure(site, ask, (index, UNANSWERED), &mut tries)?;
+                    }
+                }
                 Err(Failure::Reject(reject)) => {
                     self.blame(endpoint, Err(&reject));
                     return Err(reject);
                 }
             }
         }
+    }
+
+    /// Another server, after one failed before it had looked at the request.
+    fn after_failure<'m>(
+        &self,
+        site: (&Target, &'m Members<'_>),
+        (client, head): (&Client, &RequestHead),
+        (index, reject): (usize, Reject),
+        tries: &mut Tries,
+    ) -> Result<(usize, &'m Arc<Endpoint>), Reject> {
+        self.try_next(site, index, reject.clone(), tries)?;
+        self.pick(site, (client, Some(head)), tries).map_err(|_| reject)
+    }
+
+    /// A connection for the request: one that was kept, where that may do, or a fresh one.
+    async fn over_which(
+        &self,
+        way: (&Arc<Endpoint>, &Client),
+        target: &Target,
+        (request, record): (&Incoming<'_, impl BodySource>, &mut Record),
+        tries: &Tries,
+    ) -> Result<Forward, Reject> {
+        let fresh_since = tries.fresh_since();
+        let kept = if fresh_since.is_none() { self.pool.take(way.0, self.clock.now()) } else { None };
+        if let Some(mut exchange) = kept {
+            exchange.renew();
+            return Ok(Forward::from(exchange));
+        }
+        Box::pin(self.reach(way, target, (request.watch, record), (request.head, fresh_since))).await
     }
 
     /// The request goes on its way.
@@ -234,21 +263,20 @@ impl Worker {
         (endpoint, client): (&Arc<Endpoint>, &Client),
         target: &Target,
         (watch, record): (&Watch, &mut Record),
-        (head, may_be_shared): (&RequestHead, bool),
+        (head, fresh_since): (&RequestHead, Option<Instant>),
     ) -> Result<Forward, Reject> {
         let is_for_tunnel = endpoint.may_speak_http2() && head.asks_for_websocket();
-        if may_be_shared
-            && endpoint.may_speak_http2()
+        if endpoint.may_speak_http2()
             && !is_for_tunnel
-            && let Some(ticket) = self.trunks.take(endpoint)
+            && let Some(ticket) = self.trunks.take(endpoint, fresh_since)
         {
             return Ok(Call::new(ticket, endpoint).into());
         }
         let since = Instant::now();
         let way = (endpoint, client);
         let reached = match is_for_tunnel {
-            true => self.reach_for_tunnel(way, target.timeouts.connect, watch).await,
-            false => self.connect(way, target, watch, &mut record.phase).await,
+            true => self.reach_for_tunnel(way, target.timeouts.connect, watch, fresh_since).await,
+            false => self.connect(way, target, (watch, &mut record.phase), fresh_since).await,
         };
         Waits::add(&mut record.waits.connect_us, since);
         reached
@@ -258,8 +286,8 @@ impl Worker {
         &self,
         (endpoint, client): (&Arc<Endpoint>, &Client),
         target: &Target,
-        watch: &Watch,
-        phase: &mut Phase,
+        (watch, phase): (&Watch, &mut Phase),
+        fresh_since: Option<Instant>,
     ) -> Result<Forward, Reject> {
         if !endpoint.may_speak_http2() {
             let place = match &endpoint.breaker {
@@ -278,7 +306,7 @@ impl Worker {
         }
         *phase = Phase::Connect;
         watch.within(target.timeouts.connect);
-        let mut reaching = pin!(self.trunks.reach(endpoint));
+        let mut reaching = pin!(self.trunks.reach(endpoint, fresh_since));
         let reached = watch.bound(|cx| reaching.as_mut().poll(cx)).await.map_err(endpoint::late)??;
         Ok(match reached {
             Reached::Trunk(ticket) => Call::new(ticket, endpoint).into(),
@@ -319,79 +347,5 @@ impl Worker {
             client.tls.as_ref().and_then(|tls| tls.shown.as_ref()).filter(|_| target.tells_certificate);
         let certificate = shown.map(|shown| &*shown.lines);
         Onward { rules, certificate, trace, ..client.onward(host, &self.shared.via) }
-    }
-
-    async fn response_head(
-        &self,
-        exchange: &mut Forward,
-        head: &RequestHead,
-        body: &mut impl BodySource,
-        (watch, target): (&Watch, &Target),
-    ) -> Result<(), Failure> {
-        let (body_timeout, mut pace) = {
-            let limits = &self.rules().limits;
-            // What comes message by message has no pace.
-            let has_none = head.body == BodyLength::None || head.is_grpc();
-            let rate = if has_none { 0 } else { limits.min_rate };
-            (limits.body_timeout, Pace::new(rate, limits.body_timeout))
-        };
-        let deadline = grpc::timeout(head).map(|time| self.clock.now() + time);
-        let left = |deadline: Instant| deadline.saturating_duration_since(self.clock.now());
-        let within = |limit: Duration| watch.within(deadline.map_or(limit, |it| left(it).min(limit)));
-        within(target.timeouts.response);
-        let (mut seen, mut has_hung_up) = (0, false);
-        poll_fn(|cx| {
-            if let Err(expired) = watch.check(cx) {
-                if expired == Expired::Cut {
-                    return std::task::Poll::Ready(Err(Reject::Cut.into()));
-                }
-                if has_hung_up {
-                    return std::task::Poll::Ready(Err(Reject::ClientGone.into()));
-                }
-                // The client's own deadline is nobody's fault.
-                let is_over = deadline.is_some_and(|it| left(it).is_zero());
-                let late = if is_over || exchange.waits_for_client() {
-                    Reject::RequestTimeout
-                } else {
-                    Reject::UpstreamTimeout
-                };
-                return std::task::Poll::Ready(Err(late.into()));
-            }
-            let polled = exchange.poll_head(cx, head, body);
-            if polled.is_pending() && exchange.body_octets() != seen {
-                seen = exchange.body_octets();
-                if !pace.keeps(self.clock.now(), exchange.waits_for_client(), seen) {
-                    return std::task::Poll::Ready(Err(Reject::RequestTimeout.into()));
-                }
-                within(if exchange.waits_for_client() { body_timeout } else { target.timeouts.response });
-            }
-            if !has_hung_up && body.has_hung_up() {
-                has_hung_up = true;
-                watch.within(HUNG_UP_GRACE.min(target.timeouts.response));
-                let _ = watch.check(cx);
-            }
-            polled
-        })
-        .await
-    }
-}
-
-/// Servers that a request has tried in vain.
-#[derive(Debug, Default)]
-pub struct Tries {
-    indexes: [usize; MAX_TRIES],
-    len: usize,
-}
-
-impl Tries {
-    fn tried(&self) -> &[usize] {
-        &self.indexes[..self.len]
-    }
-
-    fn add(&mut self, index: usize) {
-        if let Some(place) = self.indexes.get_mut(self.len) {
-            *place = index;
-            self.len += 1;
-        }
     }
 }

@@ -12,7 +12,7 @@ use crate::gate::trunk::{NO_TUNNEL, Reached};
 use crate::gate::watch::Watch;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 impl Worker {
     pub(super) async fn reach_for_tunnel(
@@ -20,9 +20,10 @@ impl Worker {
         (endpoint, client): (&Arc<Endpoint>, &Client),
         limit: Duration,
         watch: &Watch,
+        fresh_since: Option<Instant>,
     ) -> Result<Forward, Reject> {
         watch.within(limit);
-        let mut reaching = pin!(self.trunks.reach(endpoint));
+        let mut reaching = pin!(self.trunks.reach(endpoint, fresh_since));
         let reached = watch.bound(|cx| reaching.as_mut().poll(cx)).await.map_err(endpoint::late)??;
         let ticket = match reached {
             Reached::Trunk(ticket) => ticket,
