@@ -7,11 +7,12 @@ use beian_gate::cache::{FilingCache, Staleness, Table};
 use beian_gate::config::WhenStale;
 use beian_gate::domain::HostForm;
 use beian_gate::feed::{EpochKey, Fingerprint};
-use beian_gate::gate::client::Defaults;
+use beian_gate::gate::client::Whose;
 use beian_gate::gate::watch::{Clock, Serving, WatchGuard};
 use beian_gate::verdict::{Policy, PolicyParts, Question, Region, Scenario, decide};
 use criterion::Criterion;
 use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,8 @@ const LIVE: u64 = 50_000;
 const OF_THE_NAME: u64 = 1_000;
 /// Changes of other names in one look.
 const CHANGES: u64 = 10_000;
-const DEFAULTS: Defaults = Defaults { scenario: Scenario::Web, region: Region::Mainland };
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const WHOSE: Whose = Whose { place: 0, address: CLIENT, caller: CLIENT, balancer: None };
 
 pub(crate) fn sessions(criterion: &mut Criterion) {
     let cache = filled_cache();
@@ -48,7 +50,7 @@ fn host(at: u64) -> HostForm {
 
 fn serve(clock: &Rc<Clock>, at: u64) -> WatchGuard {
     let watch = clock.watch();
-    watch.serve(Some(Serving { host: &host(at), defaults: DEFAULTS, is_acme_challenge: false }));
+    watch.serve(Some(Serving { host: &host(at), whose: WHOSE, is_acme_challenge: false }));
     watch
 }
 
@@ -60,7 +62,7 @@ fn begins_and_ends(criterion: &mut Criterion, watch: &WatchGuard) {
             b.iter(|| {
                 turn += step;
                 let host = black_box(&hosts[turn % 2]);
-                watch.serve(Some(Serving { host, defaults: DEFAULTS, is_acme_challenge: false }));
+                watch.serve(Some(Serving { host, whose: WHOSE, is_acme_challenge: false }));
                 watch.serve(None);
             });
         });
@@ -95,8 +97,8 @@ fn changes(criterion: &mut Criterion, cache: &FilingCache, clock: &Rc<Clock>) {
                 clock.cut(*session, |live| {
                     let question = Question {
                         host: &live.host,
-                        scenario: live.defaults.scenario,
-                        region: live.defaults.region,
+                        scenario: Scenario::Web,
+                        region: Region::Mainland,
                         origin_here: false,
                         today: jiff::civil::date(2026, 1, 1),
                     };

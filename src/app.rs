@@ -27,6 +27,7 @@ use crate::admin::Admin;
 use crate::cache::{FilingCache, Staleness};
 use crate::config::Config;
 use crate::follow::{FollowOptions, FollowStats, Follower};
+use crate::gate::doors::Doors;
 use crate::gate::listen::Admission;
 use crate::gate::rules::Rules;
 use crate::gate::tls::CertificateStore;
@@ -118,7 +119,8 @@ impl Built {
             dev_certificates::ensure(&config.tls.directory, &development.certificates)
                 .context("development certificates")?;
         }
-        let layout = Layout::new(&config.listeners, workers, &mut inherited, &Layout::default())?;
+        let doors = Doors::new(&config.listeners);
+        let layout = Layout::new((&config.listeners, &doors), workers, &mut inherited, &Layout::default())?;
         let others = Others::bind(config, &mut inherited)?;
         let source = embedded::Source::new(config, &mut inherited, Beside::Gate)?;
         inherited.finish();

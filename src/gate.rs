@@ -12,6 +12,7 @@ pub mod buffer;
 pub mod call;
 pub mod client;
 pub mod compress;
+pub mod doors;
 pub mod ended;
 pub mod endpoint;
 pub mod error_pages;
@@ -99,12 +100,10 @@ pub async fn handle(
     request: Incoming<'_, impl BodySource>,
     record: &mut Record,
 ) -> Answer {
-    if client.listener.is_health_check(request.head) {
-        return Answer::Healthy;
-    }
     let (head, watch) = (request.head, request.watch);
     let walked = match judge(worker, client, head, record) {
-        Ok(target) => worker.exchange(client, request, &target, record).await.map(|mut exchange| {
+        Ok(None) => return Answer::Healthy,
+        Ok(Some(target)) => worker.exchange(client, request, &target, record).await.map(|mut exchange| {
             if let Some(treatment) = &target.treatment {
                 treatment.response(head, &mut exchange, (&*record, &*worker.counters));
             }
@@ -138,14 +137,19 @@ fn unless_cut(
     }
 }
 
-/// name → site → filing → verdict: where the request may go, if anywhere.
+/// name → site → filing → verdict: where the request may go, if anywhere. `None`: it asks for the health path, which
+/// is answered without a verdict.
 fn judge(
     worker: &Worker,
     client: &Client,
     head: &RequestHead,
     record: &mut Record,
-) -> Result<Own<Target>, Reject> {
+) -> Result<Option<Own<Target>>, Reject> {
     let rules = worker.rules();
+    let door = rules.doors.of(&client.listener);
+    if door.is_health_check(head) {
+        return Ok(None);
+    }
     let filings = worker.filings();
     if record.trace.is_none() {
         record.trace = worker.trace(&rules, head);
@@ -154,14 +158,14 @@ fn judge(
     judge::connection(client, host, &filings)?;
     let site = judge::site(&rules, host);
     record.meter = site.and_then(|site| worker.counters.meter_of(&site.meter));
-    let decision = judge::decide(&rules, client.listener.defaults(), (host, site), &filings, worker.today());
+    let decision = judge::decide(&rules, door.defaults(), (host, site), &filings, worker.today());
     let target = judge::pass(&rules, &decision, site, head, record)?;
-    judge::limits(worker, client, (&rules.limits, site, target), head)?;
+    judge::limits(worker, client, (&rules, site, target), head)?;
     if decision.verdict.is_forwarded() {
-        let in_clear = site.and_then(|site| site.in_clear).unwrap_or(client.listener.in_clear);
-        to_https::check(client, head, host, in_clear)?;
+        let in_clear = site.and_then(|site| site.in_clear).unwrap_or(door.in_clear);
+        to_https::check(client, (head, &rules.doors), host, in_clear)?;
     }
     judge::certificate(client, site)?;
     judge::here(target, head)?;
-    Ok(worker.own(target))
+    Ok(Some(worker.own(target)))
 }

@@ -92,8 +92,7 @@ fn run(way: &Way) -> u64 {
             let counters = Arc::default();
             let worker = Worker::new(Arc::new(shared), counters, (Arc::default(), None));
             let tcp = tokio::net::TcpStream::from_std(tcp).expect("a socket");
-            let client =
-                Client { address: peer, is_trusted: false, listener: Arc::new(listener(address)), tls: None };
+            let client = Client::new(peer, None, Arc::new(listener(address)));
             let mut served = pin!(http1::serve(
                 Rc::clone(&worker),
                 http1::Waiting::new(&worker, Box::new(client), Channel::new(Stream::Tcp(tcp)))
@@ -172,7 +171,7 @@ fn config(address: SocketAddr) -> Config {
 }
 
 fn listener(address: SocketAddr) -> Listener {
-    Listener::new("http".to_owned(), &config(address).listeners[0], address)
+    Listener::new(("http".to_owned(), 0), &config(address).listeners[0], address)
 }
 
 fn shared(upstream: SocketAddr) -> Shared {

@@ -6,6 +6,7 @@
 
 use crate::config::{self, NO_ADDRESS, SocketOptions};
 use crate::gate::client::Listener;
+use crate::gate::doors::Doors;
 use crate::gate::{listen, local};
 use anyhow::{Context, Result};
 use std::io;
@@ -163,6 +164,8 @@ fn cannot_listen(address: &dyn std::fmt::Display, key: &str) -> String {
 pub(super) struct Bound {
     pub(super) listener: Arc<Listener>,
     pub(super) group: Arc<Group>,
+    /// What it speaks.
+    pub(super) protocol: config::Protocol,
 }
 
 /// Where clients connect. Workers accept on what the newest layout holds, and on nothing else.
@@ -173,9 +176,9 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Takes or binds every listener, or nothing. What `old` has stays as it is where the config says the same.
+    /// Takes or binds every listener, or nothing. What `old` has stays as it is; how it is set, `doors` say.
     pub(super) fn new(
-        configured: &[config::Listener],
+        (configured, doors): (&[config::Listener], &Doors),
         workers: usize,
         inherited: &mut Inherited,
         old: &Self,
@@ -192,10 +195,15 @@ impl Layout {
                 }
             };
             set(&group, listener)?;
-            let fresh = Listener::new(key, listener, group.address);
-            let same = known.filter(|known| *known.listener == fresh);
-            let listener = same.map_or_else(|| Arc::new(fresh), |same| Arc::clone(&same.listener));
-            Ok(Bound { listener, group })
+            let protocol = listener.protocol;
+            let listener = match known {
+                Some(known) => Arc::clone(&known.listener),
+                None => {
+                    let place = doors.place(&key).context("a listener without settings")?;
+                    Arc::new(Listener::new((key, place), listener, group.address))
+                }
+            };
+            Ok(Bound { listener, group, protocol })
         });
         Ok(Self { bound: bound.collect::<Result<_>>()? })
     }
@@ -203,12 +211,12 @@ impl Layout {
     /// Where clients connect, as the admin API shows it.
     pub(super) fn addresses(&self) -> Vec<(config::Protocol, SocketAddr)> {
         let tcp = self.bound.iter().filter(|it| !it.group.is_local);
-        tcp.map(|it| (it.listener.protocol, it.listener.address)).collect()
+        tcp.map(|it| (it.protocol, it.listener.address)).collect()
     }
 
     /// The Unix sockets among them, as text.
     pub(super) fn locals(&self) -> Vec<(config::Protocol, String)> {
-        let local = |it: &Bound| Some((it.listener.protocol, it.listener.local.as_deref()?.to_owned()));
+        let local = |it: &Bound| Some((it.protocol, it.listener.local.as_deref()?.to_owned()));
         self.bound.iter().filter_map(local).collect()
     }
 }

@@ -88,9 +88,10 @@ impl Reloader {
         let config = Config::load(path)?;
         config.require_gate()?;
         let (rules, certificates) = self.build(&config)?;
+        let rules = rules.after(&shared.rules.load());
         // Groups of new listeners are as large as those of the others.
         let workers = old.bound.iter().map(|it| it.group.sockets.len()).max().unwrap_or(1);
-        let layout = Layout::new(&config.listeners, workers, &mut Inherited::default(), old)?;
+        let layout = Layout::new((&config.listeners, &rules.doors), workers, &mut Inherited::default(), old)?;
         let log = logs.open(&config.log)?;
         warn_of_expiry(&certificates);
         if let Some(log) = log {
@@ -122,7 +123,8 @@ impl Reloader {
         let rules = Rules::new(config, &self.endpoints, &self.upstream_tls, &self.footers);
         shared.life.reloaded(rules.as_ref().err().map(ToString::to_string));
         match rules {
-            Ok(mut rules) => {
+            Ok(rules) => {
+                let mut rules = rules.after(&shared.rules.load());
                 rules.origin.since = shared.rules.load().origin.since;
                 warn_of_trust(&rules);
                 shared.rules.store(Arc::new(rules));

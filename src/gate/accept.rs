@@ -103,7 +103,8 @@ async fn arrive(
     worker.counters.one(|c| &c.open);
     let mut open = Open { worker: Rc::clone(&worker), place };
     let (client, channel, watch) = welcome(&worker, listener, accepted, &mut open.place).await?;
-    let carries = match client.listener.protocol {
+    let protocol = worker.rules().doors.of(&client.listener).protocol;
+    let carries = match protocol {
         Protocol::Http => Carries::Http1(client, channel),
         Protocol::Https => match Box::pin(tls(&worker, client, channel, &watch)).await? {
             (client, channel, true) => Carries::Http2(client, channel),
@@ -121,7 +122,11 @@ async fn welcome(
     (tcp, peer): (TcpStream, SocketAddr),
     place: &mut Place,
 ) -> Option<(Box<Client>, Channel, WatchGuard)> {
-    let is_trusted = listener.trusts(peer.ip());
+    let (is_trusted, expected) = {
+        let rules = worker.rules();
+        let door = rules.doors.of(&listener);
+        (door.trusts(peer.ip()), door.proxy_protocol)
+    };
     let mut channel = Channel::new(Stream::Tcp(tcp));
     let watch = worker.clock.watch();
     watch.within(worker.rules().limits.header_timeout);
@@ -129,7 +134,7 @@ async fn welcome(
     if !is_trusted && !is_let_in(worker, &listener, peer, place) {
         return None;
     }
-    let address = match (listener.proxy_protocol, is_trusted) {
+    let address = match (expected, is_trusted) {
         (ProxyProtocol::Off, _) | (ProxyProtocol::Optional, false) => peer,
         (ProxyProtocol::Required, false) => return None,
         (wanted, true) => Box::pin(client_address(wanted, peer, &mut channel, &watch)).await?,
@@ -137,18 +142,17 @@ async fn welcome(
     if is_trusted && address != peer && !is_let_in(worker, &listener, address, place) {
         return None;
     }
-    // Whom a PROXY header names is a stranger unless listed, however trusted the balancer that named it.
-    let is_trusted = listener.trusts(address.ip());
-    Some((Box::new(Client { address, is_trusted, listener, tls: None }), channel, watch))
+    let balancer = (address != peer).then(|| Box::new(peer.ip()));
+    Some((Box::new(Client::new(address, balancer, listener)), channel, watch))
 }
 
 /// Whether one more connection of this client's is taken; counted as one of its own.
 fn is_let_in(worker: &Worker, listener: &Listener, client: SocketAddr, place: &mut Place) -> bool {
-    if !listener.networks.admits(client.ip()) {
+    let rules = worker.rules();
+    if !rules.doors.of(listener).networks.admits(client.ip()) {
         worker.counters.one(|c| &c.denied);
         return false;
     }
-    let rules = worker.rules();
     let (limits, client) = (&rules.limits, rules.limits.client.of(client.ip()));
     if let Some(rate) = limits.connection_rate
         && !worker.shared.connection_rates.admits(client, rate, worker.clock.now())
@@ -260,8 +264,9 @@ async fn tls(
     let prefixed = Prefixed::new(Bytes::copy_from_slice(channel.input.data()), tcp);
     drop(channel.input);
     let clients = asked(worker, &client, hello.server_name.as_ref());
-    let (stream, shown) = match handshake(&served, (&hello, &client.listener, clients), prefixed, watch).await
-    {
+    let rules = worker.rules();
+    let alpn = &rules.doors.of(&client.listener).alpn;
+    let (stream, shown) = match handshake(&served, (&hello, alpn, clients), prefixed, watch).await {
         Ok(agreed) => agreed,
         Err(alerted) => {
             worker.counters.one(|c| &c.handshakes_failed);
@@ -299,13 +304,13 @@ async fn tls(
 /// It came to nothing; with the connection where an alert is to leave on it.
 async fn handshake(
     served: &Served,
-    (hello, listener, clients): (&hello::Hello, &Listener, Option<Arc<Clients>>),
+    (hello, alpn, clients): (&hello::Hello, &[Alpn], Option<Arc<Clients>>),
     prefixed: Prefixed,
     watch: &Watch,
 ) -> Result<(TlsStream<Prefixed>, Option<Shown>), Option<Prefixed>> {
     let config = match &clients {
-        None if listener.alpn == Alpn::BOTH => Arc::clone(served.config_for(hello)),
-        _ => served.variant(hello, clients.as_ref(), &listener.alpn).map_err(|_| None)?,
+        None if *alpn == Alpn::BOTH => Arc::clone(served.config_for(hello)),
+        _ => served.variant(hello, clients.as_ref(), alpn).map_err(|_| None)?,
     };
     let mut accepting = pin!(tokio_rustls::TlsAcceptor::from(config).accept(prefixed).into_fallible());
     let accepted = watch.bound(|cx| accepting.as_mut().poll(cx)).await.map_err(|_| None)?;
@@ -336,7 +341,7 @@ fn is_blocked(worker: &Worker, client: &Client, name: &DomainName) -> bool {
     let rules = worker.rules();
     let host = HostForm::Name(*name);
     let site = judge::site(&rules, &host);
-    let decision =
-        judge::decide(&rules, client.listener.defaults(), (&host, site), &worker.filings(), worker.today());
+    let defaults = rules.doors.of(&client.listener).defaults();
+    let decision = judge::decide(&rules, defaults, (&host, site), &worker.filings(), worker.today());
     decision.verdict.is_blocked() && judge::mode(&rules, site) != crate::config::Mode::Monitor
 }

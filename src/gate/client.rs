@@ -1,7 +1,8 @@
-//! What is known of a client connection before its first request, and how the listener it came by is set.
+//! What is known of a client connection before its first request.
 
-use crate::config::{self, Alpn, InClear, Networks, Protocol, ProxyProtocol};
+use crate::config::{self, Alpn};
 use crate::domain::DomainName;
+use crate::gate::doors::Doors;
 use crate::gate::headers::Onward;
 use crate::gate::proxy_header::Speaker;
 use crate::gate::request::{Known, RequestHead, list_elements};
@@ -9,86 +10,37 @@ use crate::gate::tls::CertificateNames;
 use crate::gate::tls::clients::Shown;
 use crate::telemetry::Meter;
 use crate::verdict::{Region, Scenario};
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// A listener, as its connections see it.
-#[derive(Debug, PartialEq, Eq)]
+/// A listener: where connections come in. How it is set is told by the rules of the moment (`Doors`).
+#[derive(Debug)]
 pub struct Listener {
     /// What the config calls it (`config::Listener::keys`).
     pub key: String,
+    /// Its place among the settings of all listeners.
+    pub place: usize,
     /// Where it is bound (a port of 0 resolved).
     pub address: SocketAddr,
     /// Which Unix socket it is, as text.
     pub local: Option<Box<str>>,
-    /// What clients may agree on.
-    pub alpn: Vec<Alpn>,
-    /// What it speaks.
-    pub protocol: Protocol,
-    /// Default for the hosts that arrive here.
-    pub scenario: Scenario,
-    /// Default for the hosts that arrive here.
-    pub region: Region,
-    /// Whether PROXY headers are expected.
-    pub proxy_protocol: ProxyProtocol,
-    /// Whose PROXY headers and forwarding fields are believed.
-    pub trusted_peers: Vec<ipnet::IpNet>,
-    /// A path that is answered without a verdict.
-    pub health_path: Option<String>,
-    /// Which clients may connect.
-    pub networks: Networks,
-    /// What becomes of requests in clear, for hosts whose site does not say.
-    pub in_clear: InClear,
     /// Where it is counted.
     pub meter: Meter,
 }
 
 impl Listener {
-    /// Of its config, bound at `address`.
+    /// Of its config, bound at `address`, with its settings at `place`.
     #[must_use]
-    pub fn new(key: String, from: &config::Listener, address: SocketAddr) -> Self {
-        Self {
-            key,
-            address,
-            local: from.local_text().map(Into::into),
-            alpn: from.alpn.clone(),
-            protocol: from.protocol,
-            scenario: from.scenario,
-            region: from.region,
-            proxy_protocol: from.proxy_protocol,
-            trusted_peers: from.trusted_peers.clone(),
-            health_path: from.health_path.clone(),
-            networks: from.networks.clone(),
-            in_clear: from.in_clear,
-            meter: Meter::default(),
-        }
+    pub fn new((key, place): (String, usize), from: &config::Listener, address: SocketAddr) -> Self {
+        let local = from.local_text().map(Into::into);
+        Self { key, place, address, local, meter: Meter::default() }
     }
 
     /// What metrics call it.
     #[must_use]
     pub fn label(&self) -> String {
         self.address.to_string()
-    }
-
-    /// What holds where a host's site says nothing else.
-    #[must_use]
-    pub fn defaults(&self) -> Defaults {
-        Defaults { scenario: self.scenario, region: self.region }
-    }
-
-    /// Whether this peer's word on whom it speaks for is believed.
-    #[must_use]
-    pub fn trusts(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.trusted_peers.iter().any(|net| net.contains(&peer))
-    }
-
-    /// Whether a request asks for the health path.
-    #[must_use]
-    pub fn is_health_check(&self, head: &RequestHead) -> bool {
-        self.health_path
-            .as_ref()
-            .is_some_and(|path| head.path() == path.as_bytes() && matches!(head.method(), b"GET" | b"HEAD"))
     }
 }
 
@@ -123,15 +75,50 @@ pub struct TlsFacts {
 pub struct Client {
     /// Who, by TCP or by a trusted PROXY header.
     pub address: SocketAddr,
-    /// Whether the TCP peer is one whose forwarding fields are believed.
-    pub is_trusted: bool,
+    /// The peer whose PROXY header names that address, where one does.
+    pub balancer: Option<Box<IpAddr>>,
     /// Where it came in.
     pub listener: Arc<Listener>,
     /// TLS, where it is.
     pub tls: Option<Box<TlsFacts>>,
+    /// Whether its forwarding fields are believed, under the settings of that generation.
+    trust: Cell<Option<(u32, bool)>>,
+}
+
+/// For whom something is served, kept so that it can be asked again whether it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whose {
+    /// The place of the listener that it came by.
+    pub place: usize,
+    /// The client's.
+    pub address: IpAddr,
+    /// Whom the client speaks for, where it is believed.
+    pub caller: IpAddr,
+    /// The peer whose PROXY header names the client.
+    pub balancer: Option<IpAddr>,
 }
 
 impl Client {
+    /// Of an address, by a listener, in clear so far.
+    #[must_use]
+    pub fn new(address: SocketAddr, balancer: Option<Box<IpAddr>>, listener: Arc<Listener>) -> Self {
+        Self { address, balancer, listener, tls: None, trust: Cell::new(None) }
+    }
+
+    /// Whether its forwarding fields are believed: the settings in force say so, whenever it connected. Whom a PROXY
+    /// header names is a stranger unless listed, however trusted the balancer that named it.
+    #[must_use]
+    pub fn is_trusted(&self, doors: &Doors) -> bool {
+        match self.trust.get() {
+            Some((generation, is_trusted)) if generation == doors.generation => is_trusted,
+            _ => {
+                let is_trusted = doors.of(&self.listener).trusts(self.address.ip());
+                self.trust.set(Some((doors.generation, is_trusted)));
+                is_trusted
+            }
+        }
+    }
+
     /// What a PROXY header tells an upstream of this client.
     #[must_use]
     pub fn speaker(&self) -> Speaker<'_> {
@@ -144,28 +131,41 @@ impl Client {
     /// Whom a request is of: the client itself, or where that speaks for others, the last of the addresses in its
     /// `X-Forwarded-For` that is not trusted as well. `None`: it names nobody.
     #[must_use]
-    pub fn caller(&self, head: &RequestHead) -> Option<IpAddr> {
-        if !self.is_trusted {
+    pub fn caller(&self, head: &RequestHead, doors: &Doors) -> Option<IpAddr> {
+        if !self.is_trusted(doors) {
             return Some(self.address.ip());
         }
+        let door = doors.of(&self.listener);
         let (mut first, mut last) = (None, None);
         for element in head.values(Known::ForwardedFor).flat_map(list_elements) {
             let address = forwarded_address(element);
             first = first.or(Some(address));
-            if address.is_none_or(|it| !self.listener.trusts(it)) {
+            if address.is_none_or(|it| !door.trusts(it)) {
                 last = Some(address);
             }
         }
         last.or(first).flatten()
     }
 
+    /// For whom a request of this client's is served.
+    #[must_use]
+    pub fn whose(&self, head: &RequestHead, doors: &Doors) -> Whose {
+        let address = self.address.ip();
+        Whose {
+            place: self.listener.place,
+            address,
+            caller: self.caller(head, doors).unwrap_or(address),
+            balancer: self.balancer.as_deref().copied(),
+        }
+    }
+
     /// What the gate tells an upstream of a request of this client's.
     #[must_use]
-    pub fn onward<'a>(&self, host: &'a [u8], via: &'a str) -> Onward<'a> {
+    pub fn onward<'a>(&self, host: &'a [u8], via: &'a str, doors: &Doors) -> Onward<'a> {
         Onward {
             host,
             client: self.address,
-            is_trusted: self.is_trusted,
+            is_trusted: self.is_trusted(doors),
             is_tls: self.tls.is_some(),
             via,
             certificate: None,

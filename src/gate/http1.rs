@@ -251,7 +251,9 @@ impl Connection {
         let mut record = Record::begin(worker.next_number());
         record.waits.head_us = self.head_us;
         self.lifetime.count();
-        self.head.keep_alive &= !worker.clock.is_draining() && !self.lifetime.is_over(worker.clock.now());
+        self.head.keep_alive &= !worker.clock.is_draining()
+            && !self.lifetime.is_over(worker.clock.now())
+            && !worker.rules().doors.of(&self.client.listener).is_gone;
         let request = Incoming { head: &self.head, body: &mut self.side, watch };
         let answer = handle(worker, &self.client, request, &mut record).await;
         let next = match answer {

@@ -1,8 +1,9 @@
 //! name → site → filing → verdict: the steps of the walk that decide. No step touches a socket.
 
-use crate::config::{Limits, Mode};
+use crate::config::Mode;
 use crate::domain::{DomainName, HostForm};
-use crate::gate::client::{Client, Defaults, TlsFacts};
+use crate::gate::client::{Client, Defaults, TlsFacts, Whose};
+use crate::gate::doors::Door;
 use crate::gate::headers;
 use crate::gate::record::Record;
 use crate::gate::reject::Reject;
@@ -36,21 +37,22 @@ pub fn name<'h>(head: &'h RequestHead, via: &str, record: &mut Record) -> Result
 pub fn limits(
     worker: &Worker,
     client: &Client,
-    (limits, site, target): (&Limits, Option<&Arc<Route>>, &Target),
+    (rules, site, target): (&Rules, Option<&Arc<Route>>, &Target),
     head: &RequestHead,
 ) -> Result<(), Reject> {
     if worker.overload.is_over() {
         return Err(Reject::Shed);
     }
-    networks(client, site, head)?;
+    networks(rules, client, site, head)?;
+    let limits = &rules.limits;
     if let Some(rate) = limits.request_rate
-        && let Some(caller) = client.caller(head)
+        && let Some(caller) = client.caller(head, &rules.doors)
         && !worker.shared.rates.admits(limits.client.of(caller), rate, Instant::now())
     {
         return Err(Reject::RateLimited);
     }
     if let Some(rate) = &target.rate
-        && let Some(caller) = client.caller(head)
+        && let Some(caller) = client.caller(head, &rules.doors)
         && !rate.admits(limits.client.of(caller), Instant::now())
     {
         return Err(Reject::RateLimited);
@@ -61,20 +63,35 @@ pub fn limits(
     }
 }
 
-/// Whether the site answers whoever it is that asks. Whom a trusted peer speaks for is not known before its requests:
-/// then the listener's networks are held against that as well.
+/// Whether listener and site answer whoever it is that asks, by the settings in force: the listener's may be others
+/// than when the client connected.
 ///
 /// # Errors
 /// `Denied`.
-pub fn networks(client: &Client, site: Option<&Arc<Route>>, head: &RequestHead) -> Result<(), Reject> {
-    let of_site = site.map(|site| &site.networks).filter(|networks| !networks.is_empty());
-    let of_listener = Some(&client.listener.networks).filter(|it| client.is_trusted && !it.is_empty());
-    if of_site.is_none() && of_listener.is_none() {
+pub fn networks(
+    rules: &Rules,
+    client: &Client,
+    site: Option<&Arc<Route>>,
+    head: &RequestHead,
+) -> Result<(), Reject> {
+    let door = rules.doors.of(&client.listener);
+    let is_for_all = door.networks.is_empty() && site.is_none_or(|site| site.networks.is_empty());
+    if is_for_all && client.balancer.is_none() {
         return Ok(());
     }
-    let caller = client.caller(head).unwrap_or(client.address.ip());
-    let is_admitted = of_site.into_iter().chain(of_listener).all(|networks| networks.admits(caller));
-    if is_admitted { Ok(()) } else { Err(Reject::Denied) }
+    if admits(door, &client.whose(head, &rules.doors), site) { Ok(()) } else { Err(Reject::Denied) }
+}
+
+/// Whether those are answered for whom something is served. Whom a trusted peer speaks for is not known before its
+/// requests: the listener's networks are held against that as well. Whom a PROXY header names is taken at that word
+/// as long as the peer is trusted whose word it is.
+#[must_use]
+pub fn admits(door: &Door, whose: &Whose, site: Option<&Arc<Route>>) -> bool {
+    if whose.balancer.is_some_and(|balancer| !door.trusts(balancer)) {
+        return false;
+    }
+    let asks = if door.trusts(whose.address) { whose.caller } else { whose.address };
+    door.networks.admits(asks) && site.is_none_or(|site| site.networks.admits(asks))
 }
 
 /// Whether the name may be asked for on this connection: SNI and Host under one filing, Host in the certificate

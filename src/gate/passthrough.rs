@@ -67,11 +67,8 @@ async fn tunnel(
         Reject::Shed | Reject::Denied => (reject, Ending::Close),
         reject => (reject, blocked()),
     })?;
-    watch.serve(Some(Serving {
-        host: &host,
-        defaults: client.listener.defaults(),
-        is_acme_challenge: false,
-    }));
+    let whose = client.whose(&RequestHead::default(), &worker.rules().doors);
+    watch.serve(Some(Serving { host: &host, whose, is_acme_challenge: false }));
     let (mut upstream, lease) =
         connect(worker, client, &target, watch, record).await.map_err(|reject| (reject, Ending::Close))?;
     match greeting::run(channel, &mut upstream, &hello, watch).await {
@@ -130,8 +127,8 @@ fn judge_name(
         |target: &Target| target.servers.now().first().is_some_and(|member| member.endpoint.is_tcp());
     let site = judge::site(&rules, host);
     record.meter = site.and_then(|site| worker.counters.meter_of(&site.meter));
-    let decision =
-        judge::decide(&rules, client.listener.defaults(), (host, site), &worker.filings(), worker.today());
+    let defaults = rules.doors.of(&client.listener).defaults();
+    let decision = judge::decide(&rules, defaults, (host, site), &worker.filings(), worker.today());
     record.decided(&decision);
     if !decision.verdict.is_forwarded() {
         if judge::mode(&rules, site) == Mode::Enforce {
@@ -146,7 +143,7 @@ fn judge_name(
     if worker.overload.is_over() {
         return Err(Reject::Shed);
     }
-    judge::networks(client, site, &RequestHead::default())?;
+    judge::networks(&rules, client, site, &RequestHead::default())?;
     let own = site.map(|site| &site.target).filter(|target| is_tcp(target));
     own.or_else(|| rules.passthrough.get(&client.listener.key)).cloned().ok_or(Reject::NoSite)
 }

@@ -4,6 +4,7 @@ use crate::block_page::Reason;
 use crate::domain::HostForm;
 use crate::filing::FilingNumber;
 use crate::gate::client::Client;
+use crate::gate::doors::Doors;
 use crate::gate::ended::{self, By, Phase};
 use crate::gate::reject::Reject;
 use crate::gate::request::{Known, RequestHead};
@@ -253,7 +254,13 @@ impl Record {
     }
 
     /// Tells counters and log, once.
-    pub fn tell(&self, client: &Client, head: &RequestHead, counters: &WorkerCounters, log: &mut LogBuffer) {
+    pub fn tell(
+        &self,
+        (client, doors): (&Client, &Doors),
+        head: &RequestHead,
+        counters: &WorkerCounters,
+        log: &mut LogBuffer,
+    ) {
         let duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let outcome = self.outcome.index();
         let listener = counters.listener_of(&client.listener.meter, || client.listener.label());
@@ -267,16 +274,16 @@ impl Record {
         if !log.is_on() {
             return;
         }
-        let lost = self.log(client, head, duration_us, log);
+        let lost = self.log((client, doors), head, duration_us, log);
         counters.several(|c| &c.log_dropped, lost);
     }
 
     /// What its trace shows of it, where that is recorded.
     #[must_use]
-    pub fn span(&self, client: &Client, head: &RequestHead) -> Option<Span> {
+    pub fn span(&self, (client, doors): (&Client, &Doors), head: &RequestHead) -> Option<Span> {
         let trace = self.trace.filter(Trace::is_sampled)?;
         let duration = self.started.elapsed();
-        let caller = client.caller(head).unwrap_or(client.address.ip());
+        let caller = client.caller(head, doors).unwrap_or(client.address.ip());
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
         Some(Span {
             trace: trace.id,
@@ -299,7 +306,13 @@ impl Record {
     }
 
     /// Writes the log's line; gives how many lines were lost.
-    fn log(&self, client: &Client, head: &RequestHead, duration_us: u64, log: &mut LogBuffer) -> u64 {
+    fn log(
+        &self,
+        (client, doors): (&Client, &Doors),
+        head: &RequestHead,
+        duration_us: u64,
+        log: &mut LogBuffer,
+    ) -> u64 {
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let tls = client.tls.as_ref().map(|tls| TlsLine {
             version: tls.version,
@@ -307,8 +320,8 @@ impl Record {
             sni: tls.sni.as_ref().map(crate::domain::DomainName::as_str),
         });
         // Whoever speaks for nobody else is the caller.
-        let caller =
-            (client.is_trusted && log.wants(LogField::Caller)).then(|| client.caller(head)).flatten();
+        let is_told = log.wants(LogField::Caller) && client.is_trusted(doors);
+        let caller = is_told.then(|| client.caller(head, doors)).flatten();
         let trace_id = || self.trace.map(|trace| trace.id).or_else(|| trace::given(head));
         log.add(&AccessLine {
             at_ms: i64::try_from(at.as_millis()).unwrap_or(i64::MAX),

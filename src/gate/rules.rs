@@ -1,15 +1,15 @@
 //! Everything that a reload may change, made of the config: built aside, swapped whole.
 
 mod addresses;
+mod listeners;
 mod plan;
 mod words;
 
 use crate::block_page::{BlockPages, TemplateError};
 use crate::config::certificates::CertificateError;
-use crate::config::{
-    self, Choice, Config, Dns, Mode, Origin, Server, TlsBlocked, Upstream, UpstreamScheme, Way,
-};
+use crate::config::{self, Config, Dns, Mode, Origin, Server, TlsBlocked, Upstream, UpstreamScheme, Way};
 use crate::gate::compress::Compressions;
+use crate::gate::doors::Doors;
 use crate::gate::endpoint::{Endpoint, Endpoints, Link};
 use crate::gate::error_pages::ErrorPages;
 use crate::gate::footer::Footers;
@@ -28,13 +28,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
-
-/// What holds for the upstreams of a `tls_passthrough` listener itself.
-const LISTENER_TIMEOUTS: config::SiteTimeouts = config::SiteTimeouts {
-    connect: Duration::from_secs(5),
-    response: Duration::from_secs(60),
-    idle: Duration::from_secs(60),
-};
 
 /// The rules in force.
 #[derive(Debug)]
@@ -69,6 +62,8 @@ pub struct Rules {
     pub default_scenario: Scenario,
     /// The same.
     pub default_region: Region,
+    /// How listeners are set.
+    pub doors: Doors,
     /// `tls_passthrough` listeners' own upstreams, by listener key.
     pub passthrough: HashMap<String, Arc<Target>>,
     /// Every upstream that any of these names, at each of its addresses, in the order of their labels.
@@ -167,6 +162,7 @@ impl Rules {
             limits: config.limits.clone(),
             default_scenario: config.listeners.first().map_or(Scenario::Web, |listener| listener.scenario),
             default_region: config.listeners.first().map_or(Region::Mainland, |listener| listener.region),
+            doors: Doors::new(&config.listeners),
             passthrough,
             endpoints: ArcSwap::default(),
             opens_ahead: config.opens_ahead(),
@@ -177,6 +173,13 @@ impl Rules {
         };
         rules.list();
         Ok(rules)
+    }
+
+    /// The same, to be in force after `before`: who came by a listener finds its settings here.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        self.doors = self.doors.after(&before.doors);
+        self
     }
 
     /// The names of upstreams.
@@ -353,35 +356,6 @@ impl Resolver<'_> {
         let pages = Arc::new(own.pages()?);
         self.pages.push((own, Arc::clone(&pages)));
         Ok(pages)
-    }
-
-    /// Those of listeners that name upstreams, by listener key.
-    fn of_listeners(&mut self, all: &[config::Listener]) -> Result<HashMap<String, Arc<Target>>, RulesError> {
-        let named =
-            config::Listener::keys(all).into_iter().zip(all).filter(|(_, it)| !it.upstreams.is_empty());
-        named.map(|(key, it)| Ok((key, self.of_listener(&it.upstreams)?))).collect()
-    }
-
-    fn of_listener(&mut self, upstreams: &[Upstream]) -> Result<Arc<Target>, RulesError> {
-        let server = |it: &Upstream| Server { upstream: it.clone(), weight: 1, is_backup: false };
-        let servers: Vec<_> = upstreams.iter().map(server).collect();
-        self.made(&servers, &Arc::default(), |servers| Target {
-            servers,
-            redirect: None,
-            choice: Choice::default(),
-            origin_here: false,
-            mode: None,
-            timeouts: LISTENER_TIMEOUTS,
-            treatment: None,
-            tells_certificate: false,
-            paths: Vec::new(),
-            body_bytes: u64::MAX,
-            rate: None,
-            turn: AtomicUsize::new(0),
-            budget: Default::default(),
-            pages: None,
-            error_pages: None,
-        })
     }
 
     fn link(&mut self, upstream: &Upstream, way: &Way) -> Result<Link, RulesError> {

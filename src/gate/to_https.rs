@@ -6,6 +6,7 @@
 use crate::config::InClear;
 use crate::domain::HostForm;
 use crate::gate::client::Client;
+use crate::gate::doors::Doors;
 use crate::gate::redirect::Redirection;
 use crate::gate::reject::Reject;
 use crate::gate::request::{Known, RequestHead};
@@ -17,9 +18,14 @@ const ACME: &[u8] = b"/.well-known/acme-challenge/";
 ///
 /// # Errors
 /// `Redirect`.
-pub fn check(client: &Client, head: &RequestHead, host: &HostForm, in_clear: InClear) -> Result<(), Reject> {
+pub fn check(
+    client: &Client,
+    (head, doors): (&RequestHead, &Doors),
+    host: &HostForm,
+    in_clear: InClear,
+) -> Result<(), Reject> {
     let InClear::Redirected(to) = in_clear else { return Ok(()) };
-    if client.tls.is_some() || head.path().starts_with(ACME) || came_by_tls(client, head) {
+    if client.tls.is_some() || head.path().starts_with(ACME) || came_by_tls(client, head, doors) {
         return Ok(());
     }
     let mut location = format!("https://{host}").into_bytes();
@@ -32,9 +38,9 @@ pub fn check(client: &Client, head: &RequestHead, host: &HostForm, in_clear: InC
 }
 
 /// Whether a peer that is believed says that it took the request over TLS.
-fn came_by_tls(client: &Client, head: &RequestHead) -> bool {
+fn came_by_tls(client: &Client, head: &RequestHead, doors: &Doors) -> bool {
     let mut fields = head.fields.of(Known::Forwarding).map(|field| head.field(field));
-    client.is_trusted
+    client.is_trusted(doors)
         && fields.any(|(name, value)| {
             name.eq_ignore_ascii_case(b"x-forwarded-proto") && value.eq_ignore_ascii_case(b"https")
         })

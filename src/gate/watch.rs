@@ -6,7 +6,7 @@
 use crate::cache::View;
 use crate::domain::HostForm;
 use crate::feed::Fingerprint;
-use crate::gate::client::Defaults;
+use crate::gate::client::Whose;
 use crate::gate::sessions::Sessions;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -33,8 +33,8 @@ pub enum Expired {
 pub struct Serving<'a> {
     /// The name that was judged.
     pub host: &'a HostForm,
-    /// Of the listener where the client came in.
-    pub defaults: Defaults,
+    /// For whom.
+    pub whose: Whose,
     /// Whether it is an ACME challenge, which may pass although the name is blocked.
     pub is_acme_challenge: bool,
 }
@@ -44,8 +44,8 @@ pub struct Serving<'a> {
 pub struct Live {
     /// The name that was judged.
     pub host: HostForm,
-    /// Of the listener where the client came in.
-    pub defaults: Defaults,
+    /// For whom.
+    pub whose: Whose,
     /// Whether it is an ACME challenge.
     pub is_acme_challenge: bool,
     /// It is over, but the connection's next request may be for the same name.
@@ -215,7 +215,7 @@ impl Watch {
     pub fn serve(&self, serving: Option<Serving<'_>>) {
         self.is_cut.set(false);
         let mut live = self.live.borrow_mut();
-        let Some(Serving { host, defaults, is_acme_challenge }) = serving else {
+        let Some(Serving { host, whose, is_acme_challenge }) = serving else {
             if let Some(live) = &mut *live {
                 live.is_over = true;
             }
@@ -223,10 +223,10 @@ impl Watch {
         };
         match &mut *live {
             Some(live) if live.host == *host => {
-                (live.defaults, live.is_acme_challenge, live.is_over) = (defaults, is_acme_challenge, false);
+                (live.whose, live.is_acme_challenge, live.is_over) = (whose, is_acme_challenge, false);
             }
             live => {
-                let next = Live { host: host.clone(), defaults, is_acme_challenge, is_over: false };
+                let next = Live { host: host.clone(), whose, is_acme_challenge, is_over: false };
                 match live {
                     Some(before) => **before = next,
                     None => *live = Some(Box::new(next)),

@@ -261,9 +261,10 @@ impl Worker {
 
     /// Tells log and counters of a finished request.
     pub fn tell(&self, record: &Record, client: &Client, head: &RequestHead) {
-        record.tell(client, head, &self.counters, &mut self.log.borrow_mut());
+        let rules = self.rules();
+        record.tell((client, &rules.doors), head, &self.counters, &mut self.log.borrow_mut());
         if let Some(spans) = &self.spans
-            && let Some(span) = record.span(client, head)
+            && let Some(span) = record.span((client, &rules.doors), head)
         {
             spans.send(span);
         }
@@ -271,7 +272,7 @@ impl Worker {
         if let Some(names) = &self.names
             && record.is_served()
         {
-            let Defaults { scenario, region } = client.listener.defaults();
+            let Defaults { scenario, region } = rules.doors.of(&client.listener).defaults();
             names.borrow_mut().note(&record.host_text(), scenario, region);
         }
     }

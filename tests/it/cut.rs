@@ -1,15 +1,19 @@
 //! A name stops being allowed: everything of it that is under way ends, whatever it is and whyever; its neighbours
 //! go on. Each row of the table opens one of everything for a subject and for a neighbour, and gives a reason.
 
+mod by_reload;
+
+use crate::proxy::streams::{GUID, switch};
 use crate::sync::{NUMBER, Registry, follower};
+use crate::world::certs::handshake;
 use crate::world::h2::{DATA, END_HEADERS, H2, HEADERS, Outcome, block};
 use crate::world::hello::Hello;
 use crate::world::setup::Setup;
 use crate::world::upstream::Then;
-use crate::world::wire::{Lost, Wire};
-use crate::world::{F, G, UC, UNIT, World, access, connected, put, wait, wire};
+use crate::world::wire::{Lost, Wire, tcp};
+use crate::world::{DEADLINE, F, G, UC, UNIT, World, access, connected, put, wait, wire};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 /// A filed name under a government suffix, and one below it without a filing of its own.
@@ -65,6 +69,59 @@ fn script(world: &World) {
         Then::Close
     });
     world.upstream.hangs("/hang");
+    world.upstream.on("/by-key", |exchange| {
+        switch(exchange, GUID);
+        while let Some(bytes) = exchange.raw() {
+            exchange.send(bytes);
+        }
+        Then::Close
+    });
+}
+
+/// Where a client's connections come from.
+#[derive(Clone, Copy, Default)]
+struct From {
+    /// An address of this machine's, else any.
+    source: Option<Ipv4Addr>,
+    /// Whom a PROXY header names.
+    named: Option<Ipv4Addr>,
+}
+
+impl From {
+    fn connect(self, to: SocketAddr) -> TcpStream {
+        let mut stream = match self.source {
+            None => tcp(to),
+            Some(source) => {
+                let socket =
+                    socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+                socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+                socket.connect(&to.into()).unwrap();
+                socket.set_read_timeout(Some(DEADLINE)).unwrap();
+                socket.into()
+            }
+        };
+        if let Some(named) = self.named {
+            stream.write_all(format!("PROXY TCP4 {named} 192.0.2.250 1000 80\r\n").as_bytes()).unwrap();
+        }
+        stream
+    }
+
+    fn clear(self, world: &World) -> Wire {
+        Wire::over(Box::new(self.connect(world.http())))
+    }
+
+    fn tls(self, world: &World, host: &str) -> Wire {
+        let mut stream = self.connect(world.https());
+        let connection = handshake(world.tls.config(&["http/1.1"]), &mut stream, Some(host)).unwrap();
+        Wire::over(Box::new(rustls::StreamOwned::new(connection, stream)))
+    }
+
+    fn passed_through(self, world: &World, host: &str) -> Wire {
+        let hello = Hello::of(world.tls.config(&[]), Some(host)).records(16384);
+        let mut wire = Wire::over(Box::new(self.connect(world.listener("tls_passthrough", 0))));
+        assert_eq!(wire.send(&hello).exactly(hello.len()).unwrap(), hello);
+        wire
+    }
 }
 
 /// One of everything, open for one name.
@@ -79,25 +136,29 @@ struct Open {
 
 impl Open {
     fn new(world: &World, host: &'static str) -> Self {
-        let lanes = || [world.connect(), world.tls(Some(host), &["http/1.1"]).unwrap()];
+        Self::of(From::default(), world, host)
+    }
+
+    fn of(from: From, world: &World, host: &'static str) -> Self {
+        let lanes = || [from.clear(world), from.tls(world, host)];
         let get = |mut wire: Wire, path: &str| {
             wire.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/plain\r\n\r\n"));
             wire
         };
         let mut tunnels: Vec<Wire> = lanes().into_iter().map(|wire| switched(wire, host)).collect();
-        tunnels.push(passed_through(world, host));
+        tunnels.push(from.passed_through(world, host));
         let downloads = lanes().into_iter().map(|wire| {
             let mut wire = get(wire, "/endless");
             assert_eq!(wire.head().unwrap().status, 200, "{host}");
             wire
         });
         let downloads = downloads.collect();
-        let mut upload = world.connect();
+        let mut upload = from.clear(world);
         upload.send(format!("POST /up-{host} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 8\r\n\r\nhalf"));
         world.upstream.arrived(&format!("/up-{host}"));
-        let waiting = get(world.connect(), &format!("/hang-{host}"));
+        let waiting = get(from.clear(world), &format!("/hang-{host}"));
         world.upstream.arrived(&format!("/hang-{host}"));
-        let mut idle = get(world.connect(), "/idle");
+        let mut idle = get(from.clear(world), "/idle");
         assert_eq!(idle.response().unwrap().status, 200);
         Self { host, tunnels, downloads, upload, waiting, idle }
     }
@@ -145,19 +206,16 @@ fn switched(mut wire: Wire, host: &str) -> Wire {
     wire
 }
 
-fn passed_through(world: &World, host: &str) -> Wire {
-    let hello = Hello::of(world.tls.config(&[]), Some(host)).records(16384);
-    let mut wire = Wire::clear(world.listener("tls_passthrough", 0));
-    assert_eq!(wire.send(&hello).exactly(hello.len()).unwrap(), hello);
-    wire
-}
-
-/// Streams of both names on one connection: 1 and 3 are the subject's, 5 and 7 the neighbour's.
+/// Streams of both names on one connection: 1, 3 and 9 are the subject's, 5, 7 and 11 the neighbour's.
 struct Streams(H2);
 
 impl Streams {
     fn new(world: &World, subject: &str, neighbour: &str) -> Self {
-        let mut h2 = H2::start(world.connect());
+        Self::over(world.connect(), world, subject, neighbour)
+    }
+
+    fn over(wire: Wire, world: &World, subject: &str, neighbour: &str) -> Self {
+        let mut h2 = H2::start(wire);
         for (stream, host, path) in [
             (1, subject, "/endless"),
             (3, subject, "/hang-h2"),
@@ -176,6 +234,21 @@ impl Streams {
             h2.frame(HEADERS, END_HEADERS | ends, stream, &block(&fields));
         }
         h2.frame(DATA, 0, 7, b"half");
+        for (stream, host) in [(9, subject), (11, neighbour)] {
+            let fields = [
+                (":method", "CONNECT"),
+                (":protocol", "websocket"),
+                (":scheme", "http"),
+                (":path", "/by-key"),
+                (":authority", host),
+                ("sec-websocket-version", "13"),
+            ];
+            let fields = fields.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+            h2.frame(HEADERS, END_HEADERS, stream, &block(&fields));
+            assert_eq!(h2.outcome(stream), Outcome::Status(200));
+            h2.frame(DATA, 0, stream, b"ping");
+            assert!(h2.more(stream));
+        }
         world.upstream.arrived("/hang-h2");
         world.upstream.arrived("/up-h2");
         for stream in [1, 5] {
@@ -184,12 +257,27 @@ impl Streams {
         Self(h2)
     }
 
+    /// Its client is the reason: all of both names has ended.
+    #[track_caller]
+    fn assert_all_cut(&mut self, status: u16) {
+        let Self(h2) = self;
+        for stream in [1, 5, 9, 11] {
+            assert!(matches!(h2.end(stream), Outcome::Reset(_)), "{stream}: {:?}", h2.end(stream));
+        }
+        for stream in [3, 7] {
+            assert_eq!(h2.end(stream), Outcome::Status(status), "{stream}");
+        }
+    }
+
     #[track_caller]
     fn assert_cut(&mut self, status: u16) {
         let Self(h2) = self;
         assert!(matches!(h2.end(1), Outcome::Reset(_)), "the download: {:?}", h2.end(1));
         assert_eq!(h2.end(3), Outcome::Status(status), "without an answer so far");
+        assert!(matches!(h2.end(9), Outcome::Reset(_)), "the tunnel: {:?}", h2.end(9));
         assert!(h2.more(5), "the neighbour's download goes on");
+        h2.frame(DATA, 0, 11, b"still");
+        assert!(h2.more(11), "so does its tunnel");
         h2.frame(DATA, crate::world::h2::END_STREAM, 7, b"rest");
         assert_eq!(h2.end(7), Outcome::Status(200), "and so does its upload");
     }

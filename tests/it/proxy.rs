@@ -8,7 +8,7 @@ mod grpc;
 mod headers;
 mod http2;
 mod names;
-mod streams;
+pub(crate) mod streams;
 mod tunnel;
 mod upstreams;
 mod websocket;

@@ -147,8 +147,9 @@ impl Connection {
 
     /// Tells the client once its connection carries no more: its streams go on, its next ones come over another.
     pub(super) fn leave_in_time(&self, cx: &mut Context<'_>) {
-        let is_leaving =
-            self.worker.clock.is_draining() || self.lifetime.get().is_over(self.worker.clock.now());
+        let is_leaving = self.worker.clock.is_draining()
+            || self.lifetime.get().is_over(self.worker.clock.now())
+            || self.worker.rules().doors.of(&self.client.listener).is_gone;
         if is_leaving && self.with(|protocol, _| protocol.leaving == Leaving::No) {
             self.announce(cx);
         }

@@ -106,10 +106,12 @@ fn judge_again(worker: &Worker, sessions: impl Iterator<Item = usize>) {
     let (rules, filings, today) = (worker.rules(), worker.filings(), worker.today());
     let may_go_on = |live: &Live| {
         let site = judge::site(&rules, &live.host);
-        let decision = judge::decide(&rules, live.defaults, (&live.host, site), &filings, today);
-        decision.verdict.is_forwarded()
+        let door = rules.doors.at(live.whose.place);
+        let decision = judge::decide(&rules, door.defaults(), (&live.host, site), &filings, today);
+        let is_let_through = decision.verdict.is_forwarded()
             || judge::mode(&rules, site) == Mode::Monitor
-            || (rules.acme_passthrough && live.is_acme_challenge)
+            || (rules.acme_passthrough && live.is_acme_challenge);
+        is_let_through && judge::admits(door, &live.whose, site)
     };
     let cut = sessions.filter(|session| worker.clock.cut(*session, may_go_on)).count();
     worker.counters.several(|c| &c.cut, cut.try_into().unwrap_or(u64::MAX));

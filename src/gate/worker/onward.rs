@@ -131,7 +131,7 @@ impl Worker {
     ) -> Result<Forward, Reject> {
         request.watch.serve(record.host.as_ref().map(|host| Serving {
             host,
-            defaults: client.listener.defaults(),
+            whose: client.whose(request.head, &self.rules().doors),
             is_acme_challenge: judge::is_acme_challenge(request.head),
         }));
         let mut tries = Tries::default();
@@ -346,6 +346,6 @@ impl Worker {
         let shown =
             client.tls.as_ref().and_then(|tls| tls.shown.as_ref()).filter(|_| target.tells_certificate);
         let certificate = shown.map(|shown| &*shown.lines);
-        Onward { rules, certificate, trace, ..client.onward(host, &self.shared.via) }
+        Onward { rules, certificate, trace, ..client.onward(host, &self.shared.via, &self.rules().doors) }
     }
 }
