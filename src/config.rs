@@ -22,6 +22,7 @@ mod log;
 mod parse;
 mod raw;
 mod registry;
+mod secrets;
 mod shown;
 mod site;
 mod treatment;

@@ -1,7 +1,9 @@
-//! What is wrong with a config: file, line, column, key and remedy, with the line itself below.
+//! What is wrong with a config: file, line, column, key and remedy, with the line itself below, but for its secrets.
 //!
 //! Knows text and positions; knows no key.
 
+use super::secrets::{self, Secrets};
+use std::cell::OnceCell;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -46,32 +48,83 @@ pub struct Problem {
     pub key: String,
     /// What is wrong and what would be right.
     pub message: String,
-    /// The line of the file and how many columns the caret line spans, where there is such a line.
+    /// What is shown of the file, where there is such a line.
     excerpt: Option<Excerpt>,
 }
 
+/// A line without its secrets, the white space in front of the carets below it, and how many they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Excerpt {
     line: String,
+    indent: String,
     carets: usize,
 }
 
+/// A config's text and the name of its file.
+pub(super) struct Source<'t> {
+    pub(super) name: &'t str,
+    pub(super) text: &'t str,
+    secrets: OnceCell<Secrets>,
+}
+
+impl<'t> Source<'t> {
+    pub(super) fn new(name: &'t str, text: &'t str) -> Self {
+        Self { name, text, secrets: OnceCell::new() }
+    }
+}
+
+/// What a mistake makes of the line that it is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// The line can be read: what is secret in it is known by its keys.
+    Known,
+    /// The key means nothing, so that its value may be anything.
+    UnknownKey,
+    /// It is no TOML.
+    Broken,
+}
+
 impl Problem {
-    /// Locates `span` (octets) in `text`.
-    pub(super) fn locate(file: &str, text: &str, span: &Range<usize>, key: &str, message: String) -> Self {
+    /// Locates `span` (octets) in the text. No secret of the text is repeated, whatever `message` says.
+    pub(super) fn locate(
+        source: &Source<'_>,
+        span: &Range<usize>,
+        reading: Reading,
+        (key, message): (&str, &str),
+    ) -> Self {
+        let text = source.text;
         let start = floor_boundary(text, span.start);
         let before = &text[..start];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let line = text[line_start..].lines().next().unwrap_or_default();
-        let marked =
-            text[start..floor_boundary(text, span.end.max(start))].lines().next().unwrap_or_default();
+        let line_span = line_start..line_start + line.len();
+        let end = floor_boundary(text, span.end.max(start)).min(line_span.end.max(start));
+        let more = match reading {
+            Reading::Known => None,
+            Reading::UnknownKey => line.get(end - line_start..).and_then(|rest| {
+                let value = end + rest.find('=')? + 1;
+                let blank = text[value..line_span.end].len() - text[value..line_span.end].trim_start().len();
+                Some(value + blank..line_span.end)
+            }),
+            Reading::Broken => secrets::tail(line).map(|it| line_start + it.start..line_start + it.end),
+        };
+        let secrets = source.secrets.get_or_init(|| Secrets::of(text));
+        let hidden = secrets.within(&line_span, more);
+        // What begins or ends within a secret is marked as the whole of it.
+        let around = |at: usize| hidden.iter().find(|it| it.start < at && at < it.end);
+        let marked = around(start).map_or(start, |it| it.start)..around(end).map_or(end, |it| it.end);
+        let shown = |range| secrets::masked(text, range, &hidden);
         Self {
-            file: file.to_owned(),
+            file: source.name.to_owned(),
             line: before.matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
             key: key.to_owned(),
-            message,
-            excerpt: Some(Excerpt { line: line.to_owned(), carets: text_width(marked).max(1) }),
+            message: secrets.out_of(message),
+            excerpt: Some(Excerpt {
+                line: shown(line_span),
+                indent: shown(line_start..marked.start).chars().map(blank).collect(),
+                carets: text_width(&shown(marked)).max(1),
+            }),
         }
     }
 
@@ -94,10 +147,9 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.headline())?;
-        let Some(Excerpt { line, carets }) = &self.excerpt else { return Ok(()) };
+        let Some(Excerpt { line, indent, carets }) = &self.excerpt else { return Ok(()) };
         let number = self.line.to_string();
         let gutter = " ".repeat(number.len());
-        let indent: String = line.chars().take(self.column - 1).map(blank).collect();
         write!(f, "\n{gutter} |\n{number} | {line}\n{gutter} | {indent}{}", "^".repeat(*carets))
     }
 }
@@ -143,21 +195,22 @@ fn floor_boundary(text: &str, at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::Problem;
+    use super::{Problem, Reading, Source};
 
     #[track_caller]
     fn check(text: &str, marked: &str, expected: &str) {
         let at = text.find(marked).unwrap();
-        let problem = Problem::locate("f.toml", text, &(at..at + marked.len()), "a.b", "no".into());
+        let source = Source::new("f.toml", text);
+        let problem = Problem::locate(&source, &(at..at + marked.len()), Reading::Known, ("a.b", "no"));
         assert_eq!(problem.to_string(), expected);
     }
 
     #[test]
     fn carets_stand_below_what_they_mark() {
         check(
-            "x = 1\nkey = \"htp\"\n",
+            "x = 1\nhue = \"htp\"\n",
             "\"htp\"",
-            "f.toml:2:7: a.b: no\n  |\n2 | key = \"htp\"\n  |       ^^^^^",
+            "f.toml:2:7: a.b: no\n  |\n2 | hue = \"htp\"\n  |       ^^^^^",
         );
         check("名 = \"备\"", "\"备\"", "f.toml:1:5: a.b: no\n  |\n1 | 名 = \"备\"\n  |      ^^^^");
         check("\tk = 1\r\n", "1", "f.toml:1:6: a.b: no\n  |\n1 | \tk = 1\n  | \t    ^");
@@ -165,7 +218,7 @@ mod tests {
 
     #[test]
     fn positions_past_the_end_are_the_end() {
-        let problem = Problem::locate("f", "abc", &(10..12), "", "cut short".into());
+        let problem = Problem::locate(&Source::new("f", "abc"), &(10..12), Reading::Known, ("", "cut short"));
         assert_eq!(problem.headline(), "f:1:4: cut short");
     }
 }

@@ -3,7 +3,7 @@
 //! A [`Section`] learns its known keys from being asked for them, so a key that is read is a key that is
 //! known, and `finish` can name the nearest one to a key that nobody asked for. Knows no key itself.
 
-use super::error::{ConfigError, Problem};
+use super::error::{ConfigError, Problem, Reading, Source};
 use super::value;
 use super::words::{alternatives, nearest};
 use std::cell::RefCell;
@@ -15,30 +15,32 @@ use toml::de::{DeTable, DeValue};
 
 /// One config file: its name, its text, and what was found wrong with it so far.
 pub(super) struct Document<'t> {
-    name: &'t str,
-    text: &'t str,
+    source: Source<'t>,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl<'t> Document<'t> {
     pub(super) fn new(name: &'t str, text: &'t str) -> Self {
-        Self { name, text, problems: RefCell::default() }
+        Self { source: Source::new(name, text), problems: RefCell::default() }
     }
 
     /// Parses the text; what is no TOML is recorded.
     pub(super) fn parse(&self) -> Spanned<DeTable<'t>> {
-        let (table, errors) = DeTable::parse_recoverable(self.text);
+        let (table, errors) = DeTable::parse_recoverable(self.source.text);
         for error in errors {
             let at = error.span().unwrap_or(0..0);
-            self.refuse(&at, "", format!("this is no TOML: {}", error.message()));
+            self.record(&at, Reading::Broken, ("", &format!("this is no TOML: {}", error.message())));
         }
         table
     }
 
     /// Records a mistake at `span`.
     pub(super) fn refuse(&self, span: &Range<usize>, key: &str, message: impl Into<String>) {
-        let problem = Problem::locate(self.name, self.text, span, key, message.into());
-        self.problems.borrow_mut().push(problem);
+        self.record(span, Reading::Known, (key, &message.into()));
+    }
+
+    fn record(&self, span: &Range<usize>, reading: Reading, what: (&str, &str)) {
+        self.problems.borrow_mut().push(Problem::locate(&self.source, span, reading, what));
     }
 
     pub(super) fn has_problems(&self) -> bool {
@@ -127,7 +129,8 @@ impl<'t> Section<'t> {
             let meant =
                 nearest(key, &known).map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
             let message = format!("unknown key; {meant}known here: {}", known.join(", "));
-            self.document.refuse(&written.span(), &join(&self.path, key), message);
+            let what = (&*join(&self.path, key), &*message);
+            self.document.record(&written.span(), Reading::UnknownKey, what);
         }
     }
 
@@ -242,7 +245,7 @@ impl<'t> Value<'t> {
                 return None;
             }
         };
-        let written = &self.document.text[self.span.clone()];
+        let written = &self.document.source.text[self.span.clone()];
         self.within(found, range, &written)
     }
 

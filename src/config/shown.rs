@@ -2,6 +2,7 @@
 //!
 //! Written as a config would be: what is shown, parsed again, is the same config (but for what is hidden).
 
+use super::secrets::{is_secret_name, normal};
 use super::{Algorithm, Config, ConfigSource, DEFAULT_MIN_LENGTH, DEFAULT_STREAMS, DEFAULT_TYPES, Levels};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -9,10 +10,7 @@ use std::time::SystemTime;
 
 /// What stands for a secret.
 pub const HIDDEN: &str = "(hidden)";
-/// Words in the name of a key or of a header field whose value is a secret, unless it is a file's path.
-const SECRET_WORDS: [&str; 7] =
-    ["secret", "password", "passwd", "token", "authorization", "api-key", "apikey"];
-/// The same of header fields that are set or added.
+/// A word in the name of a header field that is set or added and holds a secret.
 const SECRET_FIELD: &str = "cookie";
 /// Sections whose URLs are secrets themselves: whoever knows one may write there.
 const SECRET_URLS: [&str; 2] = ["webhook", "alert"];
@@ -302,10 +300,9 @@ struct Hiding {
 /// Hides secrets, however deep they stand.
 fn hide(table: &mut Map<String, Value>, within: Hiding) {
     for (key, value) in table {
-        let name = key.to_ascii_lowercase().replace('_', "-");
+        let name = normal(key);
         let is_path = ["-file", "-keys", "-directory"].iter().any(|end| name.ends_with(end));
-        let is_secret = SECRET_WORDS.iter().any(|word| name.contains(word))
-            || (within.fields && name.contains(SECRET_FIELD));
+        let is_secret = is_secret_name(&name) || (within.fields && name.contains(SECRET_FIELD));
         if is_secret && !is_path {
             hide_all(value);
             continue;
@@ -333,29 +330,27 @@ fn hide_all(value: &mut Value) {
     }
 }
 
-/// Takes out of a URL what whoever reads it could use: a password, and the parameters that may hold one.
+/// Takes out of a URL what whoever reads it could use: a password, and the parameters that may hold one. The name of a
+/// database's user is none; a user of HTTP without a password is one himself.
 fn hide_url(text: &mut String, all: bool) {
     let Some((scheme, rest)) = text.split_once("://") else { return };
     let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(authority_end);
+    let is_http = scheme.starts_with("http");
     let shown = match authority.rsplit_once('@') {
         Some((user, host)) => match user.split_once(':') {
             Some((name, _)) => format!("{name}:{HIDDEN}@{host}"),
+            None if is_http => format!("{HIDDEN}@{host}"),
             None => authority.to_owned(),
         },
         None => authority.to_owned(),
     };
     let path = match path.split_once('?') {
         _ if all && path.len() > 1 => format!("/{HIDDEN}"),
-        Some((path, query)) if has_password(query) => format!("{path}?{HIDDEN}"),
+        Some((path, query)) if is_http || is_secret_name(&normal(query)) => format!("{path}?{HIDDEN}"),
         _ => path.to_owned(),
     };
     *text = format!("{scheme}://{shown}{path}");
-}
-
-fn has_password(query: &str) -> bool {
-    let query = query.to_ascii_lowercase();
-    SECRET_WORDS.iter().any(|word| query.contains(word))
 }
 
 #[cfg(test)]
@@ -419,6 +414,8 @@ mod tests {
             [site.request_headers]
             set = { Authorization = "Bearer hunter2", Cookie = "a=hunter2", x-env = "prod", x_api-key = "hunter2" }
             add = { x-token = ["hunter2", "hunter2"] }
+            [otlp]
+            endpoint = "https://hunter2@collector.example/v1/traces?key=hunter2"
             [webhook]
             url = "https://hooks.example/services/hunter2"
             secret = "hunter2"
@@ -439,6 +436,8 @@ mod tests {
         assert_eq!(config["site"][0]["request_headers"]["set"]["x-env"], "prod");
         assert_eq!(config["site"][0]["upstreams"][0], "http://10.0.0.1:80");
         assert_eq!(config["site"][0]["sticky"]["cookie"], "route");
+        let endpoint = "https://(hidden)@collector.example/v1/traces?(hidden)";
+        assert_eq!(config["otlp"]["endpoint"], endpoint);
         assert_eq!(config["webhook"]["url"], "https://hooks.example/(hidden)");
         assert_eq!(shown["since"], "1970-01-01T00:00:00Z");
     }

@@ -517,7 +517,7 @@ fn fields_that_messages_get_and_lose() {
             "f.toml:6:9: site.request_headers.add.content-length: content-length says where a message goes, ends or comes from: the gate writes it; leave it out",
             "f.toml:6:31: site.request_headers.add.x y: \"x y\" is no name of a field; use letters, digits and \"-\", like \"x-environment\"",
             "f.toml:6:44: site.request_headers.add.x_y: \"x_y\" has an underscore, which many take for a dash; write \"x-y\"",
-            "f.toml:6:61: site.request_headers.add.x-z: \"e\\r\\nf\" is no value of a field; use visible ASCII characters and spaces between them, at most 4096 octets",
+            "f.toml:6:61: site.request_headers.add.x-z: \"***\" is no value of a field; use visible ASCII characters and spaces between them, at most 4096 octets",
             "f.toml:8:11: site.response_headers.remove: beian-verdict says where a message goes, ends or comes from: the gate writes it; leave it out",
             "f.toml:8:28: site.response_headers.remove: transfer-encoding says where a message goes, ends or comes from: the gate writes it; leave it out",
             "f.toml:9:1: site.response_headers.sett: unknown key; did you mean \"set\"? known here: add, remove, set",

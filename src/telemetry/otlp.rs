@@ -165,8 +165,8 @@ impl SpanExporter {
                 self.counts.errors.fetch_add(1, Ordering::Relaxed);
                 self.counts.dropped.fetch_add(count, Ordering::Relaxed);
                 if !std::mem::replace(is_failing, true) {
-                    let endpoint = &self.options.endpoint;
-                    tracing::warn!("{endpoint} takes no spans, they are lost and counted: {error}");
+                    let (collector, why) = (place(&self.options.endpoint), cause(error));
+                    tracing::warn!("{collector} takes no spans, they are lost and counted: {why}");
                 }
             }
         }
@@ -179,6 +179,20 @@ impl SpanExporter {
         }
         request.body(body).send().await?.error_for_status().map(drop)
     }
+}
+
+/// A URL without its user and its parameters: some collectors know callers by a word in them.
+fn place(endpoint: &str) -> String {
+    let uri: http::Uri = endpoint.parse().unwrap_or_default();
+    let authority = uri.authority().map_or("", http::uri::Authority::as_str);
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{}://{host}{}", uri.scheme_str().unwrap_or("http"), uri.path())
+}
+
+/// Why a request failed, without its URL.
+fn cause(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// Waits for a batch; `false`: no more will come.

@@ -5,4 +5,5 @@ mod config;
 mod ends;
 mod lines;
 mod metrics;
+mod secrets;
 mod traces;

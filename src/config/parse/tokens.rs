@@ -49,15 +49,16 @@ fn parse(text: &str) -> Result<Vec<Token>, (usize, String)> {
     if tokens.is_empty() { Err((1, "it holds no token".to_owned())) } else { Ok(tokens) }
 }
 
+/// The words are not repeated in what is wrong with them: any may be a token that somebody wrote in the wrong place.
 fn token(name: &str, role: &str, hash: &str) -> Result<Token, String> {
     let is_good = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.' | b'@');
     if name.len() > MAX_NAME_BYTES || !name.bytes().all(is_good) {
-        return Err(format!(
-            "{name:?} can't name a token: use 1 to 64 letters, digits, `-`, `_`, `.` or `@`"
-        ));
+        return Err(
+            "the first word can't name a token: use 1 to 64 letters, digits, `-`, `_`, `.` or `@`".to_owned()
+        );
     }
     let Some(role) = Role::named(role) else {
-        return Err(format!("{role:?} is no role: reader, reviewer, operator or gate"));
+        return Err("the second word is no role: reader, reviewer, operator or gate".to_owned());
     };
     let octet = |at: usize| u8::from_str_radix(hash.get(2 * at..2 * at + 2)?, 16).ok();
     let octets: Option<Vec<u8>> = (0..32).map(octet).collect();
