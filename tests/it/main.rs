@@ -32,6 +32,7 @@ mod audit;
 mod backup;
 mod block;
 mod client_certificates;
+mod clock;
 mod commands;
 mod compression;
 mod console;

@@ -23,6 +23,7 @@ use setup::Setup;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use upstream::Upstream;
@@ -90,8 +91,13 @@ impl World {
     /// As `with`, for a start in a directory that an earlier world left.
     pub fn of(setup: &Setup, dir: TempDir, tls: certs::Client, upstream: Upstream) -> Self {
         let config = setup.write();
-        let process = Process::start(&["run", "-c", config.to_str().unwrap()], dir.path());
-        let world = Self::around(process, dir, tls, upstream);
+        let command = process::command(&["run", "-c", config.to_str().unwrap()], dir.path());
+        Self::by(command, setup, dir, tls, upstream)
+    }
+
+    /// The same by a command of one's own, for a config that is written.
+    pub fn by(command: Command, setup: &Setup, dir: TempDir, tls: certs::Client, upstream: Upstream) -> Self {
+        let world = Self::around(Process::of(command), dir, tls, upstream);
         let registry = world.registry.filter(|_| setup.embedded);
         let world = Self { registry, ..world };
         world.fill(setup);
