@@ -17,7 +17,7 @@ use crate::gate::http1::head::ResponseHead;
 use crate::gate::reject::Reject;
 use crate::gate::request::{BodyLength, Field, Known, RequestHead, Span, Version, Wishes};
 use crate::gate::trailers;
-use crate::gate::trunk::Ticket;
+use crate::gate::trunk::{self, Ticket};
 use crate::gate::websocket;
 use bytes::{Buf, Bytes};
 use h2::client::ResponseFuture;
@@ -26,6 +26,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 /// How far the request body has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,7 @@ enum Sending {
 pub struct Call {
     ticket: Ticket,
     lease: Lease,
+    begun: Instant,
     waiting: Option<ResponseFuture>,
     request: Option<SendStream<Bytes>>,
     sending: Sending,
@@ -69,6 +71,7 @@ impl Call {
         Self {
             ticket,
             lease: Lease::new(endpoint),
+            begun: Instant::now(),
             waiting: None,
             request: None,
             sending: Sending::Done,
@@ -236,6 +239,11 @@ impl Call {
         }
     }
 
+    /// No answer has come in time.
+    pub fn overdue(&self) {
+        self.ticket.overdue(self.begun);
+    }
+
     /// What the upstream says it has not looked at may be sent again, if nothing of its body is used up.
     fn failure(&self, request: &RequestHead, error: &h2::Error) -> Failure {
         let is_refused = error.reason() == Some(h2::Reason::REFUSED_STREAM) && error.is_reset();
@@ -246,6 +254,7 @@ impl Call {
             self.body_octets == 0 && (request.body == BodyLength::None || self.sending != Sending::Done);
         match error {
             _ if is_unseen && is_untouched && self.interim == 0 => Failure::Unseen,
+            error if trunk::is_flood(error) => Reject::UpstreamError("it floods its connection").into(),
             error if error.is_io() => Reject::UpstreamError("closed before its response was whole").into(),
             _ => Reject::UpstreamError("it reset the stream").into(),
         }

@@ -119,6 +119,13 @@ impl Forward {
         each!(&self.over, it => it.body_octets())
     }
 
+    /// No answer has come in time.
+    pub fn overdue(&self) {
+        if let Over::Http2(call) = &self.over {
+            call.overdue();
+        }
+    }
+
     #[must_use]
     pub fn waits_for_client(&self) -> bool {
         each!(&self.over, it => it.waits_for_client())

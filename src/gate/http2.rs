@@ -3,7 +3,7 @@
 
 mod answer;
 mod connection;
-mod floods;
+pub mod floods;
 mod flow;
 pub mod frame;
 mod head;

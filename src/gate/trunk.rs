@@ -1,20 +1,26 @@
 //! HTTP/2 connections to upstreams: each worker's own, each shared by many requests.
 //!
 //! A new one is opened only when all that there are have no room, and by one request at a time: the others wait for
-//! it. One that the upstream is about to close takes no more; one that is idle for long is given up.
+//! it. One is open once the upstream's settings are here, and say that it takes requests. One that the upstream is about
+//! to close takes no more; one that is idle for long, or says nothing while an answer is due, is given up.
+
+mod guard;
 
 use crate::gate::endpoint::Endpoint;
 use crate::gate::reject::Reject;
 use crate::gate::stream::{Channel, Stream};
 use bytes::Bytes;
+use guard::Guard;
+use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
-use h2::{Ping, PingPong, SendStream};
 use http::Request;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
@@ -39,23 +45,77 @@ const MAX_HEAD_BYTES: u32 = 64 * 1024;
 /// How long a connection without streams is kept.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(50);
 
+/// Streams that were reset, of which what was on its way is still taken: a client that leaves ends up to a hundred at
+/// once, and what upstreams had sent by then is no fault of theirs.
+const MAX_RESET_STREAMS: usize = 512;
+/// For how long.
+const RESET_TIME: Duration = Duration::from_secs(5);
+
+/// What a connection's task, and who reads for it, tell of it.
+#[derive(Debug)]
+struct State {
+    /// It takes no more streams.
+    is_over: Cell<bool>,
+    /// The upstream's settings have come.
+    has_settings: Cell<bool>,
+    /// When the upstream was last heard.
+    heard: Cell<Instant>,
+    /// Streams that were begun.
+    begun: Cell<u64>,
+    /// Of who waits for it to be open.
+    opener: RefCell<Option<Waker>>,
+}
+
+impl State {
+    fn new(now: Instant) -> Rc<Self> {
+        Rc::new(Self {
+            is_over: Cell::new(false),
+            has_settings: Cell::new(false),
+            heard: Cell::new(now),
+            begun: Cell::new(0),
+            opener: RefCell::new(None),
+        })
+    }
+
+    fn wake_opener(&self) {
+        if let Some(waker) = self.opener.take() {
+            waker.wake();
+        }
+    }
+}
+
 /// A connection.
 #[derive(Debug)]
 struct Trunk {
     sender: SendRequest<Bytes>,
     opened: Instant,
     streams: Cell<usize>,
-    /// Its task has ended.
-    is_over: Rc<Cell<bool>>,
     idle_since: Cell<Instant>,
-    /// Asks whether the upstream's settings have come; none once they have.
-    first_ping: Mutex<Option<PingPong>>,
+    state: Rc<State>,
 }
 
 impl Trunk {
     fn has_room(&self) -> bool {
         let most = self.sender.current_max_send_streams().min(MAX_STREAMS);
-        !self.is_over.get() && self.streams.get() < most
+        !self.state.is_over.get() && self.streams.get() < most
+    }
+
+    /// Waits for the upstream's settings, and that by them it takes requests.
+    ///
+    /// # Errors
+    /// It was over before.
+    async fn settled(&self) -> Result<(), Reject> {
+        poll_fn(|cx| {
+            if self.state.is_over.get() {
+                return Poll::Ready(Err(Reject::UpstreamError("the HTTP/2 handshake failed")));
+            }
+            if self.state.has_settings.get() && self.has_room() {
+                return Poll::Ready(Ok(()));
+            }
+            self.state.opener.replace(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await
     }
 }
 
@@ -69,22 +129,18 @@ impl Ticket {
         Self(Rc::clone(trunk))
     }
 
-    /// Whether the upstream opens tunnels (RFC 8441, 3). Its settings say so, which are the first thing that it sends:
-    /// once a ping has come back, they are here. For the caller to bound in time.
-    pub async fn takes_tunnels(&self) -> bool {
-        let is_said = || self.0.sender.is_extended_connect_protocol_enabled();
-        if is_said() {
-            return true;
+    /// Whether the upstream opens tunnels (RFC 8441, 3), as its settings say.
+    #[must_use]
+    pub fn takes_tunnels(&self) -> bool {
+        self.0.sender.is_extended_connect_protocol_enabled()
+    }
+
+    /// An answer is overdue that was asked for at this time: where nothing at all was heard since, nobody may be there
+    /// any more, and the connection takes no more streams.
+    pub fn overdue(&self, since: Instant) {
+        if self.0.state.heard.get() < since {
+            self.0.state.is_over.set(true);
         }
-        let mut first = self.0.first_ping.lock().await;
-        if let Some(ping) = &mut *first {
-            // It is on its way already where somebody gave up waiting for it. An error means that the connection is
-            // over, which shows when it is used.
-            let _ = ping.send_ping(Ping::opaque());
-            let _ = poll_fn(|cx| ping.poll_pong(cx)).await;
-            *first = None;
-        }
-        is_said()
     }
 
     /// Opens the stream.
@@ -98,8 +154,9 @@ impl Ticket {
     ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
         // A handle of its own: one that has a stream waiting for its turn takes no other.
         let sent = self.0.sender.clone().send_request(head, is_whole);
+        self.0.state.begun.set(self.0.state.begun.get() + 1);
         if sent.is_err() {
-            self.0.is_over.set(true);
+            self.0.state.is_over.set(true);
         }
         sent
     }
@@ -129,7 +186,7 @@ impl Lines {
     /// The one with the fewest streams that has room and was opened since.
     fn take(&self, since: Option<Instant>) -> Option<Ticket> {
         let mut trunks = self.trunks.borrow_mut();
-        trunks.retain(|trunk| !trunk.is_over.get());
+        trunks.retain(|trunk| !trunk.state.is_over.get());
         let is_fresh = |trunk: &Trunk| since.is_none_or(|since| trunk.opened >= since);
         let free = trunks.iter().filter(|trunk| trunk.has_room() && is_fresh(trunk));
         free.min_by_key(|trunk| trunk.streams.get()).map(Ticket::new)
@@ -187,7 +244,7 @@ impl Trunks {
             let mut trunks = lines.trunks.borrow_mut();
             trunks.retain(|trunk| {
                 let idle = now.saturating_duration_since(trunk.idle_since.get());
-                !trunk.is_over.get() && (trunk.streams.get() > 0 || idle < MAX_IDLE_AGE)
+                !trunk.state.is_over.get() && (trunk.streams.get() > 0 || idle < MAX_IDLE_AGE)
             });
             !trunks.is_empty() || Rc::strong_count(lines) > 1
         });
@@ -205,23 +262,39 @@ pub fn builder() -> h2::client::Builder {
         .data_frame_budget(FRAME_BUDGET)
         .max_header_list_size(MAX_HEAD_BYTES)
         .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(MAX_RESET_STREAMS)
+        .reset_stream_duration(RESET_TIME)
         .initial_max_send_streams(MAX_STREAMS);
     builder
 }
 
+/// Whether a connection ended for the frames that it was flooded with.
+#[must_use]
+pub fn is_flood(error: &h2::Error) -> bool {
+    error.get_io().is_some_and(|error| error.kind() == guard::FLOODED)
+}
+
+/// Begins to speak HTTP/2 on a connection, and waits until it may be used. For the caller to bound in time.
 async fn open(stream: Stream) -> Result<Rc<Trunk>, Reject> {
-    let opened = builder().handshake::<_, Bytes>(stream).await;
-    let (sender, mut connection) =
-        opened.map_err(|_| Reject::UpstreamError("the HTTP/2 handshake failed"))?;
-    let first_ping = Mutex::new(connection.ping_pong());
-    let is_over = Rc::new(Cell::new(false));
-    let ended = Rc::clone(&is_over);
-    tokio::task::spawn_local(async move {
-        // However it ends, its streams learn of it.
-        let _ = connection.await;
-        ended.set(true);
-    });
     let opened = Instant::now();
-    let idle_since = Cell::new(opened);
-    Ok(Rc::new(Trunk { sender, opened, streams: Cell::new(0), is_over, idle_since, first_ping }))
+    let state = State::new(opened);
+    let begun = builder().handshake::<_, Bytes>(Guard::new(stream, &state)).await;
+    let (sender, mut connection) = begun.map_err(|_| Reject::UpstreamError("the HTTP/2 handshake failed"))?;
+    let of_task = Rc::clone(&state);
+    tokio::task::spawn_local(async move {
+        poll_fn(|cx| {
+            let polled = Pin::new(&mut connection).poll(cx);
+            // What was read is in force now.
+            of_task.wake_opener();
+            // However it ends, its streams learn of it.
+            polled.map(drop)
+        })
+        .await;
+        of_task.is_over.set(true);
+        of_task.wake_opener();
+    });
+    let trunk =
+        Rc::new(Trunk { sender, opened, streams: Cell::new(0), idle_since: Cell::new(opened), state });
+    trunk.settled().await?;
+    Ok(trunk)
 }

@@ -6,6 +6,7 @@
 
 mod alerts;
 mod framing;
+mod h2_faults;
 mod h2_upstreams;
 mod http2;
 mod keepalive;

@@ -52,24 +52,26 @@ impl Counted {
     }
 }
 
-/// Frames of one connection in this stretch.
+/// Frames of one connection in this stretch, of a client or an upstream.
 #[derive(Debug)]
-pub(super) struct Floods {
+pub struct Floods {
     counts: [u64; Counted::ALL],
     since: Instant,
-    /// Octets written to the client.
+    /// Octets written to their sender.
     written: u64,
     /// Streams that were reset for errors of the client's.
     resets: u64,
 }
 
 impl Floods {
-    pub(super) fn new(now: Instant) -> Self {
+    /// None were seen yet.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
         Self { counts: [0; Counted::ALL], since: now, written: 0, resets: 0 }
     }
 
-    /// Octets were written to the client.
-    pub(super) fn wrote(&mut self, octets: usize) {
+    /// Octets were written to who sends the frames.
+    pub fn wrote(&mut self, octets: usize) {
         self.written += octets as u64;
     }
 
@@ -92,7 +94,7 @@ impl Floods {
     }
 
     /// Counts a frame; `true`: it is one too many.
-    pub(super) fn is_too_many(&mut self, head: FrameHead, now: Instant) -> bool {
+    pub fn is_too_many(&mut self, head: FrameHead, now: Instant) -> bool {
         let Some(counted) = Counted::of(head) else { return false };
         self.renew(now);
         let count = &mut self.counts[counted as usize];

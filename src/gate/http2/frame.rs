@@ -3,7 +3,7 @@
 use crate::gate::buffer::WriteBuffer;
 
 /// Octets of a frame's head.
-pub(super) const HEAD_BYTES: usize = 9;
+pub const HEAD_BYTES: usize = 9;
 /// Octets of payload that a client may send in a frame: the least that the protocol allows, which is not raised.
 pub(super) const MAX_FRAME_BYTES: usize = 16 * 1024;
 /// The same, as far as a peer may set it.
@@ -13,13 +13,17 @@ pub(super) const MASK: u32 = u32::MAX >> 1;
 /// How a client begins, before its first frame.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
+/// Octets of a body.
+pub const DATA: u8 = 0;
+/// The begin of a message, or its trailers.
+pub const HEADERS: u8 = 1;
 pub(super) const PRIORITY: u8 = 2;
 pub(super) const RST_STREAM: u8 = 3;
-pub(super) const SETTINGS: u8 = 4;
+/// What a side wants.
+pub const SETTINGS: u8 = 4;
 pub(super) const PUSH_PROMISE: u8 = 5;
-pub(super) const PING: u8 = 6;
+/// Whether the other side is there.
+pub const PING: u8 = 6;
 pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
@@ -27,9 +31,9 @@ pub(super) const CONTINUATION: u8 = 9;
 /// Of DATA and HEADERS.
 pub(super) const END_STREAM: u8 = 1;
 /// Of SETTINGS and PING.
-pub(super) const ACK: u8 = 1;
+pub const ACK: u8 = 1;
 /// Of HEADERS and CONTINUATION.
-pub(super) const END_HEADERS: u8 = 4;
+pub const END_HEADERS: u8 = 4;
 /// Of DATA and HEADERS.
 pub(super) const PADDED: u8 = 8;
 /// Of HEADERS: a priority comes first.
@@ -61,34 +65,37 @@ pub enum Code {
 
 /// A frame's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FrameHead {
+pub struct FrameHead {
     /// Octets of payload.
-    pub(super) length: usize,
+    pub length: usize,
     /// What it is.
-    pub(super) kind: u8,
+    pub kind: u8,
     /// What is said of it.
-    pub(super) flags: u8,
+    pub flags: u8,
     /// The stream; 0: the connection.
-    pub(super) stream: u32,
+    pub stream: u32,
 }
 
 impl FrameHead {
     /// From the first octets of a frame; `None`: there are too few.
-    pub(super) fn read(octets: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn read(octets: &[u8]) -> Option<Self> {
         let [a, b, c, kind, flags, stream @ ..] = octets.first_chunk::<HEAD_BYTES>()?;
         let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
         Some(Self { length, kind: *kind, flags: *flags, stream: u32::from_be_bytes(*stream) & MASK })
     }
 
     /// Its octets. Lengths beyond 24 bits there are none of here.
-    pub(super) fn octets(self) -> [u8; HEAD_BYTES] {
+    #[must_use]
+    pub fn octets(self) -> [u8; HEAD_BYTES] {
         let [.., a, b, c] = (self.length as u64).to_be_bytes();
         let [d, e, f, g] = self.stream.to_be_bytes();
         [a, b, c, self.kind, self.flags, d, e, f, g]
     }
 
     /// Whether a flag is set.
-    pub(super) fn has(self, flag: u8) -> bool {
+    #[must_use]
+    pub fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 }

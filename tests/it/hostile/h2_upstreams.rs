@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const REFUSED: u32 = 7;
 const CANCEL: u32 = 8;
 
-type Script = fn(&Peer, u32);
+pub type Script = fn(&Peer, u32);
 
-fn host(nth: usize) -> String {
+pub fn host(nth: usize) -> String {
     format!("row-{nth}.filed.cn")
 }
 
 /// A world in which each of these lists of servers has a site, by its number.
-fn world(sites: &[&[&Scripted]], lines: &str) -> World {
+pub fn world(sites: &[&[&Scripted]], lines: &str) -> World {
     let site = |(nth, servers): (usize, &&[&Scripted])| {
         let urls: Vec<_> = servers.iter().map(|one| format!("\"h2c://{}\"", one.address)).collect();
         format!("[[site]]\nhosts = [\"{}\"]\nupstreams = [{}]\n{lines}\n", host(nth), urls.join(", "))
@@ -26,7 +26,7 @@ fn world(sites: &[&[&Scripted]], lines: &str) -> World {
     World::with(|setup| setup.toml(&sites))
 }
 
-fn ask(world: &World, nth: usize, method: &str, rest: &str) -> Result<Response, Lost> {
+pub fn ask(world: &World, nth: usize, method: &str, rest: &str) -> Result<Response, Lost> {
     let request = format!("{method} / HTTP/1.1\r\nHost: {}\r\n{rest}\r\n", host(nth));
     world.connect().send(request).response_to(method)
 }
@@ -205,4 +205,54 @@ fn interim_answers() {
         assert_eq!(upstream.requests(), 1);
     }
     world.assert_well();
+}
+
+/// An upstream that no longer says anything at all gets no further requests on that connection.
+#[test]
+fn a_connection_that_has_gone_dead_is_given_up() {
+    let count = AtomicUsize::new(0);
+    // The first connection answers once, and then never again.
+    let upstream = Scripted::start(move |peer, stream| match count.fetch_add(1, Ordering::SeqCst) {
+        1 => {}
+        _ => peer.answer(stream, "204"),
+    });
+    let lines = "[site.timeouts]\nresponse = \"3s\"";
+    let world = world(&[&[&upstream]], lines);
+    let answers: Vec<_> = (0..3).map(|_| ask(&world, 0, "GET", "").unwrap().status).collect();
+    assert_eq!((answers, upstream.connections()), (vec![204, 504, 204], 2));
+}
+
+/// An upstream that takes few requests at once is no worse for it: the others wait for connections of their own.
+#[test]
+fn few_streams_at_once() {
+    const CLIENTS: usize = 40;
+    let settings = h2::octets(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 4]);
+    let open = std::sync::Arc::new(std::sync::Mutex::new(std::collections::HashMap::new()));
+    let upstream = Scripted::greeting(settings, move |peer, stream| {
+        // All at once would be answered at once: hold each until there are four on its connection, or a while.
+        let here = |by: i32| {
+            let mut open = open.lock().unwrap();
+            let here: &mut i32 = open.entry(peer.name()).or_default();
+            *here += by;
+            *here
+        };
+        if here(1) > 4 {
+            peer.reset(stream, REFUSED);
+        } else {
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
+            here(-1);
+            peer.answer(stream, "204");
+            return;
+        }
+        here(-1);
+    });
+    let world = world(&[&[&upstream]], "");
+    let mut wires: Vec<_> = (0..CLIENTS).map(|_| world.connect()).collect();
+    for wire in &mut wires {
+        wire.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", host(0)));
+    }
+    for wire in &mut wires {
+        assert_eq!(wire.response().unwrap().status, 204);
+    }
+    assert_eq!(upstream.requests(), CLIENTS, "none was refused");
 }

@@ -23,6 +23,8 @@ struct Counts {
     resets: AtomicUsize,
     /// Of bodies.
     octets: AtomicUsize,
+    /// Octets that the gate's side has taken.
+    sent: AtomicUsize,
 }
 
 /// One connection of the gate's.
@@ -31,13 +33,32 @@ pub struct Peer {
     stream: Arc<TcpStream>,
     /// Frames are written whole.
     writing: Arc<Mutex<()>>,
+    counts: Arc<Counts>,
 }
 
 impl Peer {
     /// Whether somebody still takes it.
     pub fn send(&self, octets: &[u8]) -> bool {
         let _writing = self.writing.lock().unwrap();
-        (&*self.stream).write_all(octets).is_ok()
+        let is_taken = (&*self.stream).write_all(octets).is_ok();
+        self.counts.sent.fetch_add(if is_taken { octets.len() } else { 0 }, Ordering::SeqCst);
+        is_taken
+    }
+
+    /// The same again and again, for as long as somebody takes it.
+    pub fn flood(&self, octets: &[u8]) {
+        let many = octets.repeat((16 * 1024 / octets.len()).max(1));
+        while self.send(&many) {}
+    }
+
+    /// One octet after the other, slowly.
+    pub fn drip(&self, octets: &[u8]) {
+        for octet in octets {
+            if !self.send(&[*octet]) {
+                return;
+            }
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
     }
 
     pub fn frame(&self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
@@ -63,9 +84,19 @@ impl Peer {
         self.frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat());
     }
 
+    /// Tells connections apart.
+    pub fn name(&self) -> SocketAddr {
+        self.stream.peer_addr().unwrap()
+    }
+
     pub fn close(&self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
+}
+
+/// A frame.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    h2::octets(kind, flags, stream, payload)
 }
 
 /// A header block of fields as they stand here.
@@ -88,7 +119,8 @@ impl Scripted {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (counts, script) = (Arc::clone(&of_thread), Arc::clone(&script));
-                let peer = Peer { stream: Arc::new(stream), writing: Arc::default() };
+                let peer =
+                    Peer { stream: Arc::new(stream), writing: Arc::default(), counts: Arc::clone(&counts) };
                 counts.connections.fetch_add(1, Ordering::SeqCst);
                 counts.open.fetch_add(1, Ordering::SeqCst);
                 let greeting = greeting.clone();
@@ -108,6 +140,11 @@ impl Scripted {
 
     pub fn connections(&self) -> usize {
         self.counts.connections.load(Ordering::SeqCst)
+    }
+
+    /// Octets of frames that the gate's side has taken.
+    pub fn sent(&self) -> usize {
+        self.counts.sent.load(Ordering::SeqCst)
     }
 
     /// Connections that the gate has not closed.

@@ -46,7 +46,10 @@ impl Worker {
                     Expired::Cut => Reject::Cut,
                     _ if tries.has_hung_up => Reject::ClientGone,
                     _ if is_over || exchange.waits_for_client() => Reject::RequestTimeout,
-                    _ => Reject::UpstreamTimeout,
+                    _ => {
+                        exchange.overdue();
+                        Reject::UpstreamTimeout
+                    }
                 };
                 return Poll::Ready(Err(late.into()));
             }

@@ -29,11 +29,7 @@ impl Worker {
             Reached::Trunk(ticket) => ticket,
             Reached::Channel(channel) => return Ok(Box::new(Exchange::new(*channel, endpoint)).into()),
         };
-        let is_taken = {
-            let mut asking = pin!(ticket.takes_tunnels());
-            watch.bound(|cx| asking.as_mut().poll(cx)).await.map_err(endpoint::late)?
-        };
-        if is_taken {
+        if ticket.takes_tunnels() {
             return Ok(Call::new(ticket, endpoint).into());
         }
         if !endpoint.may_speak_http1() {
