@@ -16,7 +16,7 @@ use crate::gate::{http1, http2, judge, passthrough};
 use bytes::Bytes;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,12 +62,8 @@ impl Drop for Open {
     }
 }
 
-/// What a connection goes on with once it is known what it carries.
-enum Carries {
-    Http1(Box<Client>, Channel),
-    Http2(Box<Client>, Channel),
-    Tunnel(Box<Client>, Channel, WatchGuard),
-}
+/// A connection's service, to its end.
+type Serving = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Each stage is in a box of its own, given back when it is over: a connection that waits holds what it waits with.
 fn connection(
@@ -76,43 +72,40 @@ fn connection(
     accepted: (TcpStream, SocketAddr),
     place: Place,
 ) -> impl Future<Output = ()> {
-    let arriving = Box::pin(arrive(Rc::clone(&worker), listener, accepted, place));
+    let arriving = Box::pin(arrive(worker, listener, accepted, place));
     async move {
-        let Some((carries, _open)) = arriving.await else { return };
-        match carries {
-            Carries::Http1(client, channel) => {
-                let waiting = http1::Waiting::new(&worker, client, channel);
-                http1::serve(worker, waiting).await;
-            }
-            Carries::Http2(client, channel) => Box::pin(http2::serve(worker, client, channel)).await,
-            Carries::Tunnel(client, channel, watch) => {
-                Box::pin(passthrough::serve(worker, client, channel, &watch)).await;
-            }
-        }
+        let Some((serving, _open)) = arriving.await else { return };
+        serving.await;
     }
 }
 
-/// All that comes before that. `None`: the connection is over.
+/// Finds out what a connection carries, and who serves that. `None`: it is over.
 async fn arrive(
     worker: Rc<Worker>,
     listener: Arc<Listener>,
     accepted: (TcpStream, SocketAddr),
     place: Place,
-) -> Option<(Carries, Open)> {
+) -> Option<(Serving, Open)> {
     worker.counters.connection(worker.counters.listener_of(&listener.meter, || listener.label()));
     worker.counters.one(|c| &c.open);
     let mut open = Open { worker: Rc::clone(&worker), place };
     let (client, channel, watch) = welcome(&worker, listener, accepted, &mut open.place).await?;
     let protocol = worker.rules().doors.of(&client.listener).protocol;
-    let carries = match protocol {
-        Protocol::Http => Carries::Http1(client, channel),
-        Protocol::Https => match Box::pin(tls(&worker, client, channel, &watch)).await? {
-            (client, channel, true) => Carries::Http2(client, channel),
-            (client, channel, false) => Carries::Http1(client, channel),
-        },
-        Protocol::TlsPassthrough => Carries::Tunnel(client, channel, watch),
+    let (client, channel, is_http2) = match protocol {
+        Protocol::Http => (client, channel, false),
+        Protocol::Https => Box::pin(tls(&worker, client, channel, &watch)).await?,
+        Protocol::TlsPassthrough => {
+            let serving = async move { passthrough::serve(worker, client, channel, &watch).await };
+            return Some((Box::pin(serving), open));
+        }
     };
-    Some((carries, open))
+    let serving: Serving = if is_http2 {
+        Box::pin(http2::serve(worker, client, channel))
+    } else {
+        let waiting = http1::Waiting::new(&worker, client, channel);
+        Box::pin(http1::serve(worker, waiting))
+    };
+    Some((serving, open))
 }
 
 /// Who the client is, and whether it may come in.
