@@ -105,7 +105,7 @@ impl Admin {
             roles,
             client_roles: config.map(|it| it.client_roles.clone()).unwrap_or_default(),
             started: Instant::now(),
-            sessions: Sessions::default(),
+            sessions: Sessions::new(config.is_some_and(|it| it.tls.is_some())),
             traffic: Traffic::default(),
             tail: Arc::default(),
             told: Told::default(),

@@ -278,6 +278,12 @@ fn life(text: &mut Text, shared: &Shared) {
         "New processes that did not take over.",
         life.hand_overs_failed(),
     );
+    text.one(
+        "accept_errors_total",
+        "counter",
+        "Times that no connection could be accepted, for want of descriptors or memory.",
+        life.accept_errors(),
+    );
 }
 
 fn footers(text: &mut Text, shared: &Shared) {

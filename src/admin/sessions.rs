@@ -1,6 +1,7 @@
 //! Operators who showed the token in a browser: a cookie stands for it, for as long as a working day.
 //!
-//! The cookie is random, known to this process alone, and kept here as a digest.
+//! The cookie is random, known to this process alone, and kept here as a digest. Over TLS it never leaves in clear:
+//! cookies know no ports, and the same name may well be served in clear beside the admin address.
 
 use crate::config::Role;
 use crate::hexadecimal::hexadecimal;
@@ -10,6 +11,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const COOKIE: &str = "beian_gate_session";
+/// The same where the admin address speaks TLS: browsers take it from there alone, for this host and all paths
+/// (RFC 6265bis, 4.1.3.2).
+const COOKIE_OVER_TLS: &str = "__Host-beian_gate_session";
 /// How long a session lasts.
 const LIFETIME: Duration = Duration::from_secs(10 * 3600);
 /// Sessions at once; a further one ends the oldest.
@@ -19,9 +23,27 @@ type Digest = [u8; 32];
 
 /// Who is logged in.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Mutex<HashMap<Digest, (Instant, Role)>>);
+pub(super) struct Sessions {
+    live: Mutex<HashMap<Digest, (Instant, Role)>>,
+    is_over_tls: bool,
+}
 
 impl Sessions {
+    /// Of an admin address that speaks TLS, or does not.
+    pub(super) fn new(is_over_tls: bool) -> Self {
+        Self { live: Mutex::default(), is_over_tls }
+    }
+
+    /// `Set-Cookie` of a session that lasts that long.
+    fn set(&self, secret: &str, max_age_s: u64) -> String {
+        let (name, secure) = (self.name(), if self.is_over_tls { "; Secure" } else { "" });
+        format!("{name}={secret}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max_age_s}{secure}")
+    }
+
+    fn name(&self) -> &'static str {
+        if self.is_over_tls { COOKIE_OVER_TLS } else { COOKIE }
+    }
+
     /// Begins a session: the value of `Set-Cookie`.
     ///
     /// # Errors
@@ -30,7 +52,7 @@ impl Sessions {
         let mut random = [0; 24];
         getrandom::fill(&mut random)?;
         let secret = hexadecimal(&random);
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, (since, _)| now.saturating_duration_since(*since) < LIFETIME);
         if sessions.len() >= MAX_SESSIONS
             && let Some(oldest) =
@@ -39,34 +61,36 @@ impl Sessions {
             sessions.remove(&oldest);
         }
         sessions.insert(digest(&secret), (now, role));
-        Ok(format!("{COOKIE}={secret}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}", LIFETIME.as_secs()))
+        Ok(self.set(&secret, LIFETIME.as_secs()))
     }
 
     /// What the session under way may do that the request is of.
     pub(super) fn role(&self, fields: &HeaderMap, now: Instant) -> Option<Role> {
-        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sessions = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.is_empty() {
             return None;
         }
         let live = |(since, _): &&(Instant, Role)| now.saturating_duration_since(*since) < LIFETIME;
-        cookies(fields).find_map(|cookie| sessions.get(&digest(cookie)).filter(live)).map(|(_, role)| *role)
+        cookies(fields, self.name())
+            .find_map(|cookie| sessions.get(&digest(cookie)).filter(live))
+            .map(|(_, role)| *role)
     }
 
     /// Ends the sessions of a request; gives the value of `Set-Cookie`.
     pub(super) fn end(&self, fields: &HeaderMap) -> String {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for cookie in cookies(fields) {
+        let mut sessions = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        for cookie in cookies(fields, self.name()) {
             sessions.remove(&digest(cookie));
         }
-        format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0")
+        self.set("", 0)
     }
 }
 
-fn cookies(fields: &HeaderMap) -> impl Iterator<Item = &str> {
+fn cookies<'f>(fields: &'f HeaderMap, wanted: &'static str) -> impl Iterator<Item = &'f str> {
     let lines = fields.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(';')).filter_map(|pair| {
+    lines.flat_map(|line| line.split(';')).filter_map(move |pair| {
         let (name, value) = pair.trim().split_once('=')?;
-        (name == COOKIE).then_some(value)
+        (name == wanted).then_some(value)
     })
 }
 
@@ -85,7 +109,7 @@ mod tests {
 
     #[test]
     fn sessions_begin_and_end() {
-        let (sessions, now) = (Sessions::default(), Instant::now());
+        let (sessions, now) = (Sessions::new(false), Instant::now());
         let set = sessions.begin(Role::Reader, now).unwrap();
         assert!(set.contains("HttpOnly; SameSite=Strict"), "{set}");
         let cookie = set.split(';').next().unwrap();
@@ -99,6 +123,30 @@ mod tests {
         for _ in 0..2 * MAX_SESSIONS {
             sessions.begin(Role::Reader, now).unwrap();
         }
-        assert_eq!(sessions.0.lock().unwrap().len(), MAX_SESSIONS);
+        assert_eq!(sessions.live.lock().unwrap().len(), MAX_SESSIONS);
+    }
+
+    #[test]
+    fn over_tls_the_cookie_stays_there() {
+        let now = Instant::now();
+        let (clear, secure) = (Sessions::new(false), Sessions::new(true));
+        let set = clear.begin(Role::Reader, now).unwrap();
+        assert!(set.starts_with("beian_gate_session=") && !set.contains("Secure"), "{set}");
+        let set = secure.begin(Role::Reader, now).unwrap();
+        assert!(set.starts_with("__Host-beian_gate_session=") && set.contains("; Path=/;"), "{set}");
+        assert!(set.ends_with("; Secure") && !set.contains("Domain"), "{set}");
+        let cookie = set.split(';').next().unwrap();
+        assert_eq!(secure.role(&fields(cookie), now), Some(Role::Reader));
+        assert_eq!(
+            secure.role(&fields(cookie.trim_start_matches("__Host-")), now),
+            None,
+            "a name anybody may set"
+        );
+        let end = secure.end(&fields(cookie));
+        assert!(
+            end.starts_with("__Host-beian_gate_session=;") && end.ends_with("Max-Age=0; Secure"),
+            "{end}"
+        );
+        assert_eq!(secure.role(&fields(cookie), now), None);
     }
 }

@@ -38,6 +38,9 @@ pub async fn run(worker: Rc<Worker>, listener: Arc<Listener>, source: Source) {
     loop {
         match source.accept().await {
             Ok((tcp, peer)) => {
+                if worker.shared.life.accepted(worker.clock.now()) {
+                    tracing::info!("connections are accepted again");
+                }
                 let Some(place) = worker.shared.admission.admit() else {
                     worker.counters.one(|c| &c.refused);
                     continue;
@@ -45,7 +48,14 @@ pub async fn run(worker: Rc<Worker>, listener: Arc<Listener>, source: Source) {
                 let (worker, listener) = (Rc::clone(&worker), Arc::clone(&listener));
                 tokio::task::spawn_local(connection(worker, listener, (tcp, peer), place));
             }
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            Err(error) => {
+                if worker.shared.life.accept_failed(worker.clock.now()) {
+                    tracing::warn!(
+                        "can't accept connections, clients wait (said once until it is over): {error}"
+                    );
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 }

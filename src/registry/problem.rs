@@ -72,6 +72,17 @@ impl IntoResponse for Problem {
                 let refusal = Refusal::new("busy", error.to_string(), "注册库正在处理其他写入，请稍后重试");
                 (StatusCode::SERVICE_UNAVAILABLE, refusal)
             }
+            Self::Store(error) if error.is_disk_full() => {
+                tracing::error!(
+                    "the disk of the registry database is full: nothing is written until there is room"
+                );
+                let refusal = Refusal::new(
+                    "disk_full",
+                    "the disk of the registry's database is full; nothing was changed",
+                    "注册库所在磁盘已满，未作任何更改",
+                );
+                (StatusCode::SERVICE_UNAVAILABLE, refusal)
+            }
             Self::Store(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the registry database failed");
                 let refusal = Refusal::new(

@@ -108,6 +108,21 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// SQLite's primary code for a disk without room.
+const SQLITE_FULL: u32 = 13;
+/// PostgreSQL's.
+const POSTGRES_DISK_FULL: &str = "53100";
+
+impl StoreError {
+    /// Whether the database's disk has no room: what was to be written is not there.
+    pub(super) fn is_disk_full(&self) -> bool {
+        let Self::Sql(error) = self else { return false };
+        let Some(code) = error.as_database_error().and_then(|it| it.code()) else { return false };
+        // The low octet of an extended code is the primary one.
+        code == POSTGRES_DISK_FULL || code.parse().is_ok_and(|code: u32| code & 0xff == SQLITE_FULL)
+    }
+}
+
 /// The database.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -172,12 +187,8 @@ impl Store {
             LockError::Io(error) => sqlite::open_error(path, &error),
         })?;
         let options = sqlite::options(path).create_if_missing(true);
-        let mut writer = options
-            .clone()
-            .pragma("cache_size", sqlite::WRITER_CACHE)
-            .connect()
-            .await
-            .map_err(|error| sqlite::sql_open_error(path, &error))?;
+        let writer = sqlite::writer(options.clone()).await;
+        let mut writer = writer.map_err(|error| sqlite::sql_open_error(path, &error))?;
         schema::migrate(&mut writer).await.map_err(|error| sqlite::schema_open_error(path, &error))?;
         history::ensure_meta(&mut Session::Sqlite(&mut writer)).await?;
         let mut session = Session::Sqlite(&mut writer);
@@ -261,8 +272,10 @@ impl Store {
     /// The same, however long those before it take.
     pub(super) async fn writer_at_last(&self) -> Result<Writer<'_>, StoreError> {
         match &self.backend {
-            Backend::Sqlite { writer, .. } => {
-                Ok(Writer::Sqlite(writer.as_ref().ok_or(StoreError::ReadOnly)?.lock().await))
+            Backend::Sqlite { writer, path, .. } => {
+                let mut connection = writer.as_ref().ok_or(StoreError::ReadOnly)?.lock().await;
+                sqlite::settle(&mut connection, path).await?;
+                Ok(Writer::Sqlite(connection))
             }
             Backend::Postgres { pool, turn } => {
                 let turn = turn.as_ref().ok_or(StoreError::ReadOnly)?.lock().await;

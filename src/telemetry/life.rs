@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Without a failure for as long, connections are taken again: descriptors come and go one by one.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// A reload that was tried.
 #[derive(Debug, Clone)]
@@ -21,6 +24,9 @@ pub struct Life {
     reloads_refused: AtomicU64,
     hand_overs_failed: AtomicU64,
     last_reload: Mutex<Option<Reload>>,
+    accept_errors: AtomicU64,
+    is_accepting_hindered: AtomicBool,
+    last_accept_error: Mutex<Option<Instant>>,
 }
 
 impl Life {
@@ -48,6 +54,29 @@ impl Life {
         self.is_draining.load(Ordering::Relaxed)
     }
 
+    /// A connection could not be taken, for want of descriptors or memory. Whether that begins now.
+    pub fn accept_failed(&self, now: Instant) -> bool {
+        self.accept_errors.fetch_add(1, Ordering::Relaxed);
+        *self.last_accept_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        !self.is_accepting_hindered.swap(true, Ordering::Relaxed)
+    }
+
+    /// A connection was taken. Whether that ends a time in which others could not be.
+    pub fn accepted(&self, now: Instant) -> bool {
+        if !self.is_accepting_hindered.load(Ordering::Relaxed) {
+            return false;
+        }
+        let last = *self.last_accept_error.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = last.is_none_or(|last| now.saturating_duration_since(last) >= QUIET);
+        is_over && self.is_accepting_hindered.swap(false, Ordering::Relaxed)
+    }
+
+    /// Connections that could not be taken, each as often as it was tried.
+    #[must_use]
+    pub fn accept_errors(&self) -> u64 {
+        self.accept_errors.load(Ordering::Relaxed)
+    }
+
     /// Reloads that came into force.
     #[must_use]
     pub fn reloads(&self) -> u64 {
@@ -70,5 +99,23 @@ impl Life {
     #[must_use]
     pub fn last_reload(&self) -> Option<Reload> {
         self.last_reload.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_want_begins_and_ends_once() {
+        let (life, now) = (Life::default(), Instant::now());
+        assert!(!life.accepted(now), "nothing was the matter");
+        assert!(life.accept_failed(now));
+        assert!(!life.accept_failed(now + QUIET / 2), "it has begun already");
+        assert!(!life.accepted(now + QUIET), "another failed meanwhile");
+        assert!(life.accepted(now + QUIET * 2));
+        assert!(!life.accepted(now + QUIET * 3), "it has ended already");
+        assert!(life.accept_failed(now + QUIET * 4));
+        assert_eq!(life.accept_errors(), 3);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::world::authority::{Authority, Issued};
 use crate::world::process::{self, Process};
-use crate::world::setup::Setup;
+use crate::world::setup::{ADMIN_TOKEN, Setup};
 use crate::world::{F, World, address, certs, run, wait, wire};
 use rustls::ClientConfig;
 use serde_json::Value;
@@ -131,6 +131,42 @@ fn an_admin_api_over_tls_that_knows_tokens_by_their_hashes() {
     wait("the new certificate", || status(renewed.trusted(None), admin, "GET /healthz HTTP/1.1"));
     assert_eq!(shown("GET /healthz", "none"), None);
     assert_eq!(check(&reader), "gate");
+}
+
+/// A session begun over TLS stays there: its cookie is never sent in clear, nor set from there.
+#[test]
+fn a_session_over_tls() {
+    let dir = tempfile::tempdir().unwrap();
+    certs::make(dir.path());
+    let authority = files(dir.path());
+    let setup = Setup::new(dir.path(), "127.0.0.1:1".parse().unwrap());
+    let config = setup.admin(&format!("token_file = \"admin.token\"\n{TLS}")).write();
+    let gate = Process::start(&["run", "-c", config.to_str().unwrap()], dir.path());
+    let admin = address(&gate.banner("admin"));
+    let ask = |line: &str, fields: &str, body: &str| {
+        let mut wire = certs::connect(authority.trusted(None), admin, Some(NAMES[0])).unwrap();
+        let length = body.len();
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: {}\r\n{fields}Content-Length: {length}\r\n\r\n{body}",
+            NAMES[0]
+        );
+        wire.send(request).response().unwrap()
+    };
+    let entered = ask("POST /login", "", &format!("token={ADMIN_TOKEN}"));
+    let set = entered.header("set-cookie").unwrap().to_owned();
+    assert_eq!(entered.status, 303);
+    assert!(set.starts_with("__Host-beian_gate_session="), "{set}");
+    for part in ["Path=/", "Secure", "HttpOnly", "SameSite=Strict"] {
+        assert!(set.split("; ").any(|it| it == part), "no {part}: {set}");
+    }
+    assert!(!set.contains("Domain"), "{set}");
+    let cookie = format!("Cookie: {}\r\n", set.split(';').next().unwrap());
+    assert_eq!(ask("GET /v1/status", &cookie, "").status, 200);
+    assert_eq!(ask("GET /v1/status", &cookie.replace("__Host-", ""), "").status, 401);
+    let left = ask("POST /logout", &cookie, "");
+    let gone = left.header("set-cookie").unwrap();
+    assert!(left.status == 303 && gone.starts_with("__Host-") && gone.contains("Max-Age=0"), "{gone}");
+    assert_eq!(ask("GET /v1/status", &cookie, "").status, 401);
 }
 
 /// What certificates are for: by whom they are issued to, or each by its digest; a token counts before them.

@@ -126,6 +126,10 @@ fn without_the_token_nothing_is_shown() {
     assert_eq!((entered.status, entered.header("location")), (303, Some("/")));
     let set = entered.header("set-cookie").unwrap().to_owned();
     assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict"), "{set}");
+    assert!(
+        set.starts_with("beian_gate_session=") && !set.contains("Secure"),
+        "in clear, on loopback: {set}"
+    );
     let cookie = format!("cookie: {}\r\n", set.split(';').next().unwrap());
     for path in pages {
         assert_eq!(ask("GET", path, &cookie, "").status, 200, "{path}");

@@ -16,6 +16,7 @@ mod passthrough;
 mod request_line;
 mod resources;
 mod slow;
+mod strangers;
 mod tls;
 mod upstream_faults;
 mod waits;

@@ -2,7 +2,7 @@
 
 use crate::sync::{Registry, follower, nobody};
 use crate::world::setup::Setup;
-use crate::world::{World, access, connected, put, wait, wire};
+use crate::world::{F, World, access, connected, put, wait, wire};
 use std::path::Path;
 use std::process::Command;
 
@@ -117,10 +117,10 @@ struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
     /// None where this user may not mount.
-    fn mount(at: &'a Path) -> Option<Self> {
+    fn mount(at: &'a Path, size: &str) -> Option<Self> {
         std::fs::create_dir_all(at).unwrap();
-        let mount =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs"]).arg(at).output();
+        let options = format!("size={size},mode=700");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).output();
         mount.is_ok_and(|output| output.status.success()).then_some(Self(at))
     }
 
@@ -187,7 +187,7 @@ fn check_unsaved(world: &World, round: usize) {
 fn a_full_or_read_only_disk_is_told_of_and_overcome() {
     let base = tempfile::tempdir().unwrap();
     let state = base.path().join("small");
-    let Some(disk) = SmallDisk::mount(&state) else {
+    let Some(disk) = SmallDisk::mount(&state, "256k") else {
         eprintln!("SKIPPED a_full_or_read_only_disk_is_told_of_and_overcome: no right to mount a tmpfs");
         return;
     };
@@ -208,4 +208,93 @@ fn a_full_or_read_only_disk_is_told_of_and_overcome() {
     disk.remount("rw");
     wait("a save where it may", || is_saved(&world));
     world.in_force("r0-7.cn", "allow");
+}
+
+/// Takes what room there is, or gives it back.
+fn fill(disk: &Path, is_full: bool) {
+    let filler = disk.join("filler");
+    if is_full {
+        let _ = std::fs::write(filler, vec![1; 64 << 20]);
+    } else {
+        std::fs::remove_file(filler).unwrap();
+    }
+}
+
+#[track_caller]
+fn status_of(registry: &Registry, domain: &str) -> u16 {
+    wire::ask(registry.address, "GET", &format!("/v1/filings/{domain}"), "").status
+}
+
+/// A registry whose disk is full says so, changes nothing, and answers what is asked; where there is room again it
+/// writes again. What it answered is there, what it refused is not, also after a start.
+#[test]
+fn a_registry_on_a_full_disk() {
+    let base = tempfile::tempdir().unwrap();
+    let directory = base.path().join("registry");
+    let Some(_disk) = SmallDisk::mount(&directory, "48m") else {
+        eprintln!("SKIPPED a_registry_on_a_full_disk: no right to mount a tmpfs");
+        return;
+    };
+    let registry = Registry::start(&directory, 0);
+    put(registry.address, F, &connected("京ICP备20000001号-1"));
+    let world = follower(tempfile::tempdir().unwrap(), &registry.url(), |setup| setup);
+    world.in_force(F, "allow");
+    fill(&directory, true);
+    // More than the room within its files.
+    let line = |i: usize| {
+        format!(
+            "{{\"domain\":\"b{i}.cn\",\"number\":\"京ICP备5{i:07}号-1\",\"access\":{{\"example-cloud\":\"active\"}}}}\n"
+        )
+    };
+    let lines: String = (0..20_000).map(line).collect();
+    let refused = wire::ask(registry.address, "POST", "/v1/filings:batch?atomic=true", &lines);
+    assert_eq!((refused.status, &refused.json()["rule"]), (503, &"disk_full".into()), "{refused:?}");
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    for i in [0, 1, 9_999, 19_999] {
+        assert_eq!(status_of(&registry, &format!("b{i}.cn")), 404, "b{i}.cn of a batch that was refused");
+    }
+    // One by one: what there is room for yet is taken, then all is refused.
+    let one = |i: usize| {
+        let mut document = connected(&format!("京ICP备6{i:07}号-1"));
+        document["site_name"] = "名".repeat(60).into();
+        wire::ask(registry.address, "PUT", &format!("/v1/filings/s{i}.cn"), &document.to_string())
+    };
+    let first_refused = (0..4_000).find(|&i| {
+        let answer = one(i);
+        assert!(answer.status < 300 || answer.status == 503, "{answer:?}");
+        if answer.status == 503 {
+            assert_eq!(answer.json()["rule"], "disk_full", "{answer:?}");
+        }
+        answer.status == 503
+    });
+    let first_refused = first_refused.expect("a disk that is full");
+    let told = || {
+        if first_refused > 0 {
+            assert_eq!(status_of(&registry, &format!("s{}.cn", first_refused - 1)), 200);
+        }
+        assert_eq!(status_of(&registry, &format!("s{first_refused}.cn")), 404);
+        assert_eq!((status_of(&registry, F), status_of(&registry, "b0.cn")), (200, 404));
+    };
+    told();
+    assert!(registry.process.output().contains("disk of the registry database is full"), "it says so");
+    // The gate goes on with what it has, and the registry with what is asked.
+    world.assert_well();
+    assert_eq!(world.ask("/readyz").status, 200);
+    fill(&directory, false);
+    told();
+    wait("a write where there is room", || (one(first_refused).status < 300).then_some(()));
+    world.in_force(&format!("s{first_refused}.cn"), "allow");
+    let taken = wire::ask(registry.address, "POST", "/v1/filings:batch?atomic=true", &lines);
+    assert!(taken.status < 300, "{taken:?}");
+    world.in_force("b19999.cn", "allow");
+    let port = registry.address.port();
+    registry.process.kill();
+    drop(registry);
+    let registry = Registry::start(&directory, port);
+    for name in [F, "b0.cn", "b19999.cn", &format!("s{first_refused}.cn")] {
+        assert_eq!(status_of(&registry, name), 200, "{name}");
+    }
+    assert_eq!(status_of(&registry, &format!("s{}.cn", first_refused + 1)), 404);
+    put(registry.address, F, &access("京ICP备20000001号-1", "cancelled"));
+    world.in_force(F, "access_cancelled");
 }

@@ -3,10 +3,10 @@
 
 use super::StoreError;
 use super::schema::SchemaError;
-use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const JOURNAL_SIZE_LIMIT: &str = "67108864";
 /// The most page cache of a connection that reads, in KiB (negative: SQLite's way to say KiB, not pages).
 const READER_CACHE: &str = "-16384";
 /// The same of the one that writes.
-pub(super) const WRITER_CACHE: &str = "-65536";
+const WRITER_CACHE: &str = "-65536";
 
 pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
@@ -31,6 +31,25 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
         .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT)
         .pragma("cache_size", READER_CACHE)
         .disable_statement_logging()
+}
+
+/// The connection that writes.
+pub(super) async fn writer(options: SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    options.pragma("cache_size", WRITER_CACHE).connect().await
+}
+
+/// Makes anew a connection in which no transaction could begin any more. Of some errors (a full disk) SQLite rolls back by
+/// itself; the `ROLLBACK` behind it then fails for want of a transaction, and sqlx counts one for ever.
+pub(super) async fn settle(connection: &mut SqliteConnection, path: &Path) -> Result<(), sqlx::Error> {
+    if !connection.is_in_transaction() {
+        return Ok(());
+    }
+    // Behind the end of a transaction that was dropped, which may not have come to its turn yet.
+    connection.ping().await?;
+    if connection.is_in_transaction() {
+        *connection = writer(options(path)).await?;
+    }
+    Ok(())
 }
 
 pub(super) fn readers(options: SqliteConnectOptions) -> SqlitePool {

@@ -265,7 +265,7 @@ pub fn try_ask_with(
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
     })?));
     let length = body.len();
-    let kind = if path.ends_with(":batch") { "application/x-ndjson" } else { "application/json" };
+    let kind = if path.contains(":batch") { "application/x-ndjson" } else { "application/json" };
     wire.send(format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
          Connection: close\r\n{fields}\r\n{body}"
