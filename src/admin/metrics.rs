@@ -99,7 +99,7 @@ fn requests(text: &mut Text, totals: &Totals) {
     text.one(
         "cut_total",
         "counter",
-        "Transfers and tunnels ended because their name stopped being allowed.",
+        "Transfers and tunnels ended because their name, or their client, stopped being allowed.",
         totals.cut,
     );
     text.one("compressed_total", "counter", "Answers compressed.", totals.compressed);

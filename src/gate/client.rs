@@ -81,8 +81,17 @@ pub struct Client {
     pub listener: Arc<Listener>,
     /// TLS, where it is.
     pub tls: Option<Box<TlsFacts>>,
-    /// Whether its forwarding fields are believed, under the settings of that generation.
-    trust: Cell<Option<(u32, bool)>>,
+    /// As it was last looked at.
+    standing: Cell<Option<Standing>>,
+}
+
+/// How a client stands under its listener's settings.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    /// Which settings those are.
+    generation: u32,
+    is_trusted: bool,
+    is_to_go: bool,
 }
 
 /// For whom something is served, kept so that it can be asked again whether it may be.
@@ -102,21 +111,33 @@ impl Client {
     /// Of an address, by a listener, in clear so far.
     #[must_use]
     pub fn new(address: SocketAddr, balancer: Option<Box<IpAddr>>, listener: Arc<Listener>) -> Self {
-        Self { address, balancer, listener, tls: None, trust: Cell::new(None) }
+        Self { address, balancer, listener, tls: None, standing: Cell::new(None) }
     }
 
     /// Whether its forwarding fields are believed: the settings in force say so, whenever it connected. Whom a PROXY
     /// header names is a stranger unless listed, however trusted the balancer that named it.
     #[must_use]
     pub fn is_trusted(&self, doors: &Doors) -> bool {
-        match self.trust.get() {
-            Some((generation, is_trusted)) if generation == doors.generation => is_trusted,
-            _ => {
-                let is_trusted = doors.of(&self.listener).trusts(self.address.ip());
-                self.trust.set(Some((doors.generation, is_trusted)));
-                is_trusted
-            }
+        self.standing(doors).is_trusted
+    }
+
+    /// Whether its connection is to carry no further request: nobody would be let in any more who came as it did.
+    #[must_use]
+    pub fn is_to_go(&self, doors: &Doors) -> bool {
+        self.standing(doors).is_to_go
+    }
+
+    fn standing(&self, doors: &Doors) -> Standing {
+        if let Some(known) = self.standing.get().filter(|known| known.generation == doors.generation) {
+            return known;
         }
+        let (door, address) = (doors.of(&self.listener), self.address.ip());
+        let is_trusted = door.trusts(address);
+        let is_named_by_nobody = self.balancer.as_ref().is_some_and(|balancer| !door.trusts(**balancer));
+        let is_to_go = door.is_gone || is_named_by_nobody || !(is_trusted || door.networks.admits(address));
+        let standing = Standing { generation: doors.generation, is_trusted, is_to_go };
+        self.standing.set(Some(standing));
+        standing
     }
 
     /// What a PROXY header tells an upstream of this client.

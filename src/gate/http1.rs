@@ -253,7 +253,7 @@ impl Connection {
         self.lifetime.count();
         self.head.keep_alive &= !worker.clock.is_draining()
             && !self.lifetime.is_over(worker.clock.now())
-            && !worker.rules().doors.of(&self.client.listener).is_gone;
+            && !self.client.is_to_go(&worker.rules().doors);
         let request = Incoming { head: &self.head, body: &mut self.side, watch };
         let answer = handle(worker, &self.client, request, &mut record).await;
         let next = match answer {

@@ -40,7 +40,7 @@ pub enum Reject {
     UpstreamError(&'static str),
     /// The upstream was too slow.
     UpstreamTimeout,
-    /// The name stopped being allowed while it was being served.
+    /// The name, or the client, stopped being allowed while it was being served.
     Cut,
     /// Out of a resource that has a limit.
     Overloaded,
@@ -125,7 +125,7 @@ impl Reject {
             Self::MalformedRequest(why) | Self::UpstreamError(why) => Some(why),
             Self::Denied => Some("denied: the client's address"),
             Self::Shed => Some("shed: too much to do"),
-            Self::Cut => Some("cut: the name is no longer allowed"),
+            Self::Cut => Some("cut: no longer allowed"),
             Self::ClientStalled => Some("the client did not take its answer"),
             _ => None,
         }

@@ -40,7 +40,7 @@ pub struct WorkerCounters {
     pub handshakes_failed: AtomicU64,
     /// Requests that monitor mode let pass although they would have been blocked.
     pub would_block: AtomicU64,
-    /// Transfers and tunnels ended because their name stopped being allowed.
+    /// Transfers and tunnels ended because their name, or their client, stopped being allowed.
     pub cut: AtomicU64,
     /// Answers compressed.
     pub compressed: AtomicU64,

@@ -149,7 +149,7 @@ impl Connection {
     pub(super) fn leave_in_time(&self, cx: &mut Context<'_>) {
         let is_leaving = self.worker.clock.is_draining()
             || self.lifetime.get().is_over(self.worker.clock.now())
-            || self.worker.rules().doors.of(&self.client.listener).is_gone;
+            || self.client.is_to_go(&self.worker.rules().doors);
         if is_leaving && self.with(|protocol, _| protocol.leaving == Leaving::No) {
             self.announce(cx);
         }

@@ -78,15 +78,28 @@ fn scenario_of_a_site() {
     check(&world, &Expected::blocked(UC, "not_connected"), |world| without(world, "scenario = \"cdn\""));
 }
 
+/// What becomes of the connections of who is denied.
+#[derive(Clone, Copy, PartialEq)]
+enum Ends {
+    Later,
+    WithThat,
+}
+
 /// The same for a client who is not let in any more, wherever it comes from; another stays.
 #[track_caller]
-fn check_denied(world: &World, client: From, reason: impl FnOnce(&World)) {
+fn check_denied(world: &World, client: From, ends: Ends, reason: impl FnOnce(&World)) {
     script(world);
     let (mut denied, mut other) = (Open::of(client, world, F), Open::new(world, G));
     let mut streams = Streams::over(client.clear(world), world, F, G);
     reason(world);
     denied.assert_cut("no_site");
     streams.assert_all_cut(404);
+    if ends == Ends::WithThat {
+        for wire in [&mut denied.waiting, &mut denied.idle] {
+            assert!(matches!(wire.rest(), (_, Lost::Closed(_))));
+        }
+        streams.0.told_to_go();
+    }
     other.assert_well(world);
     let line = wait("the log", || world.log().into_iter().find(|line| line["target"] == "/hang-filed.cn"));
     assert_eq!(line["detail"], "denied: the client's address", "{line}");
@@ -97,14 +110,14 @@ fn check_denied(world: &World, client: From, reason: impl FnOnce(&World)) {
 fn networks_of_a_listener() {
     let world = World::with(with_passthrough);
     let client = From { source: Some(OTHER), ..From::default() };
-    check_denied(&world, client, |world| to_listeners(world, "deny = [\"127.0.0.2\"]"));
+    check_denied(&world, client, Ends::WithThat, |world| to_listeners(world, "deny = [\"127.0.0.2\"]"));
 }
 
 #[test]
 fn networks_of_a_site() {
     let world = World::with(with_passthrough);
     let client = From { source: Some(OTHER), ..From::default() };
-    check_denied(&world, client, |world| {
+    check_denied(&world, client, Ends::Later, |world| {
         edit(world, |text| text.replace("[[site]]\n", "[[site]]\ndeny = [\"127.0.0.2\"]\n"));
     });
 }
@@ -115,7 +128,7 @@ fn a_balancer_that_is_trusted_no_more() {
     let world = World::with(with_passthrough);
     to_listeners(&world, "proxy_protocol = \"optional\"\ntrusted_peers = [\"127.0.0.2\"]");
     let client = From { source: Some(OTHER), named: Some(Ipv4Addr::new(198, 51, 100, 1)) };
-    check_denied(&world, client, |world| {
+    check_denied(&world, client, Ends::WithThat, |world| {
         edit(world, |text| {
             text.replace("trusted_peers = [\"127.0.0.2\"]", "trusted_peers = [\"127.0.0.3\"]")
         });
@@ -226,7 +239,7 @@ fn what_becomes_allowed_is_on_the_open_connection() {
     let mode = "[enforcement]\nmode = \"monitor\"\n";
     edit(&world, |text| text + mode);
     open.assert_answered(200);
-    to_listeners(&world, "deny = [\"127.0.0.2\"]");
+    edit(&world, |text| text.replace("[[site]]\n", "[[site]]\ndeny = [\"127.0.0.2\"]\n"));
     open.assert_answered(404);
     without(&world, "deny = [\"127.0.0.2\"]");
     open.assert_answered(200);
@@ -234,6 +247,26 @@ fn what_becomes_allowed_is_on_the_open_connection() {
     edit(&world, |text| text.replace(mode, ""));
     open.assert_answered(200);
     world.upstream.assert_only(&[UC]);
+}
+
+#[test]
+fn redirects_of_a_listener() {
+    let world = World::start();
+    let (mut wire, mut h2) = (world.connect(), H2::start(world.connect()));
+    for (nth, status) in [(0, 200), (1, 308), (2, 200)] {
+        wire.send(format!("GET /r HTTP/1.1\r\nHost: {F}\r\n\r\n"));
+        assert_eq!(wire.response().unwrap().status, status);
+        let fields = [(":method", "GET"), (":scheme", "http"), (":path", "/r"), (":authority", F)];
+        h2.request(nth * 2 + 1, &fields.map(|(name, value)| (name.into(), value.into())));
+        assert_eq!(h2.end(nth * 2 + 1), Outcome::Status(status));
+        match nth {
+            0 => edit(&world, |text| {
+                text.replace("protocol = \"http\"\n", "protocol = \"http\"\nredirect_to_https = true\n")
+            }),
+            _ if status == 308 => without(&world, "redirect_to_https = true"),
+            _ => {}
+        }
+    }
 }
 
 /// A listener leaves the config: its connections are told to go, and what is under way is judged by what held last.
