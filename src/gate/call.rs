@@ -254,7 +254,7 @@ impl Call {
             self.body_octets == 0 && (request.body == BodyLength::None || self.sending != Sending::Done);
         match error {
             _ if is_unseen && is_untouched && self.interim == 0 => Failure::Unseen,
-            error if trunk::is_flood(error) => Reject::UpstreamError("it floods its connection").into(),
+            error if trunk::is_flood(error) => Reject::UpstreamError(trunk::FLOODED).into(),
             error if error.is_io() => Reject::UpstreamError("closed before its response was whole").into(),
             _ => Reject::UpstreamError("it reset the stream").into(),
         }

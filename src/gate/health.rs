@@ -4,6 +4,7 @@
 
 use crate::config::{Health, HealthKind};
 use crate::gate::endpoint::Endpoint;
+use crate::gate::exchange::MAX_INTERIM;
 use crate::gate::http1::head::{self, HeadLimits, ResponseHead};
 use crate::gate::reject::Reject;
 use crate::gate::route::standing::Checked;
@@ -124,21 +125,12 @@ fn host(endpoint: &Endpoint, health: &Health) -> String {
 }
 
 async fn ask_http2(endpoint: &Endpoint, health: &Health, stream: Stream) -> Result<u16, &'static str> {
-    let opened = trunk::builder().handshake::<_, bytes::Bytes>(stream).await;
-    let (mut sender, connection) = opened.map_err(|_| "the HTTP/2 handshake failed")?;
     let scheme = if endpoint.link.load().tls.is_some() { "https" } else { "http" };
     let request = http::Request::get(format!("{scheme}://{}{}", host(endpoint, health), health.path))
         .header("user-agent", USER_AGENT)
         .body(())
         .map_err(|_| "HTTP/2 has no words for the check's path")?;
-    let asking = async {
-        let (response, _) = sender.send_request(request, true)?;
-        response.await
-    };
-    tokio::select! {
-        answer = asking => answer.map(|answer| answer.status().as_u16()).map_err(|_| "it reset the stream"),
-        _ = connection => Err("the connection broke"),
-    }
+    trunk::ask_once(stream, request).await
 }
 
 async fn ask_http1(endpoint: &Endpoint, health: &Health, mut stream: Stream) -> Result<u16, &'static str> {
@@ -151,11 +143,16 @@ async fn ask_http1(endpoint: &Endpoint, health: &Health, mut stream: Stream) -> 
     stream.write_all(request.as_bytes()).await.map_err(broken)?;
     stream.flush().await.map_err(broken)?;
     let (mut answer, mut response) = (Vec::with_capacity(1024), ResponseHead::default());
+    let mut heads = 0;
     while response.status < 200 {
         let found = head::find_end(&answer, 0, LIMITS).map_err(|_| "its answer is malformed")?;
         if let Some(end) = found {
             head::parse_response(&answer[..end], LIMITS, &mut response)?;
             answer.drain(..end);
+            heads += 1;
+            if heads > MAX_INTERIM && response.status < 200 {
+                return Err("too many interim responses");
+            }
         } else if stream.read_buf(&mut answer).await.map_err(broken)? == 0 {
             return Err("closed before its answer was whole");
         }

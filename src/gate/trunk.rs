@@ -27,6 +27,11 @@ use tokio::sync::Mutex;
 /// What a request for a WebSocket comes to where an upstream opens none. Asking is no fault of the upstream's.
 pub const NO_TUNNEL: Reject = Reject::UpstreamError("it takes no WebSocket over HTTP/2");
 
+/// What is said where the upstream of a check is gone.
+const BROKE: &str = "the connection broke";
+/// What is said of an upstream that sends frames without end that say nothing.
+pub const FLOODED: &str = "it floods its connection";
+
 /// Streams that one connection carries at most, whatever the upstream allows.
 const MAX_STREAMS: usize = 100;
 /// Connections to one endpoint from one worker.
@@ -252,8 +257,7 @@ impl Trunks {
 }
 
 /// How every connection to an upstream is set up.
-#[must_use]
-pub fn builder() -> h2::client::Builder {
+fn builder() -> h2::client::Builder {
     let mut builder = h2::client::Builder::new();
     builder
         .enable_push(false)
@@ -266,6 +270,29 @@ pub fn builder() -> h2::client::Builder {
         .reset_stream_duration(RESET_TIME)
         .initial_max_send_streams(MAX_STREAMS);
     builder
+}
+
+/// Asks one thing on a connection of its own, and gives the answer's status. For the caller to bound in time.
+///
+/// # Errors
+/// What went wrong, in words.
+pub async fn ask_once(stream: Stream, request: Request<()>) -> Result<u16, &'static str> {
+    let state = State::new(Instant::now());
+    let begun = builder().handshake::<_, Bytes>(Guard::new(stream, &state)).await;
+    let (mut sender, connection) = begun.map_err(|_| "the HTTP/2 handshake failed")?;
+    let asking = async {
+        state.begun.set(1);
+        let (response, _) = sender.send_request(request, true)?;
+        response.await
+    };
+    let words = |error: &h2::Error, else_| if is_flood(error) { FLOODED } else { else_ };
+    tokio::select! {
+        answer = asking => match answer {
+            Ok(answer) => Ok(answer.status().as_u16()),
+            Err(error) => Err(words(&error, "it reset the stream")),
+        },
+        ended = connection => Err(ended.err().map_or(BROKE, |error| words(&error, BROKE))),
+    }
 }
 
 /// Whether a connection ended for the frames that it was flooded with.

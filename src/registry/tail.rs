@@ -54,6 +54,7 @@ impl Registry {
                 Some(awaited) if is_well => {
                     if woken(awaited).await.is_err() {
                         listener = None;
+                        tokio::time::sleep(RETRY).await;
                     }
                 }
                 _ => tokio::time::sleep(RETRY).await,

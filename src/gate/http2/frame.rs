@@ -24,7 +24,8 @@ pub const SETTINGS: u8 = 4;
 pub(super) const PUSH_PROMISE: u8 = 5;
 /// Whether the other side is there.
 pub const PING: u8 = 6;
-pub(super) const GOAWAY: u8 = 7;
+/// The end of a connection.
+pub const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
 

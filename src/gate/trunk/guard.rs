@@ -44,11 +44,14 @@ impl AsyncRead for Guard {
         let now = Instant::now();
         let Self { state, frames, .. } = &mut *self;
         state.heard.set(now);
-        Poll::Ready(frames.read(&into.filled()[before..], state.begun.get(), now).map(|has_settings| {
-            if has_settings {
-                state.has_settings.set(true);
-            }
-        }))
+        let seen = frames.read(&into.filled()[before..], state.begun.get(), now)?;
+        if seen.has_settings {
+            state.has_settings.set(true);
+        }
+        if seen.is_leaving {
+            state.is_over.set(true);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -66,6 +69,15 @@ impl AsyncWrite for Guard {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
+}
+
+/// What went by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Seen {
+    /// Settings, whole.
+    has_settings: bool,
+    /// The upstream takes no more streams here.
+    is_leaving: bool,
 }
 
 /// Where in its frames what was read ends.
@@ -94,25 +106,26 @@ impl Frames {
         }
     }
 
-    /// Goes on through octets on a connection on which so many streams were begun. Whether settings have come whole.
-    fn read(&mut self, mut octets: &[u8], begun: u64, now: Instant) -> io::Result<bool> {
-        let mut has_settings = false;
+    /// Goes on through octets on a connection on which so many streams were begun.
+    fn read(&mut self, mut octets: &[u8], begun: u64, now: Instant) -> io::Result<Seen> {
+        let mut seen = Seen::default();
         loop {
             if self.head_octets == HEAD_BYTES {
                 let payload = self.left.min(octets.len());
                 (self.left, octets) = (self.left - payload, &octets[payload..]);
                 if self.left > 0 {
-                    return Ok(has_settings);
+                    return Ok(seen);
                 }
-                has_settings |= self.is_settings;
+                seen.has_settings |= self.is_settings;
                 self.head_octets = 0;
             }
             let taken = octets.len().min(HEAD_BYTES - self.head_octets);
             self.head[self.head_octets..][..taken].copy_from_slice(&octets[..taken]);
             (self.head_octets, octets) = (self.head_octets + taken, &octets[taken..]);
             let Some(head) = FrameHead::read(&self.head[..self.head_octets]) else {
-                return Ok(has_settings);
+                return Ok(seen);
             };
+            seen.is_leaving |= head.kind == frame::GOAWAY;
             self.left = head.length;
             self.is_settings = head.kind == frame::SETTINGS && !head.has(frame::ACK);
             self.heads += u64::from(head.kind == frame::HEADERS);
@@ -142,7 +155,7 @@ mod tests {
             let mut passed = 0;
             for piece in all.chunks(step) {
                 match frames.read(piece, begun, now) {
-                    Ok(is_seen) => has_settings |= is_seen,
+                    Ok(seen) => has_settings |= seen.has_settings,
                     Err(_) => break,
                 }
                 passed += piece.len();
@@ -170,9 +183,17 @@ mod tests {
         let (now, settings) = (Instant::now(), octets(frame::SETTINGS, 0, &[0; 12]));
         for cut in 1..settings.len() {
             let mut frames = Frames::new(now);
-            assert!(!frames.read(&settings[..cut], 0, now).unwrap(), "{cut}");
-            assert!(frames.read(&settings[cut..], 0, now).unwrap(), "{cut}");
+            assert_eq!(frames.read(&settings[..cut], 0, now).unwrap(), Seen::default(), "{cut}");
+            assert!(frames.read(&settings[cut..], 0, now).unwrap().has_settings, "{cut}");
         }
-        assert!(Frames::new(now).read(&octets(frame::SETTINGS, 0, &[]), 0, now).unwrap(), "empty ones");
+        let empty = octets(frame::SETTINGS, 0, &[]);
+        assert!(Frames::new(now).read(&empty, 0, now).unwrap().has_settings, "empty ones");
+    }
+
+    #[test]
+    fn leaving_is_seen() {
+        let (now, leaving) = (Instant::now(), octets(frame::GOAWAY, 0, &[0; 8]));
+        assert!(Frames::new(now).read(&leaving, 0, now).unwrap().is_leaving);
+        assert!(!Frames::new(now).read(&leaving[..8], 0, now).unwrap().is_leaving);
     }
 }

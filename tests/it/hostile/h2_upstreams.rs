@@ -3,6 +3,7 @@
 
 use crate::world::h2::{self, END_HEADERS, HEADERS, SETTINGS};
 use crate::world::scripted::{Peer, Scripted, fields};
+use crate::world::upstream::Then;
 use crate::world::wire::{Lost, Response};
 use crate::world::{World, wait};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -255,4 +256,67 @@ fn few_streams_at_once() {
         assert_eq!(wire.response().unwrap().status, 204);
     }
     assert_eq!(upstream.requests(), CLIENTS, "none was refused");
+}
+
+/// A server that takes ten requests on a connection and then says that it goes away is asked for an eleventh on another;
+/// no client notices, however many there are.
+#[test]
+fn ten_requests_on_a_connection() {
+    const CLIENTS: usize = 4;
+    const EACH: usize = 25;
+    const LAST: u32 = 19;
+    let upstream = Scripted::start(|peer, stream| {
+        if stream <= LAST {
+            peer.answer(stream, "204");
+        }
+        if stream == LAST {
+            peer.go_away(LAST, 0);
+        }
+    });
+    let world = world(&[&[&upstream]], "");
+    std::thread::scope(|scope| {
+        let clients = (0..CLIENTS).map(|_| {
+            scope.spawn(|| {
+                let mut wire = world.connect();
+                for _ in 0..EACH {
+                    wire.send(format!("DELETE / HTTP/1.1\r\nHost: {}\r\n\r\n", host(0)));
+                    assert_eq!(wire.response().unwrap().status, 204);
+                }
+            })
+        });
+        clients.collect::<Vec<_>>().into_iter().for_each(|client| client.join().unwrap());
+    });
+    assert!(upstream.connections() >= CLIENTS * EACH / 10, "{} connections", upstream.connections());
+    wait("what goes away to be closed", || (upstream.open() <= 4).then_some(()));
+}
+
+/// Checks of servers that answer without end come to an end.
+#[test]
+fn checks_that_are_flooded() {
+    let interim = h2::octets(HEADERS, END_HEADERS, 1, &fields(&[(":status", "103")]));
+    let ping = h2::octets(h2::PING, 0, 0, &[0; 8]);
+    let over_http2 = [interim, ping].map(|frame| Scripted::start(move |peer, _| peer.flood(&frame)));
+    let site = |(nth, url): (usize, String)| {
+        let health = "[site.health]\npath = \"/check\"\ninterval = \"60s\"\ntimeout = \"60s\"\nunhealthy = 1";
+        format!("[[site]]\nhosts = [\"{}\"]\nupstreams = [\"{url}\"]\n{health}\n", host(nth))
+    };
+    let world = World::with(|setup| {
+        let mut urls: Vec<_> = over_http2.iter().map(|one| format!("h2c://{}", one.address)).collect();
+        urls.push(format!("http://{}", setup.upstream));
+        let sites: String = urls.into_iter().enumerate().map(site).collect();
+        setup.toml(&sites)
+    });
+    world.upstream.on("/check", |exchange| {
+        while exchange.send("HTTP/1.1 103 Early Hints\r\n\r\n") {}
+        Then::Close
+    });
+    for why in ["it floods its connection", "too many interim responses"] {
+        wait(why, || world.process.output().contains(why).then_some(()));
+    }
+    for upstream in &over_http2 {
+        wait("the check's connection to end", || {
+            (upstream.connections() == 1 && upstream.open() == 0).then_some(())
+        });
+        assert!(upstream.sent() < 24 << 20, "{} octets were taken", upstream.sent());
+    }
 }
