@@ -1,9 +1,13 @@
-//! Who is no operator: pages of other sites in an operator's browser, guessers of tokens.
+//! Who is no operator: pages of other sites in an operator's browser, guessers of tokens, and markup in whatever others
+//! write that operators read.
 
+use crate::world::browser::Browser;
 use crate::world::setup::{ADMIN_TOKEN, Setup};
+use crate::world::upstream::Then;
 use crate::world::wire::{self, Response, Wire};
-use crate::world::{F, World};
-use serde_json::Value;
+use crate::world::{F, PROVIDER, U, World, address, wait};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -185,8 +189,156 @@ fn who_guesses_tokens_waits() {
     world.process.assert_running();
 }
 
-/// An element and an attribute of names that no template has.
+/// What is no text where it is no text: an element and an attribute of names that no template has.
 const MARKUP: &str = "\"'><zzz-evil zzz=1 onclick=alert(1)>x</zzz-evil><script>zzz=1</script>";
+/// What remains of it to be seen.
+const SEEN: &str = "zzz-evil";
+
+fn with_markup_everywhere(setup: Setup) -> Setup {
+    let certs = setup.directory().join("certs");
+    fs::copy(certs.join("own.crt"), certs.join("'><zzz-evil zzz=1>.crt")).unwrap();
+    fs::copy(certs.join("own.key"), certs.join("'><zzz-evil zzz=1>.key")).unwrap();
+    let (text, short) = (MARKUP.replace('"', "\\\""), "\\\"'><zzz-evil zzz=1>");
+    let document = json!({
+        "number": "京ICP备20000061号-1", "access": { PROVIDER: "active" }, "subject": MARKUP, "site_name": MARKUP,
+    });
+    setup
+        .filing("marked.cn", document)
+        .site_for("\"marked.cn\"", "[site.footer]\nmode = \"check\"")
+        .toml(&format!(
+            "[enforcement]\nblock_list = [{{ host = \"bad.cn\", reason = \"{text}\", owner = \"{text}\" }}]\n\
+             exceptions = [{{ host = \"good.cn\", until = \"2020-01-01\", reason = \"{text}\", owner = \"{text}\" }}]\n\
+             [block_page]\nname = \"{short}\"\ncontact = \"{short}\"\n\
+             [lookup]\naddress = \"127.0.0.1:0\"\nper_minute = 6000\nburst = 1000\n\
+             [webhooks]\nlook_every = \"1s\"\n"
+        ))
+}
+
+/// What a stranger and an upstream can put in front of an operator.
+fn strangers(world: &World) {
+    world.upstream.on("/", |exchange| {
+        exchange.body();
+        let page = format!("<html><body>{MARKUP}</body></html>");
+        let head =
+            format!("Content-Type: text/html\r\nX-Server: {MARKUP}\r\nContent-Length: {}\r\n", page.len());
+        exchange.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n{page}").as_bytes());
+        Then::Keep
+    });
+    let target = "/%22%3E<zzz-evil>'%22zzz?\"><zzz-evil=1>".replace('"', "'");
+    let fields = format!(
+        "User-Agent: {MARKUP}\r\nReferer: {MARKUP}\r\nCookie: {MARKUP}\r\nX-Forwarded-For: {MARKUP}\r\n"
+    );
+    for host in ["marked.cn", F, U, "bad.cn", "<zzz-evil zzz=1>.cn", "a\"><zzz-evil>"] {
+        world.send(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n"));
+    }
+    // A gate's name, and one that asks for no filing at all.
+    let said =
+        json!({ "provider": PROVIDER, "gate": MARKUP, "epoch": 1, "seq": 1, "digest": "0", "lag_ms": 1 });
+    let registry = world.registry.unwrap();
+    let answer = wire::ask(registry, "POST", "/v1/feed/acknowledgements", &said.to_string());
+    assert!((400..500).contains(&answer.status), "no gate is called so: {answer:?}");
+    let order = json!({ "intent": MARKUP, "account": MARKUP, "domain": MARKUP });
+    let answer = wire::ask(registry, "POST", "/v1/orders", &order.to_string());
+    assert!((400..500).contains(&answer.status), "{answer:?}");
+}
+
+/// Every `element` and `element.attribute` that templates have, and style and script of block pages.
+fn known_to_templates() -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    for directory in ["src/admin/console", "src/lookup", "src/block_page", "config/block-page"] {
+        let Ok(entries) = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)) else {
+            continue;
+        };
+        for path in entries
+            .map(|entry| entry.unwrap().path())
+            .filter(|it| it.extension().is_some_and(|e| e == "html"))
+        {
+            names_in(&fs::read_to_string(&path).unwrap(), &mut known);
+        }
+    }
+    // A parser adds them where they are left out; a browser shows what is plain text in the others.
+    let made = ["html", "head", "body", "tbody", "pre", "pre.style", "meta", "meta.name", "meta.content"];
+    known.extend(made.map(str::to_owned));
+    assert!(known.contains("form.action") && known.len() > 60, "{known:?}");
+    known
+}
+
+/// Elements of a template's text, each with whatever looks like an attribute before its end.
+fn names_in(text: &str, known: &mut BTreeSet<String>) {
+    for part in text.split('<').skip(1) {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let name: String = part.chars().take_while(|c| is_name(*c)).collect();
+        if !part.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            continue;
+        }
+        for word in part.split(|c: char| c.is_whitespace() || c == '"' || c == '}' || c == '>').skip(1) {
+            let attribute: String =
+                word.chars().take_while(|c| is_name(*c) || c.is_ascii_uppercase()).collect();
+            known.insert(format!("{name}.{}", attribute.to_ascii_lowercase()));
+        }
+        known.insert(name.to_ascii_lowercase());
+    }
+}
+
+/// The page as the browser made it of its text: no element, attribute, script or address beyond the templates'.
+#[track_caller]
+fn only_the_templates(browser: &mut Browser, known: &BTreeSet<String>, page: &str) {
+    let found = browser.eval(
+        "[...document.querySelectorAll('*')].flatMap(it => [it.localName, ...it.getAttributeNames().map(name => it.localName + '.' + name)])",
+    );
+    for name in found.as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_ascii_lowercase()) {
+        assert!(known.contains(&name), "{page}: {name} is of no template");
+        let attribute = name.split('.').nth(1).unwrap_or_default();
+        assert!(!attribute.starts_with("on") && !name.contains("zzz"), "{page}: {name}");
+    }
+    let odd = "[...document.querySelectorAll('[href],[src],[action]')].map(it => it.getAttribute('href') || it.getAttribute('src') || it.getAttribute('action')).filter(it => /^\\s*(javascript|data|vbscript):/i.test(it)).length";
+    assert_eq!(browser.eval(odd), 0, "{page}");
+    assert_eq!(browser.eval("typeof zzz"), "undefined", "{page}: a script of others ran");
+}
+
+#[test]
+fn markup_of_others_is_text_on_every_page() {
+    let Some(mut browser) = Browser::start() else { return };
+    let world = World::with(with_markup_everywhere);
+    strangers(&world);
+    wait("the requests in the log", || world.ask("/v1/log").text().contains(SEEN).then_some(()));
+    wait("a page without its number", || world.ask("/v1/footers").text().contains("marked.cn").then_some(()));
+    world.cancel("marked.cn", "京ICP备20000061号-1");
+    let known = known_to_templates();
+    let query = "%22%3E%3Czzz-evil%20zzz%3D1%3E%27";
+    let (admin, http) = (format!("http://{}", world.admin), world.http().port());
+    let lookup = format!("http://{}", address(world.status()["lookup"].as_str().unwrap()));
+    let pages = [
+        format!("{admin}/?zzz={query}&{query}=1"),
+        format!("{admin}/console/look-up?host=marked.cn&{query}={query}"),
+        format!("{admin}/console/look-up?host={query}"),
+        format!("{admin}/console/blocked?from={query}&{query}"),
+        format!("{admin}/console/blocked?x={query}"),
+        format!("{admin}/console/lists?x={query}"),
+        format!("{admin}/console/due?x={query}"),
+        format!("{admin}/console/fleet?x={query}"),
+        format!("{admin}/console/log?x={query}&host={query}"),
+        format!("{lookup}/?domain={query}"),
+        format!("{lookup}/?domain=marked.cn&{query}"),
+        format!("http://bad.cn:{http}/{query}?{query}"),
+        format!("http://unfiled.cn:{http}/<zzz-evil>?"),
+    ];
+    let mut seen = 0;
+    for page in pages.iter().flat_map(|url| ["zh", "en"].map(|lang| format!("{url}&lang={lang}"))) {
+        browser.open(&page);
+        only_the_templates(&mut browser, &known, &page);
+        // As text it is there: in the page, or in what a field holds.
+        let text = "document.documentElement.textContent + [...document.querySelectorAll('input')].map(it => it.value)";
+        seen += usize::from(browser.eval(&format!("({text}).includes('{SEEN}')")) == true);
+    }
+    assert!(seen >= 8, "{seen} pages show what strangers wrote");
+    // The log's lines come by script.
+    browser.open(&format!("{admin}/console/log?lang=en"));
+    browser.wait_for(&format!("document.body.textContent.includes('{SEEN}')"));
+    only_the_templates(&mut browser, &known, "the log's lines");
+    world.process.assert_running();
+}
+
 /// The way in, where nobody is let in yet: it repeats nothing.
 #[test]
 fn the_log_in_page_repeats_nothing() {
