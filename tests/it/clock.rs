@@ -7,7 +7,7 @@
 use crate::sync::{NUMBER, Registry};
 use crate::world::process::{Process, command};
 use crate::world::setup::Setup;
-use crate::world::upstream::{Then, Upstream};
+use crate::world::upstream::Upstream;
 use crate::world::wire::{Lost, Wire};
 use crate::world::{F, G, U, UC, World, access, certs, connected, put, run, wait, wire};
 use jiff::civil::Date;
@@ -16,7 +16,6 @@ use rustls::HandshakeKind;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 /// Further than a day: what is good for an hour from now ends before that, whatever the hour.
 const DAY: i64 = 25;
@@ -150,13 +149,7 @@ fn a_day_forwards_and_back() {
         ))
     });
     world.upstream.echoes("/ws");
-    world.upstream.on("/endless", |exchange| {
-        exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-        while exchange.send("5\r\nhello\r\n") {
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-        Then::Close
-    });
+    world.upstream.drips("/endless");
     world.in_force(UC, "exempt");
     let resumes = world.tls.resuming(&["http/1.1"]);
     shakes(&world, &resumes);

@@ -14,7 +14,6 @@ use crate::world::wire::{Lost, Wire, tcp};
 use crate::world::{DEADLINE, F, G, UC, UNIT, World, access, connected, put, wait, wire};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
 
 /// A filed name under a government suffix, and one below it without a filing of its own.
 const TOWN: &str = "town.gov.cn";
@@ -61,13 +60,7 @@ fn reload(world: &World, enforcement: &str, (host, verdict): (&str, &str)) {
 
 fn script(world: &World) {
     world.upstream.echoes("/ws");
-    world.upstream.on("/endless", |exchange| {
-        exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-        while exchange.send("5\r\nhello\r\n") {
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-        Then::Close
-    });
+    world.upstream.drips("/endless");
     world.upstream.hangs("/hang");
     world.upstream.on("/by-key", |exchange| {
         switch(exchange, GUID);

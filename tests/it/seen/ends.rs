@@ -82,13 +82,7 @@ fn resets(world: &World, path: &str, octets: usize) {
 fn what_clients_end() {
     let world = World::start();
     world.upstream.hangs("/hangs");
-    world.upstream.on("/endless", |exchange| {
-        exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-        while exchange.send("5\r\nhello\r\n") {
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-        Then::Close
-    });
+    world.upstream.drips("/endless");
     resets(&world, "/hangs", 0);
     assert_eq!(ended(&world, "/hangs"), "CH");
     resets(&world, "/endless", 20);

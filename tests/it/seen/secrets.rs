@@ -97,7 +97,12 @@ const BROKEN_FILES: [(&str, &str, &str); 5] = [
     ("otlp.token", "S3CRET and more", "otlp.token_file"),
     ("registry.tokens", "desk S3CRET 5ec7e7", "registry.embedded.tokens_file"),
     ("tickets", "S3CRET", "ticket_keys"),
-    ("certs/own.key", "-----BEGIN PRIVATE KEY-----\nS3CRETS3CRET\n-----END PRIVATE KEY-----\n", "own.key"),
+    (
+        "certs/own.key",
+        // In pieces: it looks like a key and is none.
+        concat!("-----BEGIN ", "PRIVATE KEY-----\nS3CRETS3CRET\n-----END ", "PRIVATE KEY-----\n"),
+        "own.key",
+    ),
 ];
 
 /// What is told, and by whom.

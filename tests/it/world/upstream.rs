@@ -6,6 +6,7 @@ use super::{DEADLINE, wait, wire::find};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub struct Upstream {
     pub address: SocketAddr,
@@ -109,6 +110,17 @@ impl Upstream {
             );
             while let Some(bytes) = exchange.raw() {
                 exchange.send(bytes);
+            }
+            Then::Close
+        });
+    }
+
+    /// Answers on this path without end, a chunk at a time, until the gate goes away.
+    pub fn drips(&self, path: &str) {
+        self.on(path, |exchange| {
+            exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+            while exchange.send("5\r\nhello\r\n") {
+                std::thread::park_timeout(Duration::from_millis(5));
             }
             Then::Close
         });
